@@ -1,0 +1,1 @@
+"""What a worker needs: deployments, pools and the Prefect plugin."""

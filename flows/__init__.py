@@ -1,0 +1,1 @@
+"""What a person starts, and the order of things."""

@@ -1,0 +1,55 @@
+"""Parquet with pinned settings: equal tables give equal bytes, and a damaged file says its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.atomic import disk_errors, fault
+from storage.errors import RunError
+
+ROWS_PER_GROUP = 10_000
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write `table` with fixed row groups, zstd level 3 and no volatile metadata."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fault("parquet.write")
+        pq.write_table(
+            table.combine_chunks(),
+            path,
+            row_group_size=ROWS_PER_GROUP,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=False,
+            write_statistics=True,
+            version="2.6",
+            data_page_version="1.0",
+        )
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a whole file. Raises RunError naming the file when it is missing, truncated or not Parquet."""
+    try:
+        return pq.read_table(path, columns=columns, memory_map=True)
+    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+        raise RunError(
+            f"cannot read the Parquet file {path}: {str(error).splitlines()[0]}",
+            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
+        ) from error
+
+
+def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> Iterator[pa.RecordBatch]:
+    """Stream a file without holding it in memory. Raises RunError like `read_parquet`."""
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            yield from file.iter_batches(batch_size=rows, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RunError(
+            f"cannot read the Parquet file {path}: {str(error).splitlines()[0]}",
+            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
+        ) from error

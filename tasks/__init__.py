@@ -1,0 +1,1 @@
+"""One Prefect task per stage: reuse, lock, resume, publish."""
