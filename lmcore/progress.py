@@ -12,7 +12,8 @@ class Report(Protocol):
     "412 pages, 3 failed". Never put scraped text into it unescaped.
     """
 
-    def __call__(self, done: float, total: float | None, note: str = "") -> None: ...
+    def __call__(self, done: float, total: float | None, note: str = "") -> None:
+        """Say how far the work is."""
 
 
 def silent(done: float, total: float | None, note: str = "") -> None:

@@ -1,1 +1,1 @@
-"""Artifacts, manifests, locks, Parquet, the DuckDB catalog and the registry of releases. Knows no torch, no Prefect, no lmcore."""
+"""Artifacts, manifests, locks, Parquet, the DuckDB catalog, the registry. Knows no torch, no Prefect, no lmcore."""

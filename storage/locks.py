@@ -1,0 +1,45 @@
+"""One builder per key on one machine. The kernel drops the lock when its holder dies.
+
+The lock is an optimisation, not the guarantee: should two builders run anyway, the first complete artifact
+wins and the other one is discarded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from storage.atomic import disk_errors
+
+POLL_SECONDS = 0.2
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Hold an exclusive lock on `path` for the length of the block.
+
+    While another process holds it, wait; `on_wait` is called once with the holder's process id.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        told = False
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told and on_wait is not None:
+                    on_wait(os.pread(descriptor, 64, 0).decode("ascii", "replace").strip() or "unknown")
+                told = True
+                time.sleep(POLL_SECONDS)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
