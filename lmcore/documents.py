@@ -100,7 +100,7 @@ def make_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
     """Rows to a validated table. Raises RunError when a row does not fit the schema."""
     try:
         table = pa.Table.from_pylist(list(rows), schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:  # the last: a lone surrogate
         raise RunError(
             f"a row does not fit the {_name(schema)} schema: {error}", "this is a fault of the stage that made the row"
         ) from error
@@ -110,8 +110,8 @@ def make_table(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table:
 def validate(table: pa.Table, schema: pa.Schema, where: str = "table") -> pa.Table:
     """Give `table` back when it is exactly `schema` and its values are in range.
 
-    Checks columns, types, nulls, schema version and, where present, kinds, unique record ids and the 0 to 100
-    scores. Raises RunError that names `where` and the first fault.
+    Checks columns, types, nulls, schema version and, where present, kinds, turns, unique record ids and the 0 to
+    100 scores. Raises RunError that names `where` and the first fault.
     """
     fault = _first_fault(table, schema)
     if fault:
@@ -161,9 +161,15 @@ def _first_fault(table: pa.Table, schema: pa.Schema) -> str | None:
             return f"unknown kind {bad[0].as_py()!r}"
     for score in ("quality", "complexity"):
         if score in names and table.num_rows:
-            low, high = pc.min_max(table[score]).values()
-            if not (low.as_py() >= 0 and high.as_py() <= 100):
+            # compared one by one: a minimum and maximum would pass over NaN
+            inside = pc.and_(pc.greater_equal(table[score], 0), pc.less_equal(table[score], 100))
+            if not pc.all(inside).as_py():
                 return f"{score} outside 0 to 100"
+    if "turns" in names:
+        turns = pc.list_flatten(table["turns"])
+        for part in ("role", "text"):
+            if pc.struct_field(turns, part).null_count:
+                return f"a turn has no {part}"
     if pc.count_distinct(table["record_id"]).as_py() != table.num_rows:
         return "record_id is not unique"
     return None

@@ -66,6 +66,7 @@ class Watch:
         self._line_at = self.started
 
     def __call__(self, done: float, total: float | None, note: str = "") -> None:
+        """Show how far the step is."""
         with self._lock:
             if _bars is not None:
                 if self._row is None:

@@ -28,7 +28,7 @@ from prefect.states import Completed
 from lmcore.config import Params, Runtime
 from storage.atomic import disk_errors, write_json
 from storage.errors import UserError
-from storage.manifest import InputEntry, Provenance, read_manifest
+from storage.manifest import InputEntry, ManifestDamaged, Provenance, read_manifest
 from storage.store import Artifact, ArtifactDamaged, Store
 from tasks.environment import code_version, environment
 from tasks.progress import Watch
@@ -50,7 +50,7 @@ class Step:
 
     def submit(self, store: Store, *inputs: Artifact | Sequence[Artifact], **settings: Any) -> PrefectFuture[Any]:
         """Start it in the flow's task runner."""
-        return self.task.submit(store, *inputs, **settings)
+        return cast(PrefectFuture[Any], self.task.submit(store, *inputs, **settings))
 
 
 def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True) -> Callable[[Build], Step]:
@@ -176,7 +176,7 @@ def _find(store: Store, stage: str, key: str, pure: bool, watch: Watch) -> Artif
 def _manifest_if_readable(store: Store, stage: str, key: str) -> str | None:
     try:
         manifest = read_manifest(store.root / stage / key)
-    except ArtifactDamaged:
+    except ManifestDamaged:
         return None
     return manifest.content.digest if manifest else None
 

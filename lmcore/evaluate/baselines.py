@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import lzma
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,16 +30,16 @@ class Baseline:
     note: str
 
 
-def take(texts: Sequence[bytes], max_bytes: int) -> list[bytes]:
-    """The first texts that fit in `max_bytes` together; the first is cut when it alone is longer."""
+def take(texts: Iterable[bytes], max_bytes: int) -> list[bytes]:
+    """The first texts that fit in `max_bytes` together; the first of all is cut when it alone is longer."""
     taken: list[bytes] = []
     left = max_bytes
     for text in texts:
         if len(text) > left:
-            break
+            return taken or [text[:max_bytes]]
         taken.append(text)
         left -= len(text)
-    return taken or [text[:max_bytes] for text in texts[:1]]
+    return taken
 
 
 def measure(name: BaselineName, train: Sequence[bytes], held_out: Sequence[bytes], ngram_order: int) -> Baseline:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MAX_ORDER = 8
+MAX_ORDER = 8  # bytes in a uint64
 ALPHABET = 256
 # KenLM's fallback where a level has too few rare grams for the estimate (lm/builder, "discount_fallback").
 _FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
@@ -65,7 +65,8 @@ class NGram:
 
     def probabilities(self, context: bytes) -> Floats:
         """Probability of each of the 256 bytes after `context`, itself the beginning of a document: (256,)."""
-        return np.array([2.0 ** -self.bits([context + bytes([byte])])[-1] for byte in range(ALPHABET)])
+        bits = self.bits([context + bytes([byte]) for byte in range(ALPHABET)])
+        return np.exp2(-bits.reshape(ALPHABET, len(context) + 1)[:, -1])
 
 
 def _stream(documents: Sequence[bytes], order: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:

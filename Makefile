@@ -1,0 +1,56 @@
+# make quickstart: set up, then the main job on real text.   make test: set up, lint, types, fast tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+export DO_NOT_TRACK := 1
+
+.PHONY: quickstart setup setup-dev test lint types imports licences fast slow torture bench schema clean
+
+quickstart: setup
+	$(BIN)/collect-train run quickstart
+
+setup: $(VENV)/.runtime
+setup-dev: $(VENV)/.dev
+
+# torch first: any other package would take its largest build
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(PIP) -e '.[dev]'
+	touch $@
+
+test: lint types imports licences fast
+
+lint: setup-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup-dev
+	$(BIN)/mypy storage lmcore tasks flows deploy
+
+imports: setup-dev
+	$(BIN)/lint-imports
+
+licences: setup-dev
+	$(BIN)/python tools/licences.py
+
+fast: setup-dev
+	$(BIN)/pytest -m "not slow" --durations=10
+
+slow: setup-dev
+	$(BIN)/pytest -m slow --durations=10
+
+# 50 random kills over all stages, compared by content digest; half an hour
+torture: setup-dev
+	$(BIN)/python benchmarks/torture.py --kills 50
+
+schema: setup
+	$(BIN)/collect-train schema > docs/recipe.schema.json
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,243 @@
+"""`collect-train`: the commands a person types. Thin; each calls functions that Python programs can call too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from storage.errors import CollectTrainError
+from storage.store import STAGES, VARIABLE, Store
+
+app = typer.Typer(
+    name="collect-train",
+    help="From sources of text to a language model you can talk to. Every step is built once and can be resumed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+console = Console(highlight=False)
+
+StoreOption = Annotated[str, typer.Option("--store", help=f"Folder of the artifacts [{VARIABLE} or ./store].")]
+RecipeArgument = Annotated[str, typer.Argument(help="A packaged recipe, or the path of a YAML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated.")
+]
+ModelArgument = Annotated[str, typer.Argument(help="A release (NAME or NAME@NUMBER) or a model folder.")]
+
+
+def _store(where: str) -> Store:
+    return Store(where) if where else Store.default()
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    store: StoreOption = "",
+    set_: SetOption = None,
+    edition: Annotated[str, typer.Option(help='"today", "new" or a name; empty: the newest collection.')] = "",
+    until: Annotated[str, typer.Option(help="Stop after this stage.")] = STAGES[-1],
+    from_: Annotated[str, typer.Option("--from", help="Stages before this one must be built already.")] = STAGES[0],
+    only: Annotated[str, typer.Option(help="Just this stage, on what is built already.")] = "",
+) -> None:
+    """Build what is missing of a recipe, from collecting to the release."""
+    from flows.run import run_recipe
+
+    first, last = (only, only) if only else (from_, until)
+    run_recipe(_store(store), recipe, set_ or [], edition=edition, first=first, last=last, console=console)
+
+
+@app.command()
+def params(recipe: RecipeArgument, set_: SetOption = None) -> None:
+    """What a recipe would build: parameters by part, file size, memory, tokens and time, before anything runs."""
+    from flows.params import show_params
+
+    show_params(recipe, set_ or [], console)
+
+
+@app.command()
+def status(store: StoreOption = "") -> None:
+    """What the store holds: champions, work in progress, finished artifacts."""
+    from flows.look import show_status
+
+    show_status(_store(store), console)
+
+
+@app.command()
+def show(
+    what: Annotated[str, typer.Argument(help="STAGE/KEY, a key or digest (a prefix will do), or a recipe.")],
+    store: StoreOption = "",
+    set_: SetOption = None,
+) -> None:
+    """One artifact with its files and where it came from, or a recipe with every default."""
+    from flows.look import show_artifact, show_recipe
+    from lmcore.recipe import packaged_recipes
+
+    if what in packaged_recipes() or what.endswith((".yaml", ".yml")):
+        show_recipe(what, set_ or [], console)
+    else:
+        show_artifact(_store(store), what, console)
+
+
+@app.command()
+def why(
+    page: Annotated[str, typer.Argument(help="URL or record id of a collected text.")], store: StoreOption = ""
+) -> None:
+    """Why a text was kept or dropped: the rule, what it measured, its limit, the copy it repeats."""
+    from flows.look import show_why
+
+    show_why(_store(store), page, console)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT (DuckDB); `show tables` lists the views.")],
+    store: StoreOption = "",
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Ask the store: documents, decisions, artifacts, lineage, metrics, evaluations, releases. Read only."""
+    from flows.look import show_query
+
+    show_query(_store(store), query, console, csv=csv)
+
+
+@app.command()
+def generate(
+    model: ModelArgument,
+    prompt: Annotated[str, typer.Argument(help="How the text begins.")],
+    store: StoreOption = "",
+    max_tokens: Annotated[int, typer.Option(help="The most tokens to generate.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
+    top_k: Annotated[int, typer.Option(help="0: off.")] = 0,
+    top_p: Annotated[float, typer.Option(help="1: off.")] = 0.95,
+    min_p: Annotated[float, typer.Option(help="0: off.")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="1: off.")] = 1.0,
+    no_repeat_ngram: Annotated[int, typer.Option(help="0: off.")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal texts.")] = 0,
+) -> None:
+    """Continue a text."""
+    from flows.talk import continue_text
+
+    continue_text(
+        model,
+        prompt,
+        _store(store),
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        no_repeat_ngram=no_repeat_ngram,
+        stop=tuple(stop or ()),
+        seed=seed,
+    )
+
+
+@app.command()
+def chat(
+    model: ModelArgument,
+    store: StoreOption = "",
+    max_tokens: Annotated[int, typer.Option(help="The most tokens of one answer.")] = 200,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
+) -> None:
+    """Talk to a model; an empty line or Ctrl-D ends."""
+    from flows.talk import converse
+
+    converse(model, _store(store), console, max_tokens=max_tokens, temperature=temperature, seed=seed)
+
+
+@app.command()
+def info(model: ModelArgument, store: StoreOption = "") -> None:
+    """What a model is: shape, parameters by part, tokenizer, where it came from."""
+    from flows.talk import show_info
+
+    show_info(model, _store(store), console)
+
+
+@app.command()
+def verify(store: StoreOption = "") -> None:
+    """Hash every file again; set damaged artifacts aside and name what was built from them."""
+    from flows.look import verify_store
+
+    damaged = verify_store(_store(store), console)
+    raise typer.Exit(1 if damaged else 0)
+
+
+@app.command()
+def releases(name: Annotated[str, typer.Argument(help="A recipe; empty: all.")] = "", store: StoreOption = "") -> None:
+    """Every release, promoted or refused, and which one is champion."""
+    from flows.look import show_releases
+
+    show_releases(_store(store), name, console)
+
+
+@app.command()
+def rollback(
+    name: Annotated[str, typer.Argument(help="The recipe.")],
+    to: Annotated[int | None, typer.Option(help="Release number; empty: the champion before this one.")] = None,
+    why_: Annotated[str, typer.Option("--why", help="Kept in the registry's history.")] = "by hand",
+    store: StoreOption = "",
+) -> None:
+    """Make an earlier release the champion again."""
+    from storage.registry import Registry
+
+    release = Registry(_store(store).root).rollback(name, to, why=why_)
+    console.print(f"champion of {name} is {name}@{release.number} again", markup=False)
+
+
+@app.command()
+def schema() -> None:
+    """JSON Schema of recipe files, for editors."""
+    import json
+
+    from lmcore.recipe import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=1))
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def main() -> None:
+    """Run the command line. Exit code 2 for the user's mistakes, 1 for failures; --debug shows the traceback."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(arguments, prog_name="collect-train", standalone_mode=True)
+    except CollectTrainError as error:
+        if debug:
+            raise
+        _tell(error.what, error.mend)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _tell("stopped", "run the same command again: it continues where this one stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        _tell(
+            f"a fault of this program: {type(error).__name__}: {error}",
+            "run it again with --debug and report what it prints",
+        )
+        sys.exit(1)
+
+
+def _tell(what: str, mend: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {what}\n  to mend: {mend}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

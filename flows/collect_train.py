@@ -1,0 +1,170 @@
+"""collect -> curate -> tokenizer -> tokens -> train -> evaluate -> export -> release."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow
+from prefect.futures import wait
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.plan import Plan, make_plan, opponent
+from flows.publish import move_champion, report_run
+from lmcore.recipe import Recipe, load_recipe
+from lmcore.release import ReleaseRuntime
+from storage.errors import UserError
+from storage.store import STAGES, Artifact, Store
+from tasks.collect import CollectParams, collect
+from tasks.curate import curate
+from tasks.evaluate import evaluate
+from tasks.export import export
+from tasks.release import release
+from tasks.step import Mode
+from tasks.tokenizer import train_tokenizer
+from tasks.tokens import make_tokens
+from tasks.train import train
+
+
+class Finished(Exception):
+    """The run has come to the last stage that was asked for."""
+
+
+@dataclass
+class Range:
+    """Which stages a run builds: those before `first` must be there already, those after `last` are left out."""
+
+    first: str = STAGES[0]
+    last: str = STAGES[-1]
+
+    def __post_init__(self) -> None:
+        for stage in (self.first, self.last):
+            if stage not in STAGES:
+                raise UserError(f"there is no stage {stage!r}", f"the stages are {', '.join(STAGES)}")
+        if STAGES.index(self.first) > STAGES.index(self.last):
+            raise UserError(f"--from {self.first} comes after --until {self.last}", f"the order is {', '.join(STAGES)}")
+
+    def mode(self, stage: str) -> Mode:
+        """How to run a stage. Raises Finished past the last one."""
+        if STAGES.index(stage) > STAGES.index(self.last):
+            raise Finished
+        return "build" if STAGES.index(stage) >= STAGES.index(self.first) else "reuse"
+
+
+@dataclass
+class Built:
+    """What a run has made or found so far, by stage."""
+
+    plan: Plan
+    store: Store
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    artifacts: dict[str, list[Artifact]] = field(default_factory=dict)
+
+    def add(self, *artifacts: Artifact) -> None:
+        """Note artifacts of one stage."""
+        for artifact in artifacts:
+            self.artifacts.setdefault(artifact.stage, []).append(artifact)
+
+    def one(self, stage: str) -> Artifact | None:
+        """The artifact of a stage, if the run came that far."""
+        found = self.artifacts.get(stage)
+        return found[0] if found else None
+
+
+@flow(
+    name="collect-train",
+    flow_run_name=lambda: f"{flow_run.parameters['recipe']} {flow_run.parameters.get('edition') or 'newest'}",
+    task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
+    persist_result=False,
+    validate_parameters=False,
+)
+def collect_train(
+    recipe: str,
+    edition: str = "",
+    set: list[str] | None = None,
+    store: str = "",
+    first: str = STAGES[0],
+    last: str = STAGES[-1],
+) -> Built:
+    """Turn sources of text into a released language model, building only what is missing.
+
+    Args:
+        recipe: A packaged recipe or the path of a YAML file.
+        edition: Which collection: empty for the newest, "today", "new", or a name.
+        set: Overrides of the recipe, each a.b=value.
+        store: Folder of the artifacts; empty for COLLECT_TRAIN_STORE or ./store.
+        first: Stages before this one must be built already.
+        last: Stages after this one are left out.
+    """
+    wanted = Range(first, last)
+    shelf = Store(store) if store else Store.default()
+    plan = make_plan(shelf, load_recipe(recipe, set or []), edition, str(flow_run.id or ""))
+    built = Built(plan, shelf)
+    with contextlib.suppress(Finished):
+        _stages(built, plan.parsed(), wanted)
+    report_run(built)
+    return built
+
+
+def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
+    store, runtime = built.store, recipe.runtime
+
+    collected = _collect_all(built, recipe, wanted)
+    built.add(*collected)
+
+    mode = wanted.mode("curate")
+    corpus = curate(store, collected, params=recipe.curate, runtime=runtime.curate, mode=mode)
+    built.add(corpus)
+
+    mode = wanted.mode("tokenizer")
+    tokenizer = train_tokenizer(store, corpus, params=recipe.tokenizer, runtime=runtime.tokenizer, mode=mode)
+    built.add(tokenizer)
+
+    mode = wanted.mode("tokens")
+    tokens = make_tokens(store, corpus, tokenizer, params=recipe.tokens, runtime=runtime.tokens, mode=mode)
+    built.add(tokens)
+
+    mode = wanted.mode("train")
+    model = train(store, tokens, tokenizer, params=recipe.training, runtime=runtime.train, mode=mode)
+    built.add(model)
+
+    mode = wanted.mode("evaluate")
+    evaluation = evaluate(store, model, corpus, params=recipe.evaluate, runtime=runtime.evaluate, mode=mode)
+    built.add(evaluation)
+
+    mode = wanted.mode("export")
+    exported = export(store, model, evaluation, params=recipe.export, runtime=runtime.export, mode=mode)
+    built.add(exported)
+
+    mode = wanted.mode("release")
+    champion = opponent(store, built.plan.registry, model)
+    against: list[Artifact] = []
+    if champion is not None:
+        against = [evaluate(store, champion.model, corpus, params=recipe.evaluate, runtime=runtime.evaluate, mode=mode)]
+    decision = release(
+        store, model, exported, evaluation, against, params=recipe.release, runtime=ReleaseRuntime(), mode=mode
+    )
+    built.add(decision)
+    move_champion(store, recipe.name, decision, model, exported, champion)
+
+
+def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:
+    """Every source, beside each other; what one source's failure leaves finished is kept."""
+    store, edition, mode = built.store, built.plan.edition, wanted.mode("collect")
+    calls: list[dict[str, Any]] = []
+    for source in recipe.sources:
+        digest = edition.parents.get(source.name)
+        parent = [store.by_digest(digest, "collect")] if digest else []
+        calls.append({"parent": parent, "params": CollectParams(source=source, edition=edition.name)})
+    if len(calls) == 1:
+        (call,) = calls
+        return [collect(store, call["parent"], params=call["params"], runtime=recipe.runtime.collect, mode=mode)]
+    futures = [
+        collect.submit(store, call["parent"], params=call["params"], runtime=recipe.runtime.collect, mode=mode)
+        for call in calls
+    ]
+    wait(futures)
+    return [future.result() for future in futures]

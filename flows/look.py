@@ -1,0 +1,191 @@
+"""Commands that look at a store: status, show, why, sql, verify, releases."""
+
+from __future__ import annotations
+
+import csv as csv_module
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from lmcore.recipe import load_recipe
+from storage.catalog import Catalog
+from storage.errors import UserError
+from storage.registry import Registry
+from storage.store import Artifact, Store
+
+
+def show_status(store: Store, console: Console) -> None:
+    """Champions, work in progress and finished artifacts."""
+    registry = Registry(store.root)
+    for name in registry.names():
+        champion = registry.champion(name)
+        if champion:
+            figure = f", {champion.bits_per_byte:.3f} bits per byte" if champion.bits_per_byte is not None else ""
+            console.print(Text(f"champion {name}@{champion.number}{figure}", style="bold green"))
+    for folder in sorted((store.root / ".work").glob("*-*")):
+        console.print(Text(f"unfinished {folder.name[:40]}: the next run continues it", style="yellow"))
+    table = Table("stage", "key", "digest", "finished", "seconds", "size", "what")
+    for artifact in store.readable():
+        manifest = artifact.manifest
+        size = sum(entry.size for entry in manifest.content.files.values())
+        table.add_row(
+            artifact.stage,
+            artifact.key[:12],
+            artifact.digest[:12],
+            manifest.provenance.finished[:16].replace("T", " "),
+            f"{manifest.provenance.seconds:,.1f}",
+            human_bytes(size),
+            Text(_few(manifest.provenance.metrics)),
+        )
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(Text(f"{store.root} holds no artifact yet; start with: collect-train run quickstart"))
+
+
+def show_artifact(store: Store, name: str, console: Console) -> None:
+    """One artifact: files, provenance and the chain it came from."""
+    artifact = store.resolve(name)
+    manifest = artifact.manifest
+    console.print(Text(f"{artifact.stage}/{artifact.key}", style="bold"))
+    console.print(Text(f"content digest {artifact.digest}\n{artifact.path}"))
+    files = Table("file", "size", "sha256")
+    for group in (manifest.content.files, manifest.provenance.files):
+        for file, entry in group.items():
+            files.add_row(file, human_bytes(entry.size), entry.sha256[:16])
+    console.print(files)
+    told = manifest.provenance.model_dump(mode="json", exclude={"files", "inputs"})
+    console.print(Text(yaml.safe_dump(told, sort_keys=False, allow_unicode=True)))
+    chain = Table("from", "key", "digest", title="lineage", title_justify="left")
+    for depth, source in _ancestors(store, artifact):
+        chain.add_row("  " * depth + source.stage, source.key[:12], source.digest[:12])
+    console.print(chain)
+
+
+def show_recipe(name: str, overrides: Sequence[str], console: Console) -> None:
+    """A recipe with every default written out."""
+    values = load_recipe(name, overrides).model_dump(mode="json")
+    console.print(Text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True)), soft_wrap=True)
+
+
+def show_why(store: Store, page: str, console: Console) -> None:
+    """The decision on one collected text."""
+    rows = Catalog(store).why(page)
+    if not rows:
+        raise UserError(
+            f"no collected text has the URL or record id {page!r}",
+            'list some with: collect-train sql "select url from decisions limit 20"',
+        )
+    for row in rows:
+        table = Table(show_header=False)
+        for name, value in row.items():
+            if value is not None:
+                table.add_row(name, Text(str(value)))
+        console.print(table)
+
+
+def show_query(store: Store, query: str, console: Console, *, csv: bool) -> None:
+    """The answer to one SELECT, as a table or as CSV."""
+    answer = Catalog(store).query(query)
+    if csv:
+        writer = csv_module.writer(sys.stdout)
+        writer.writerow(answer.column_names)
+        writer.writerows(row.values() for row in answer.to_pylist())
+        return
+    table = Table(*[escape(name) for name in answer.column_names])
+    for row in answer.to_pylist():
+        table.add_row(*[Text(_cell(value)) for value in row.values()])
+    console.print(table)
+    console.print(Text(f"{answer.num_rows:,} rows", style="dim"))
+
+
+def verify_store(store: Store, console: Console) -> int:
+    """Hash everything; give the number of damaged artifacts."""
+    count = sum(1 for _ in store.artifacts())
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        row = bar.add_task("verify", total=count)
+        found = store.verify(lambda artifact: bar.update(row, advance=1, description=f"verify {artifact.stage}"))
+    for damage in found:
+        console.print(Text(f"{damage.stage}/{damage.key[:12]} is damaged: {damage.fault_found}", style="red"))
+        if damage.aside:
+            console.print(Text(f"  set aside in {damage.aside}; the next run rebuilds it"))
+        else:
+            console.print(Text("  only its provenance; its content is whole and stays in use"))
+        for artifact in damage.stale:
+            console.print(Text(f"  built from it: {artifact.stage}/{artifact.key[:12]}", style="yellow"))
+    console.print(Text(f"{count:,} artifacts verified, {len(found)} damaged", style="bold"))
+    return len(found)
+
+
+def show_releases(store: Store, name: str, console: Console) -> None:
+    """Every release of one recipe or of all."""
+    registry = Registry(store.root)
+    names = [name] if name else registry.names()
+    if name and name not in registry.names():
+        raise UserError(
+            f"{name!r} has no release in {store.root}", f"there are: {', '.join(registry.names()) or 'none'}"
+        )
+    table = Table("release", "", "bits per byte", "decided", "model", "reason")
+    for recipe in names:
+        state = registry.read(recipe)
+        for release in state.releases:
+            standing = (
+                "champion"
+                if release.number == state.champion
+                else "withdrawn"
+                if release.number in state.withdrawn
+                else ""
+            )
+            table.add_row(
+                f"{recipe}@{release.number}",
+                standing or ("promoted" if release.promoted else "refused"),
+                "" if release.bits_per_byte is None else f"{release.bits_per_byte:.4f}",
+                release.decided[:16].replace("T", " "),
+                release.model_key[:12],
+                Text(release.reason),
+            )
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print(Text(f"{store.root} has no release yet"))
+
+
+def human_bytes(size: float) -> str:
+    """A size for people: 1.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _ancestors(store: Store, artifact: Artifact, depth: int = 0) -> list[tuple[int, Artifact]]:
+    found: list[tuple[int, Artifact]] = []
+    for entry in artifact.manifest.provenance.inputs:
+        source = Artifact(entry.stage, entry.key, str(store.root))
+        if Path(source.path).exists():
+            found += [(depth, source), *_ancestors(store, source, depth + 1)]
+    return found
+
+
+def _few(metrics: dict[str, Any]) -> str:
+    shown = list(metrics.items())[:3]
+    return "  ".join(
+        f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}"
+        for k, v in shown
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = f"{value:,.4f}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,175 @@
+"""The plan of a run: every name that moves, resolved once at the start.
+
+Newest edition, parent editions and champion are looked up here and written to `runs/<run>/plan.json`; the steps
+get what was found as ordinary inputs, and a retry of the same run reads the plan instead of looking again.
+
+Editions live in `<store>/editions/<recipe>.json`: their names in order of creation, and for each the parents that
+were fixed when it was created.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lmcore.recipe import Recipe, parse_recipe
+from storage.atomic import write_json
+from storage.errors import RunError, UserError
+from storage.locks import file_lock
+from storage.registry import Registry, RegistryState
+from storage.store import Artifact, Store
+
+FORMAT = 1
+
+
+class Edition(BaseModel):
+    """One collection in time; `parents` maps a source to the content digest of its edition before."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    created: str
+    parents: dict[str, str]
+
+
+class Plan(BaseModel):
+    """What one run builds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    format: int = FORMAT
+    run: str
+    created: str
+    recipe: dict[str, Any]
+    edition: Edition
+    registry: RegistryState
+
+    def parsed(self) -> Recipe:
+        """The recipe with every default resolved, as it was when the run began."""
+        return parse_recipe(self.recipe, f"the plan of run {self.run}")
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """The champion that a model is compared with: its release number and its train artifact."""
+
+    number: int
+    model: Artifact
+
+
+def run_folder(store: Store, run: str) -> Path:
+    """Where the plan and the report of a run live."""
+    return store.root / "runs" / run
+
+
+def make_plan(store: Store, recipe: Recipe, edition: str = "", run: str = "") -> Plan:
+    """The plan of a run: read when `run` has one, made and written otherwise.
+
+    `edition` is "" (the newest of this recipe, or today's when there is none), "today", "new" or a name.
+    """
+    run = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
+    path = run_folder(store, run) / "plan.json"
+    if path.exists():
+        return _read_plan(path)
+    plan = Plan(
+        run=run,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=recipe.model_dump(mode="json"),
+        edition=resolve_edition(store, recipe, edition),
+        registry=Registry(store.root).read(recipe.name),
+    )
+    write_json(path, plan.model_dump(mode="json"))
+    return plan
+
+
+def resolve_edition(store: Store, recipe: Recipe, wanted: str) -> Edition:
+    """Find the wanted edition, or create it with its parents fixed for ever."""
+    path = store.root / "editions" / f"{recipe.name}.json"
+    with file_lock(store.root / ".locks" / f"editions-{recipe.name}"):
+        known = _read_editions(path)
+        name = _edition_name(known, wanted, recipe.timezone)
+        for edition in known:
+            if edition.name == name:
+                return edition
+        edition = Edition(
+            name=name,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            parents=_parents(store, recipe, [e.name for e in known]),
+        )
+        write_json(path, {"format": FORMAT, "editions": [e.model_dump(mode="json") for e in [*known, edition]]})
+    return edition
+
+
+def opponent(store: Store, registry: RegistryState, model: Artifact) -> Opponent | None:
+    """The champion to compare `model` with: today's, or, when the model is that one, the champion before it.
+
+    So a second run of a released recipe asks the same question, and does nothing.
+    """
+    by_number = {release.number: release for release in registry.releases}
+    champions = [move.champion for move in registry.history]
+    while champions and (champions[-1] is None or by_number[champions[-1]].model_digest == model.digest):
+        champions.pop()
+    if registry.champion is None or not champions:
+        return None
+    number = champions[-1]
+    assert number is not None
+    found = store.find("train", by_number[number].model_key)
+    if found is None:
+        raise RunError(
+            f"the champion {number} refers to train/{by_number[number].model_key[:12]}, which the store no longer has",
+            "restore it, or choose another champion with `collect-train rollback`",
+        )
+    return Opponent(number, found)
+
+
+def _edition_name(known: list[Edition], wanted: str, timezone: str) -> str:
+    today = datetime.now(ZoneInfo(timezone)).date().isoformat()
+    if not wanted:
+        return known[-1].name if known else today
+    if wanted == "today":
+        return today
+    if wanted != "new":
+        if not wanted.replace("-", "").replace(".", "").replace("_", "").isalnum() or len(wanted) > 64:
+            raise UserError(f"{wanted!r} cannot name an edition", "use letters, digits, '-', '_' and '.', at most 64")
+        return wanted
+    taken = {edition.name for edition in known}
+    return next(
+        name for number in range(1, 10_000) if (name := today if number == 1 else f"{today}-{number}") not in taken
+    )
+
+
+def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]:
+    """The newest finished collection of each source, by the order of the editions."""
+    order = {name: number for number, name in enumerate(earlier)}
+    newest: dict[str, tuple[int, str]] = {}
+    for artifact in store.readable("collect"):
+        params = artifact.manifest.provenance.params
+        place = order.get(params["edition"])
+        name = params["source"]["name"]
+        if place is not None and place >= newest.get(name, (-1, ""))[0]:
+            newest[name] = (place, artifact.digest)
+    return {source.name: newest[source.name][1] for source in recipe.sources if source.name in newest}
+
+
+def _read_plan(path: Path) -> Plan:
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise RunError(f"the plan {path} is damaged: {str(error).splitlines()[0]}", "start a new run") from error
+
+
+def _read_editions(path: Path) -> list[Edition]:
+    if not path.exists():
+        return []
+    try:
+        return [Edition.model_validate(entry) for entry in json.loads(path.read_bytes())["editions"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"the list of editions {path} is damaged: {str(error).splitlines()[0]}",
+            "restore it from a backup, or move it away; the next run then starts a first edition",
+        ) from error

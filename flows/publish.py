@@ -1,0 +1,114 @@
+"""What a run does at its end: move the champion, write the report."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from flows.plan import Opponent, run_folder
+from storage.registry import Registry, ReleaseWithdrawn
+from storage.store import Artifact, Store
+from tasks.progress import say
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flows.collect_train import Built
+
+
+def move_champion(
+    store: Store, name: str, decision: Artifact, model: Artifact, exported: Artifact, against: Opponent | None
+) -> None:
+    """Put the release on record and, when it was promoted, make it the champion by compare-and-swap.
+
+    Running it again changes nothing. Raises RegistryMoved when another run moved the champion meanwhile.
+    """
+    found = json.loads(decision.file("release.json").read_text(encoding="utf-8"))
+    registry = Registry(store.root)
+    entry = registry.record(
+        name,
+        release_key=decision.key,
+        digest=decision.digest,
+        model_key=model.key,
+        model_digest=model.digest,
+        export_key=exported.key,
+        bits_per_byte=found["bits_per_byte"],
+        reason=found["reason"],
+    )
+    if not found["promoted"]:
+        say(f"  {name}@{entry.number} is not promoted: {found['reason']}", "yellow")
+        return
+    try:
+        registry.promote(name, entry.number, expected=against.number if against else None)
+    except ReleaseWithdrawn as withdrawn:
+        say(f"  {withdrawn.what}; {withdrawn.mend}", "yellow")
+
+
+def report_run(built: Built) -> Path:
+    """Write `runs/<run>/report.html` from what the run has, and give its path."""
+    from lmcore.report import RunView, StageRow, write_report
+
+    plan, store = built.plan, built.store
+    name = plan.recipe["name"]
+    registry = Registry(store.root).read(name)
+    decision = built.one("release")
+    number = next((r.number for r in registry.releases if decision and r.digest == decision.digest), None)
+
+    def folder(stage: str) -> Path | None:
+        artifact = built.one(stage)
+        return artifact.local() if artifact else None
+
+    rows = [
+        StageRow(
+            stage=artifact.stage,
+            key=artifact.key,
+            digest=artifact.digest,
+            state="Completed" if artifact.manifest.provenance.run == plan.run else "Reused",
+            seconds=artifact.manifest.provenance.seconds,
+            metrics=artifact.metrics,
+            name=artifact.manifest.provenance.params["source"]["name"] if artifact.stage == "collect" else "",
+        )
+        for artifacts in built.artifacts.values()
+        for artifact in artifacts
+    ]
+    view = RunView(
+        recipe=name,
+        resolved=plan.recipe,
+        run=plan.run,
+        edition=plan.edition.name,
+        started=built.started.isoformat(timespec="seconds"),
+        seconds=(datetime.now(UTC) - built.started).total_seconds(),
+        stages=rows,
+        collect=[artifact.local() for artifact in built.artifacts.get("collect", [])],
+        curate=folder("curate"),
+        tokenizer=folder("tokenizer"),
+        tokens=folder("tokens"),
+        train=folder("train"),
+        evaluate=folder("evaluate"),
+        export=folder("export"),
+        registry=registry,
+        release=number,
+        next_commands=next_commands(built),
+    )
+    path = run_folder(store, plan.run) / "report.html"
+    write_report(path, view)
+    return path
+
+
+def next_commands(built: Built) -> list[str]:
+    """What a person may want to type now."""
+    name = built.plan.recipe["name"]
+    commands = ["collect-train status", 'collect-train sql "select rule, count(*) from decisions group by rule"']
+    if built.one("release"):
+        commands = [
+            f'collect-train generate {name} "The "',
+            f"collect-train chat {name}",
+            f"collect-train info {name}",
+            *commands,
+        ]
+    elif built.one("train"):
+        model = built.one("train")
+        assert model is not None
+        commands = [f'collect-train generate {model.path} "The "', *commands]
+    return commands

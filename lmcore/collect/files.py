@@ -1,0 +1,195 @@
+"""Files on disk as a source: which files, in which order, and what became of each.
+
+Order is by locator, which is the path relative to the recipe's folder. A file that cannot be read as a whole
+gives nothing and says why in the fetch log; a bad row of a good file costs only itself.
+"""
+
+from __future__ import annotations
+
+import datetime
+import glob
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lmcore.collect.file_formats import PACKINGS, Unreadable, formats_of, open_plain, read_items
+from lmcore.collect.params import FilesSource
+from lmcore.collect.records import Record
+from lmcore.progress import Report
+from storage.errors import RunError
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file to read, or a reason not to (`refusal`: outcome and reason)."""
+
+    locator: str  # file:RELATIVE, percent-encoded
+    path: Path
+    refusal: tuple[str, str] | None = None
+
+
+class FilesReading:
+    """Reads the files of a source; `log` and `counts` are complete once `records` has been walked through."""
+
+    def __init__(self, work: Path, params: FilesSource, report: Report) -> None:
+        self._work = work
+        self._params = params
+        self._report = report
+        self._log: list[dict[str, Any]] = []
+        self._outcomes: Counter[str] = Counter()
+        self._bad_rows: Counter[str] = Counter()
+
+    def records(self) -> Iterator[Record]:
+        """One record per file or row, ordered by (path, row). Raises RunError when the paths match nothing."""
+        found = find_files(self._params)
+        if not found:
+            raise RunError(
+                f"source {self._params.name}: no file matches {', '.join(self._params.paths)} in {self._params.base}",
+                f"check `paths`; known suffixes are {', '.join(sorted(formats_of()))}, each also with "
+                + " or ".join(PACKINGS),
+            )
+        self._log, self._outcomes, self._bad_rows = [], Counter(), Counter()
+        failed = 0
+        for done, file in enumerate(found):
+            self._report(done, len(found), f"{done} of {len(found)} files, {failed} failed")
+            yield from self._read(file)
+            failed += self._log[-1]["outcome"] != "ok"
+        self._report(len(found), len(found), f"{len(found)} of {len(found)} files, {failed} failed")
+
+    def log(self) -> Iterator[dict[str, Any]]:
+        """One row per file, before it one for each kind of bad row in it."""
+        yield from self._log
+
+    def counts(self) -> dict[str, Any]:
+        """Files by outcome, and bad rows by reason."""
+        return {
+            "files": sum(self._outcomes.values()),
+            "outcomes": dict(sorted(self._outcomes.items())),
+            "bad_rows": dict(sorted(self._bad_rows.items())),
+        }
+
+    def why_empty(self) -> tuple[str, str]:
+        """The outcomes and bad rows, and what to look at."""
+        counts = [f"{count} {outcome}" for outcome, count in sorted(self._outcomes.items())]
+        counts += [f"{count} rows: {reason}" for reason, count in sorted(self._bad_rows.items())]
+        reasons = [row["reason"] for row in self._log if row["reason"]]
+        return (
+            f"source {self._params.name}: no record in {sum(self._outcomes.values())} files: {', '.join(counts)}"
+            + (f" (first reason: {reasons[0]})" if reasons else ""),
+            "check `paths`, `text_field`, `max_bytes` and `min_chars`",
+        )
+
+    def discard(self) -> None:
+        """Nothing to forget: files are read anew each time."""
+
+    def _read(self, file: Found) -> Iterator[Record]:
+        started = time.monotonic()
+        size, modified, outcome, reason, kept = 0, "", "ok", "", 0
+        bad: dict[str, tuple[int, int]] = {}  # reason to (rows, first row)
+        try:
+            if file.refusal:
+                raise Unreadable(*file.refusal)
+            size, modified = _facts(file.path)
+            with open_plain(file.path, self._work, self._params.max_bytes) as plain:
+                for item in read_items(file.path.name, plain, self._params):
+                    problem = item.problem or (
+                        "short" if len(item.text) < self._params.min_chars or not item.text.strip() else ""
+                    )
+                    if problem:
+                        count, first = bad.get(problem, (0, item.row))
+                        bad[problem] = (count + 1, first)
+                        continue
+                    kept += 1
+                    url = f"{file.locator}#{item.row}" if item.row else file.locator
+                    yield Record(url, item.title, item.text, page_of_origin=url, lang=item.lang, meta=item.meta)
+        except Unreadable as error:
+            outcome, reason = error.outcome, error.reason
+        for problem, (count, first) in sorted(bad.items()):
+            if first:
+                self._bad_rows[problem] += count
+                self._add(file, "bad_rows", f"{count} rows: {problem}; the first is row {first}")
+        if outcome == "ok" and not kept:
+            outcome, reason = ("short", "too little text") if bad else ("no_text", "no row in it")
+        self._outcomes[outcome] += 1
+        self._add(file, outcome, reason, size, modified, round(time.monotonic() - started, 3))
+
+    def _add(
+        self, file: Found, outcome: str, reason: str, size: int = 0, modified: str = "", seconds: float = 0.0
+    ) -> None:
+        self._log.append(
+            {
+                "url": file.locator,
+                "final_url": file.locator,
+                "status": 0,
+                "outcome": outcome,
+                "reason": reason,
+                "tries": 1,
+                "seconds": seconds,
+                "bytes": size,
+                "fetched_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "etag": "",
+                "last_modified": modified,
+            }
+        )
+
+
+def find_files(params: FilesSource) -> list[Found]:
+    """The files that the source's paths name, each once, ordered by locator."""
+    base = Path(params.base).absolute()
+    found: dict[Path, Found] = {}
+    for pattern in params.paths:
+        root, paths = _matches(base, pattern)
+        allowed = base.resolve() if root.is_relative_to(base) else root.resolve()
+        for path in paths:
+            real = path.resolve()
+            refusal = None
+            if not real.is_relative_to(allowed):
+                refusal = (
+                    "outside",
+                    f"a symbolic link leads out of {allowed.name or allowed}; name the real path instead",
+                )
+            elif formats_of(path.name) == set():
+                refusal = ("unknown_format", f"the suffix of {path.name} is not known")
+            entry = Found(_locator(path, base), path, refusal)
+            other = found.get(real)
+            if other is None or entry.locator < other.locator:
+                found[real] = entry
+    return sorted(found.values(), key=lambda entry: entry.locator)
+
+
+def _matches(base: Path, pattern: str) -> tuple[Path, list[Path]]:
+    """(the folder a pattern starts from, the files it names)."""
+    whole = Path(os.path.normpath(base / pattern))
+    if whole.is_dir():
+        inside = [
+            Path(folder, name)
+            for folder, _, names in os.walk(whole)
+            for name in names
+            if not name.startswith(".") and formats_of(name)
+        ]
+        return whole, inside
+    if os.path.lexists(whole):
+        return whole.parent, [whole]
+    root = whole
+    while glob.has_magic(str(root)):
+        root = root.parent
+    return root, [Path(name) for name in glob.glob(str(whole), recursive=True) if os.path.isfile(name)]
+
+
+def _locator(path: Path, base: Path) -> str:
+    name = path.relative_to(base) if path.is_relative_to(base) else path
+    return "file:" + quote(os.fsencode(name))
+
+
+def _facts(path: Path) -> tuple[int, str]:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise Unreadable("unreadable", os.strerror(error.errno or 0)) from error
+    moment = datetime.datetime.fromtimestamp(facts.st_mtime, datetime.UTC)
+    return facts.st_size, moment.isoformat(timespec="seconds")

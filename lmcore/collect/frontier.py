@@ -1,0 +1,334 @@
+"""The crawl's memory: which pages there are, how far each has come, and what came back. One SQLite file.
+
+A page is `waiting`, then `stored` (its response is on disk), then `done` (its text and links are too). Each
+step is one transaction, so kill -9 loses at most the responses in flight and never asks twice for a stored
+one. Levels (all pages of one depth) are opened as a whole: what is crawled never depends on arrival order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zstandard
+
+from lmcore.collect.http import Response
+from lmcore.collect.politeness import Rules
+from storage.atomic import fault
+from storage.digest import canonical_json
+from storage.errors import RunError, StorageError
+
+FORMAT = 1
+_SCHEMA = """
+create table about (format integer not null, settings text not null);
+create table level (depth integer primary key, beyond integer not null);
+create table robots (origin text primary key, text text not null, refusal text not null, reason text not null);
+create table page (
+    name text primary key,              -- canonical URL
+    url text not null,                  -- as linked: what is asked for
+    depth integer not null,
+    state text not null check (state in ('waiting', 'stored', 'done')),
+    outcome text not null default '',
+    reason text not null default '',
+    final_name text not null default '',  -- canonical URL after redirects
+    status integer not null default 0,
+    tries integer not null default 0,
+    seconds real not null default 0,
+    fetched_at text not null default '',
+    content_type text not null default '',
+    robots_tag text not null default '',
+    etag text not null default '',
+    last_modified text not null default '',
+    bytes integer not null default 0,
+    body blob,                          -- zstd
+    links text not null default '[]',   -- JSON list of followed URLs
+    title text not null default '',
+    text text not null default '',
+    meta text not null default '{}'
+) without rowid;
+create index page_order on page (depth, name);
+create index page_final on page (final_name);
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One page of the frontier, without its body."""
+
+    name: str
+    url: str
+    depth: int
+    state: str
+    outcome: str
+    reason: str
+    final_name: str
+    status: int
+    tries: int
+    seconds: float
+    fetched_at: str
+    etag: str
+    last_modified: str
+    bytes: int
+    title: str
+    text: str
+    meta: str  # JSON
+
+
+class FrontierDamagedError(Exception):
+    """The file is no frontier of this crawl; the message says why."""
+
+
+class Frontier:
+    """Opens or makes `path`. Only one thread may use it. Raises FrontierDamagedError for a file it cannot trust."""
+
+    def __init__(self, path: Path, settings: str) -> None:
+        self._path = path
+        fresh = not path.exists() or path.stat().st_size == 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._db.execute("pragma journal_mode = wal")
+            # In WAL mode this survives the death of the process; a power cut may cost the last few pages.
+            self._db.execute("pragma synchronous = normal")
+            if fresh or not self._db.execute("select 1 from sqlite_master where name = 'about'").fetchone():
+                with self._transaction():
+                    for statement in _SCHEMA.split(";\n"):
+                        self._db.execute(statement)
+                    self._db.execute("insert into about values (?, ?)", (FORMAT, settings))
+            self._check(settings)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
+                raise _disk_error(path, error) from error
+            raise FrontierDamagedError(str(error)) from error
+        except FrontierDamagedError:
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; everything committed stays."""
+        self._db.close()
+
+    def opened(self) -> int:
+        """How many levels are open: the next one to open has this depth."""
+        return int(self._one("select count(*) from level"))
+
+    def open_level(self, depth: int, pages: Iterable[tuple[str, str, str, str]], beyond: int) -> None:
+        """Add the pages of a level: (name, url, outcome, reason); one with an outcome is done at once.
+
+        `beyond`: how many pages the limit on pages left out.
+        """
+        with self._transaction():
+            self._db.executemany(
+                "insert into page (name, url, depth, state, outcome, reason, final_name) values (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (name, url, depth, "done" if outcome else "waiting", outcome, reason, name)
+                    for name, url, outcome, reason in pages
+                ],
+            )
+            self._db.execute("insert into level values (?, ?)", (depth, beyond))
+        fault("collect.level-opened")
+
+    def waiting(self, depth: int) -> list[str]:
+        """URLs of a level still to be fetched, in canonical order."""
+        return self._column("select url from page where depth = ? and state = 'waiting' order by name", depth)
+
+    def stored(self) -> list[str]:
+        """Names of pages whose response is here and not yet read."""
+        return self._column("select name from page where state = 'stored' order by depth, name")
+
+    def store(self, name: str, response: Response, final_name: str, fetched_at: str) -> None:
+        """Keep what came back for a page; a failed page is done with it."""
+        ok = response.outcome == "ok"
+        with self._transaction():
+            self._db.execute(
+                "update page set state = ?, outcome = ?, reason = ?, final_name = ?, status = ?, tries = ?,"
+                " seconds = ?, fetched_at = ?, content_type = ?, robots_tag = ?, etag = ?, last_modified = ?,"
+                " bytes = ?, body = ? where name = ?",
+                (
+                    "stored" if ok else "done",
+                    response.outcome,
+                    response.reason,
+                    final_name,
+                    response.status,
+                    response.tries,
+                    response.seconds,
+                    fetched_at,
+                    response.content_type,
+                    response.robots_tag,
+                    response.etag,
+                    response.last_modified,
+                    len(response.body),
+                    zstandard.compress(response.body, 3) if ok else None,
+                    name,
+                ),
+            )
+        fault("collect.page-stored")
+
+    def response(self, name: str) -> tuple[bytes, str, str, str]:
+        """(body, final URL, content type, robots tag) of a stored page. Raises RunError when its bytes are damaged."""
+        body, final_name, content_type, robots_tag = self._row(
+            "select body, final_name, content_type, robots_tag from page where name = ?", name
+        )
+        try:
+            return zstandard.decompress(body), final_name, content_type, robots_tag
+        except zstandard.ZstdError as error:
+            raise RunError(
+                f"{self._path} holds a damaged page ({name})", "delete this file; the crawl starts again from its seeds"
+            ) from error
+
+    def finish(
+        self, name: str, outcome: str, reason: str, links: list[str], title: str, text: str, meta: dict[str, Any]
+    ) -> None:
+        """Keep what was read from a stored page."""
+        with self._transaction():
+            self._db.execute(
+                "update page set state = 'done', outcome = ?, reason = ?, links = ?, title = ?, text = ?, meta = ?"
+                " where name = ?",
+                (outcome, reason, json.dumps(links), title, text, canonical_json(meta), name),
+            )
+        fault("collect.page-done")
+
+    def reopen(self, names: Iterable[str]) -> None:
+        """Let failed pages wait again."""
+        with self._transaction():
+            self._db.executemany(
+                "update page set state = 'waiting', outcome = '' where name = ?", [(n,) for n in names]
+            )
+
+    def links(self, depth: int) -> list[str]:
+        """All URLs the pages of a level point to."""
+        return sorted(
+            {
+                link
+                for found in self._column("select links from page where depth = ?", depth)
+                for link in json.loads(found)
+            }
+        )
+
+    def known(self, depth: int) -> set[str]:
+        """Names of all pages so far, and of those that redirects led to from pages above `depth`."""
+        return set(self._column("select name from page union select final_name from page where depth < ?", depth))
+
+    def asked(self) -> int:
+        """Pages that count against the limit: asked for or waiting to be."""
+        return int(self._one("select count(*) from page where outcome not in ('robots_denied', 'robots_unavailable')"))
+
+    def progress(self) -> tuple[int, int, int]:
+        """(pages done or stored, all pages, failed pages)."""
+        done, total, failed = self._row(
+            "select coalesce(sum(state != 'waiting'), 0), count(*), coalesce(sum(state = 'done' and body is null), 0)"
+            " from page"
+        )
+        return done, total, failed
+
+    def beyond(self) -> int:
+        """Pages the limit on pages left out."""
+        return int(self._one("select coalesce(sum(beyond), 0) from level"))
+
+    def outcomes(self) -> dict[str, int]:
+        """Pages by outcome."""
+        return dict(self._all("select outcome, count(*) from page group by outcome order by outcome"))
+
+    def mark_duplicates(self) -> None:
+        """Of several pages that redirect to one place, keep the first in canonical order."""
+        with self._transaction():
+            self._db.execute(
+                "update page set outcome = 'duplicate', reason = 'the same page as ' || final_name where outcome = 'ok'"
+                " and exists (select 1 from page as other where other.outcome = 'ok'"
+                " and other.final_name = page.final_name"
+                " and (other.depth, other.name) < (page.depth, page.name))"
+            )
+
+    def pages(self, *, texts: bool = True) -> Iterator[Row]:
+        """All pages in canonical order: (depth, name); without `texts` the text column is left empty."""
+        columns = ", ".join(name if texts or name != "text" else "''" for name in Row.__annotations__)
+        for row in self._all(f"select {columns} from page order by depth, name"):  # noqa: S608 - names of a dataclass
+            yield Row(*row)
+
+    def save_robots(self, known: dict[str, Rules]) -> None:
+        """Keep what robots.txt of each host says, so that a resumed crawl does not ask again."""
+        with self._transaction():
+            self._db.executemany(
+                "insert or replace into robots values (?, ?, ?, ?)",
+                [(origin, rules.text, rules.refusal, rules.reason) for origin, rules in sorted(known.items())],
+            )
+
+    def robots(self) -> dict[str, Rules]:
+        """What `save_robots` kept."""
+        return {origin: Rules(*rest) for origin, *rest in self._all("select * from robots")}
+
+    def _check(self, settings: str) -> None:
+        verdict = self._one("pragma quick_check(1)")
+        if verdict != "ok":
+            raise FrontierDamagedError(str(verdict))
+        if self._row("select format, settings from about") != (FORMAT, settings):
+            raise FrontierDamagedError("it belongs to other settings")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._errors():
+            self._db.execute("begin immediate")
+            try:
+                yield
+                self._db.execute("commit")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._db.execute("rollback")
+                raise
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if _is_damage(error):
+                raise self._damaged(error) from error
+            raise _disk_error(self._path, error) from error
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.Error) -> RunError:
+        return RunError(
+            f"the crawl's frontier {self._path} is damaged: {error}",
+            "run the same command again; a damaged frontier is set aside and the crawl starts from its seeds",
+        )
+
+    def _all(self, query: str, *values: Any) -> Iterator[Any]:
+        with self._errors():
+            yield from self._db.execute(query, values)
+
+    def _row(self, query: str, *values: Any) -> Any:
+        with self._errors():
+            return self._db.execute(query, values).fetchone()
+
+    def _one(self, query: str, *values: Any) -> Any:
+        return self._row(query, *values)[0]
+
+    def _column(self, query: str, *values: Any) -> list[Any]:
+        with self._errors():
+            return [row[0] for row in self._db.execute(query, values)]
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    text = str(error).lower()
+    return any(word in text for word in ("malformed", "not a database", "no such", "corrupt", "has no column"))
+
+
+def _disk_error(path: Path, error: sqlite3.Error) -> RunError:
+    text = str(error).lower()
+    if "full" in text or "disk i/o" in text:
+        return StorageError(
+            f"disk full while writing {path}",
+            "free space; the pages stored so far are kept, run the same command again",
+        )
+    if "readonly" in text or "unable to open" in text:
+        return StorageError(f"cannot write {path}: {error}", "choose a writable store with --store DIR")
+    return RunError(f"the crawl's frontier {path} cannot be used: {error}", "see that no other run uses it, run again")

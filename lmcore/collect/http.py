@@ -1,0 +1,195 @@
+"""The one HTTP client: polite, bounded, and honest about what came back.
+
+    answer = Client(...).fetch(url)     # never raises on what a server does
+    answer.outcome                      # "ok", or why there is no page (the list is in docs/collect.md)
+
+Retries, backoff and jitter decide when a page is asked for again, never what is kept.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import importlib.metadata
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit, urlunsplit
+
+from lmcore.collect.extract import HTML_TYPES, PLAIN_TYPES
+from lmcore.collect.links import canonical_url, site_of, tidy_url
+from lmcore.collect.politeness import AGENT, ROBOTS_BYTES, HostClock, Robots, Rules, rules_of
+from lmcore.collect.transport import Answer, Transport
+
+PAGE_TYPES = HTML_TYPES | PLAIN_TYPES
+MAX_REDIRECTS = 10
+BACKOFF = 0.5  # seconds before the first new try, doubled for each further one
+MAX_WAIT = 60.0  # seconds; no Retry-After and no backoff is obeyed for longer
+RETRY_STATUS = frozenset({408, 425, 429})
+RETRY_FAILURES = frozenset({"unreachable", "timeout", "truncated"})
+
+# (outcome, reason) when a redirect may not be followed to this URL, None when it may.
+Permit = Callable[[str], tuple[str, str] | None]
+
+
+@dataclass(frozen=True)
+class Response:
+    """The end of one page's story: `body` is there when `outcome` is "ok"."""
+
+    url: str
+    final_url: str
+    outcome: str
+    reason: str = ""
+    status: int = 0
+    content_type: str = ""
+    robots_tag: str = ""
+    etag: str = ""
+    last_modified: str = ""
+    body: bytes = b""
+    tries: int = 0
+    seconds: float = 0.0
+
+
+class Client:
+    """Fetches pages of the hosts it is told about and of any public host.
+
+    `private_sites`: `host:port` that may be private (the recipe's own seeds). `routes`: stable host names that
+    stand for a server whose port changes; each gives the real `host:port` when asked, once per try.
+    `known_robots` carries robots.txt over from an interrupted crawl.
+    """
+
+    def __init__(
+        self,
+        *,
+        contact: str = "",
+        delay: float = 0.0,
+        timeout: float = 60.0,
+        max_bytes: int = 5_000_000,
+        retries: int = 3,
+        private_sites: frozenset[str] = frozenset(),
+        routes: dict[str, Callable[[], str]] | None = None,
+        known_robots: dict[str, Rules] | None = None,
+    ) -> None:
+        self._transport = Transport(user_agent(contact), private_sites)
+        self._delay = delay
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._retries = retries
+        self._routes = routes or {}
+        self._clock = HostClock()
+        self.robots = Robots(self._fetch_robots, {} if known_robots is None else known_robots)
+
+    def fetch(self, url: str, permit: Permit | None = None) -> Response:
+        """GET a page, following redirects that `permit` and robots.txt allow. Raises Stopped after `close`."""
+        started = time.monotonic()
+        refused = self.robots.refusal(url)
+        if refused:
+            return Response(url, url, *refused)
+        response = self._follow(url, permit, max_bytes=self._max_bytes, types=PAGE_TYPES, robots=True)
+        return replace(response, seconds=round(time.monotonic() - started, 3))
+
+    def close(self) -> None:
+        """Send nothing more: requests under way are cut off, workers that wait are woken and raise Stopped."""
+        self._clock.stop()
+        self._transport.close()
+
+    def _fetch_robots(self, url: str) -> Rules:
+        found = self._follow(url, None, max_bytes=ROBOTS_BYTES, types=None, robots=False)
+        return rules_of(found.status, found.body, "" if found.outcome == "ok" else found.outcome, found.reason)
+
+    def _follow(
+        self, url: str, permit: Permit | None, *, max_bytes: int, types: frozenset[str] | None, robots: bool
+    ) -> Response:
+        current, visited, tries = url, {canonical_url(url)}, 0
+        while True:
+            answer, used = self._try(current, max_bytes, types, cut=not robots)
+            tries += used
+            target = answer.headers.get("location") if answer.status in (301, 302, 303, 307, 308) else None
+            if not target:
+                return _finish(url, current, answer, tries)
+            following = tidy_url(target, current)
+            refused = self._refuse_redirect(following, visited, permit, robots)
+            if refused:
+                return Response(url, current, *refused, status=answer.status, tries=tries)
+            assert following is not None
+            visited.add(canonical_url(following))
+            current = following
+
+    def _refuse_redirect(
+        self, target: str | None, visited: set[str | None], permit: Permit | None, robots: bool
+    ) -> tuple[str, str] | None:
+        if target is None:
+            return "redirect_refused", "redirects to something that is no http URL"
+        if canonical_url(target) in visited:
+            return "redirect_loop", f"redirects in a circle to {target}"
+        if len(visited) > MAX_REDIRECTS:
+            return "redirect_loop", f"more than {MAX_REDIRECTS} redirects"
+        return (permit(target) if permit else None) or (self.robots.refusal(target) if robots else None)
+
+    def _try(self, url: str, max_bytes: int, types: frozenset[str] | None, *, cut: bool) -> tuple[Answer, int]:
+        """One URL without redirects: the last answer, and how many requests it took."""
+        site = site_of(url)
+        for tried in range(1, self._retries + 2):
+            real = self._route(url)
+            with self._clock.turn(site, max(self._delay, self.robots.delay(url))):
+                answer = self._transport.get(real, timeout=self._timeout, max_bytes=max_bytes, types=types, cut=cut)
+            again = answer.failure in RETRY_FAILURES or answer.status in RETRY_STATUS or answer.status >= 500
+            if not again or tried > self._retries:
+                break
+            asked = retry_after(answer.headers.get("retry-after"))
+            if asked is None:
+                backoff = min(BACKOFF * 2 ** (tried - 1), MAX_WAIT)
+                self._clock.wait(backoff * (1 + random.random() / 2))  # noqa: S311 - spreads load, hides nothing
+            else:
+                self._clock.pause(site, min(asked, MAX_WAIT))
+        return answer, tried
+
+    def _route(self, url: str) -> str:
+        parts = urlsplit(url)
+        route = self._routes.get(parts.netloc)
+        if route is None:
+            return url
+        real = route()
+        self._transport.permit_private(real)
+        return urlunsplit(("http", real, parts.path, parts.query, ""))
+
+
+def user_agent(contact: str) -> str:
+    """Who we are, and whom to write to when we do harm."""
+    try:
+        version = importlib.metadata.version("collect-train")
+    except importlib.metadata.PackageNotFoundError:
+        version = "0"
+    return f"{AGENT}/{version} (+{contact})" if contact else f"{AGENT}/{version}"
+
+
+def retry_after(value: str | None) -> float | None:
+    """Seconds a Retry-After header asks for, in both its forms (RFC 9110 section 10.2.3); None when there is none."""
+    if value is None:
+        return None
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, moment.timestamp() - time.time())
+
+
+def _finish(url: str, final_url: str, answer: Answer, tries: int) -> Response:
+    outcome, reason = answer.failure or "ok", answer.reason
+    if outcome == "ok" and answer.status // 100 != 2:
+        outcome, reason = "http_error", f"status {answer.status}"
+    return Response(
+        url=url,
+        final_url=final_url,
+        outcome=outcome,
+        reason=reason,
+        status=answer.status,
+        content_type=answer.headers.get("content-type", ""),
+        robots_tag=answer.headers.get("x-robots-tag", ""),
+        etag=answer.headers.get("etag", ""),
+        last_modified=answer.headers.get("last-modified", ""),
+        body=answer.body if outcome == "ok" else b"",
+        tries=tries,
+    )

@@ -1,0 +1,127 @@
+"""The settings of every kind of source, and what collecting may change without changing bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lmcore.collect.links import canonical_url
+from lmcore.config import Params, Runtime
+
+PYDOC_SITE = "http://pydoc.localhost"
+PYDOC_SEEDS = (f"{PYDOC_SITE}/", f"{PYDOC_SITE}/keywords.html", f"{PYDOC_SITE}/topics.html")
+
+
+class Source(Params):
+    """What every source says about its texts."""
+
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Name of the source, as it appears on every record."
+    )
+    license: str = Field(
+        default="unknown", min_length=1, description="Licence of the texts: an SPDX identifier, or unknown."
+    )
+    lang: str = Field(
+        default="und",
+        pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$",
+        description="Language of the texts (BCP 47); und lets a page that declares its own language speak.",
+    )
+    text_kind: Literal["prose", "dialogue", "subtitle", "pair", "instruction", "chat", "qa", "code"] = Field(
+        default="prose", description="What kind of text this is."
+    )
+
+
+class WebSource(Source):
+    """Pages of web sites, found by following links from the seeds."""
+
+    kind: Literal["web"] = Field(default="web", description="A web crawl.")
+    seeds: tuple[str, ...] = Field(default=(), description="Pages to start from; their hosts are the crawl's area.")
+    serve: Literal["pydoc"] | None = Field(
+        default=None, description="Start Python's own documentation server and crawl it as http://pydoc.localhost/."
+    )
+    allow: tuple[str, ...] = Field(
+        default=(), description="Follow only URLs that match one of these patterns; empty: the hosts of the seeds."
+    )
+    deny: tuple[str, ...] = Field(default=(), description="Never follow URLs that match one of these patterns.")
+    max_depth: int = Field(default=3, ge=0, le=1000, description="Links followed from a seed to a page, at most.")
+    max_pages: int = Field(
+        default=1000, ge=1, le=100_000_000, description="Pages asked for, at most, in order of (depth, URL)."
+    )
+    max_bytes: int = Field(
+        default=5_000_000, ge=1_000, le=1_000_000_000, description="Bytes of one page after decompression, at most."
+    )
+    delay: float = Field(default=1.0, ge=0, le=3600, description="Seconds between two requests to one host.")
+    timeout: float = Field(default=60.0, ge=0.1, le=3600, description="Seconds one response may take in all.")
+    retries: int = Field(
+        default=3, ge=0, le=20, description="Further tries after a failure that may pass (timeouts, 429, 5xx)."
+    )
+    blank: tuple[str, ...] = Field(
+        default=(), description="Patterns deleted from every text before it gets its digest (addresses, clocks)."
+    )
+    min_chars: int = Field(default=200, ge=1, description="Characters of main text below which a page is no record.")
+
+    @field_validator("allow", "deny", "blank")
+    @classmethod
+    def _patterns_compile(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from error
+        return patterns
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_are_urls(cls, seeds: tuple[str, ...]) -> tuple[str, ...]:
+        for seed in seeds:
+            if canonical_url(seed) is None:
+                raise ValueError(f"{seed!r} is not an http or https URL (without user name and password)")
+        return seeds
+
+    @model_validator(mode="after")
+    def _has_a_start(self) -> WebSource:
+        if not self.seeds and not self.serve:
+            raise ValueError("give at least one URL in `seeds`")
+        return self
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        """The seeds, or the front pages of the served site when none are given."""
+        return self.seeds or PYDOC_SEEDS
+
+
+class FilesSource(Source):
+    """Text files on this machine, one record per file, or per row for jsonl and parquet."""
+
+    kind: Literal["files"] = Field(default="files", description="Files on disk.")
+    base: str = Field(default=".", description="Folder that relative paths start from: the recipe's own folder.")
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="Files, folders (searched through) or globs (** for any depth)."
+    )
+    text_field: str = Field(default="text", min_length=1, description="Key or column of a row that holds the text.")
+    title_field: str = Field(
+        default="title", min_length=1, description="Key or column of a row that holds the title, where there is one."
+    )
+    max_bytes: int = Field(
+        default=200_000_000, ge=1_000, le=100_000_000_000, description="Bytes of one file after decompression, at most."
+    )
+    min_chars: int = Field(default=1, ge=1, description="Characters below which a text is no record.")
+
+
+SourceParams = Annotated[WebSource | FilesSource, Field(discriminator="kind")]
+
+
+class CollectRuntime(Runtime):
+    """How collecting works, not what it leaves."""
+
+    concurrency: int = Field(
+        default=8, ge=1, le=64, description="Requests in flight over all hosts (one per host when there is a delay)."
+    )
+    contact: str = Field(
+        default="",
+        pattern=r"^[\x21-\x7e ]*$",
+        max_length=200,
+        description="E-mail or page of whoever runs the crawl, put into the User-Agent; needed for public hosts.",
+    )

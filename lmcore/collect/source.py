@@ -1,0 +1,215 @@
+"""What a source is: settings in, records out, a place to continue from. And the stage that collects one.
+
+    metrics = collect(work, edition="2026-11-21", params=WebSource(...), ...)
+
+Layout of `work/out`: documents/*.parquet, references.parquet, edition.json, stats.json, provenance/fetch_log.parquet.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lmcore.collect.editions import (
+    EDITION,
+    MAX_DEPTH,
+    REFERENCES,
+    Locate,
+    Place,
+    load_edition,
+    places,
+    read_edition,
+    write_references,
+)
+from lmcore.collect.files import FilesReading
+from lmcore.collect.params import CollectRuntime, FilesSource, WebSource
+from lmcore.collect.records import FETCH_LOG, Gathered, Record
+from lmcore.collect.web import WebCrawl
+from lmcore.documents import DOCUMENT, make_table, record_id
+from lmcore.progress import Report
+from storage.atomic import disk_errors, fault, write_json
+from storage.digest import canonical_json
+from storage.errors import RunError
+from storage.parquet import write_parquet
+
+STAGE_VERSION = 1
+ROWS_PER_FILE = 5_000
+CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer rows
+# Outcomes that are the site's or the recipe's wish, not a failure to get a page.
+NO_FAILURE = frozenset({"ok", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty"})
+
+
+def collect(
+    work: Path,
+    *,
+    edition: str,
+    parent: Path | None,
+    parent_digest: str | None,
+    locate: Locate,
+    params: WebSource | FilesSource,
+    runtime: CollectRuntime,
+    report: Report,
+) -> dict[str, Any]:
+    """Collect one source into `work/out`; continues after a kill with the same `work`.
+
+    `parent` is the folder of the edition before, `parent_digest` its content digest. Gives counts of records,
+    bytes and pages. Raises RunError when there is no record at all, with the counts by outcome.
+    """
+    assert (parent is None) == (parent_digest is None), "a parent has a folder and a digest"
+    with disk_errors(work):
+        work.mkdir(parents=True, exist_ok=True)
+        if isinstance(params, WebSource):
+            crawl = WebCrawl(work, params, runtime, report)
+            try:
+                crawl.run()
+                return _write(work, crawl, edition, parent, parent_digest, locate, params)
+            finally:
+                crawl.close()
+        return _write(work, FilesReading(work, params, report), edition, parent, parent_digest, locate, params)
+
+
+def _write(
+    work: Path,
+    gathered: Gathered,
+    edition: str,
+    parent: Path | None,
+    parent_digest: str | None,
+    locate: Locate,
+    params: WebSource | FilesSource,
+) -> dict[str, Any]:
+    """Write the artifact from what was gathered; short, so it starts over after a kill."""
+    fault("collect.before-documents")
+    out = work / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    depth = read_edition(parent)["depth"] + 1 if parent else 0
+    before: dict[str, Place] = places(parent, parent_digest) if parent and parent_digest else {}
+    copies = _Copies(parent, locate) if parent and depth >= MAX_DEPTH else None
+
+    unchanged: dict[str, Place] = {}
+    counts: Counter[str] = Counter()
+    extractors: Counter[str] = Counter()
+    languages: Counter[str] = Counter()
+    with _DocumentWriter(out / "documents") as writer:
+        for record in gathered.records():
+            row = _row(record, edition, params)
+            counts["records"] += 1
+            counts["bytes"] += len(record.text.encode())
+            extractors[record.meta["extractor"]] += 1
+            languages[row["lang"]] += 1
+            place = before.get(row["record_id"])
+            if place is None:
+                counts["new"] += 1
+                writer.add(row)
+            elif copies is not None:
+                writer.add(copies.row(row["record_id"]))
+            else:
+                unchanged[row["record_id"]] = place
+    if not counts["records"]:
+        what, mend = gathered.why_empty()
+        shutil.rmtree(out)
+        gathered.discard()
+        raise RunError(what, mend)
+    write_references(out / REFERENCES, unchanged)
+    write_parquet(out / "provenance" / "fetch_log.parquet", _table(gathered.log(), FETCH_LOG))
+    gathered_counts = gathered.counts()
+    stats = {
+        "source": params.name,
+        "kind": params.kind,
+        "records": counts["records"],
+        "new": counts["new"],
+        "unchanged": counts["records"] - counts["new"],
+        "bytes": counts["bytes"],
+        "extractors": dict(sorted(extractors.items())),
+        "languages": dict(sorted(languages.items())),
+        **gathered_counts,
+    }
+    write_json(out / "stats.json", stats)
+    fault("collect.before-edition")
+    own_depth = 0 if copies is not None else depth
+    write_json(out / EDITION, {"edition": edition, "source": params.name, "parent": parent_digest, "depth": own_depth})
+    outcomes = gathered_counts["outcomes"]
+    return {
+        "records": counts["records"],
+        "new": counts["new"],
+        "unchanged": counts["records"] - counts["new"],
+        "bytes": counts["bytes"],
+        "asked": sum(outcomes.values()),
+        "failed": sum(count for outcome, count in outcomes.items() if outcome not in NO_FAILURE),
+    }
+
+
+class _DocumentWriter:
+    """Writes rows into numbered files of limited size; at least one file, which may have no row."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: list[dict[str, Any]] = []
+        self._size = 0
+        self._files = 0
+
+    def __enter__(self) -> _DocumentWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and (self._rows or not self._files):
+            self._flush()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Write one row, sooner or later."""
+        self._rows.append(row)
+        self._size += len(row["text"])
+        if len(self._rows) == ROWS_PER_FILE or self._size >= CHARS_PER_FILE:
+            self._flush()
+
+    def _flush(self) -> None:
+        write_parquet(self._folder / f"{self._files:05d}.parquet", make_table(self._rows, DOCUMENT))
+        fault("collect.documents-written")
+        self._rows, self._size, self._files = [], 0, self._files + 1
+
+
+class _Copies:
+    """Rows of the parent edition as they are, for an edition that copies instead of referring."""
+
+    def __init__(self, parent: Path, locate: Locate) -> None:
+        self._table = load_edition(parent, locate)
+        self._index = {record: index for index, record in enumerate(self._table["record_id"].to_pylist())}
+
+    def row(self, record: str) -> dict[str, Any]:
+        """The row of a record that the parent edition has."""
+        row: dict[str, Any] = self._table.slice(self._index[record], 1).to_pylist()[0]
+        return row
+
+
+def _row(record: Record, edition: str, params: WebSource | FilesSource) -> dict[str, Any]:
+    return {
+        "record_id": record_id(params.name, record.url, record.text),
+        "source": params.name,
+        "url": record.url,
+        "title": record.title,
+        "text": record.text,
+        "kind": params.text_kind,
+        "lang": record.lang if params.lang == "und" else params.lang,
+        "license": params.license,
+        "license_source": "recipe",
+        "edition": edition,
+        "synthetic": False,
+        "page_of_origin": record.page_of_origin,
+        "parent_record": None,
+        "tags": [],
+        "turns": None,
+        "meta": canonical_json(record.meta),
+    }
+
+
+def _table(rows: Iterator[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    chunks = [schema.empty_table()]
+    while chunk := list(islice(rows, ROWS_PER_FILE)):
+        chunks.append(pa.Table.from_pylist(chunk, schema=schema))
+    return pa.concat_tables(chunks)

@@ -1,0 +1,51 @@
+"""Train, val or test, decided for ever by the name of the page a text comes from.
+
+Nothing but the page's name and the salt is looked at, so a text's split never depends on what else was collected,
+and everything that comes from one page (its parts, translations, templates made of it) stays on one side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from lmcore.config import Params
+from lmcore.documents import SPLITS
+
+RULE = "synthetic_held_out"
+TRAIN, VAL, TEST = range(len(SPLITS))
+assert SPLITS == ("train", "val", "test")
+
+
+class SplitParams(Params):
+    """How many pages are held out. The split is of pages, so the share of texts and bytes is near the fraction."""
+
+    val: float = Field(default=0.05, ge=0, le=0.5, description="Share of pages held out for validation.")
+    test: float = Field(default=0.05, ge=0, le=0.5, description="Share of pages held out for the test.")
+    salt: str = Field(default="", max_length=200, description="Another salt deals the pages anew.")
+
+    @model_validator(mode="after")
+    def _leaves_training(self) -> SplitParams:
+        if self.val + self.test >= 1:
+            raise ValueError("val and test together leave no page for training")
+        return self
+
+
+def positions(pages: Sequence[str], salt: str) -> NDArray[np.float64]:
+    """Where in [0, 1) each of N pages falls: the upper 53 bits of xxh3-64 of salt, a zero byte and the page's name."""
+    prefix = salt.encode() + b"\0"
+    hashes = np.fromiter((xxhash.xxh3_64_intdigest(prefix + page.encode()) for page in pages), np.uint64, len(pages))
+    return (hashes >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def splits(position: NDArray[np.float64], params: SplitParams) -> NDArray[np.int64]:
+    """Index into SPLITS for each position: [0, test) is test, then val, the rest train.
+
+    Raising `val` therefore moves pages from train only and leaves test as it is.
+    """
+    held_out = np.where(position < params.test, TEST, VAL)
+    return np.where(position < params.test + params.val, held_out, TRAIN)

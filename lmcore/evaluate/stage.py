@@ -1,0 +1,238 @@
+"""The evaluate stage: held-out documents scored one by one, groups, intervals, baselines and samples.
+
+Every batch of documents and every baseline is kept in the work folder as soon as it is known, so that a run killed in
+the middle goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from lmcore.documents import CURATED, iter_texts, read_documents
+from lmcore.evaluate.baselines import measure, take
+from lmcore.evaluate.likelihood import Scores, bootstrap_interval, score_documents, summarise
+from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime, Split
+from lmcore.generate.engine import generate
+from lmcore.generate.load import load
+from lmcore.models.decoder import Decoder
+from lmcore.progress import Report
+from lmcore.tokenizer import Tokenizer
+from storage.atomic import fault, write_json
+from storage.errors import RunError, UserError
+from storage.parquet import write_parquet
+
+__all__ = ["EvaluateParams", "EvaluateRuntime", "evaluate"]
+
+# Documents scored between two resume points: fixed, because grouping them otherwise changes the last digits.
+_BATCH_DOCUMENTS = 64
+_BATCH_LETTERS = 64_000
+_GROUPS = ("source", "lang", "kind")
+
+SCORED = pa.schema(
+    [
+        pa.field("record_id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("n_bytes", pa.int64(), nullable=False),
+        pa.field("n_tokens", pa.int64(), nullable=False),  # predicted tokens, without BOS
+        pa.field("nll_bits", pa.float64(), nullable=False),  # a lossy tokenizer's charge included
+    ]
+)
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """The documents of one split that are scored, in record_id order."""
+
+    split: Split
+    table: pa.Table  # CURATED
+    available: int  # documents in the split
+
+
+def evaluate(
+    work: Path,
+    model: Path,
+    curated: Path,
+    *,
+    params: EvaluateParams,
+    runtime: EvaluateRuntime,
+    report: Report,
+) -> dict[str, Any]:
+    """Leave `evaluation.json`, `documents.parquet` and `samples.json` in `work/out`; gives the headline as metrics.
+
+    `model` is a train artifact, `curated` the corpus whose training split it read. Raises RunError when a split holds
+    no text, a file is damaged, or the model gives no finite likelihood.
+    """
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    trained = load(model, device=_device(runtime.device))
+    network, tokenizer = trained.model, trained.tokenizer
+    held_out = [_held_out(curated, split, params) for split in params.splits]
+    scores = _score(work, network, tokenizer, held_out, report)
+
+    first = "test" if "test" in params.splits else params.splits[0]
+    shown = next(part for part in held_out if part.split == first)
+    figures = {part.split: _figures(scores[part.split], params) for part in held_out}
+    evaluation = {
+        "headline": {"split": first, **figures[first]},
+        "splits": {part.split: {**figures[part.split], "available_documents": part.available} for part in held_out},
+        "groups": {column: _groups(shown.table[column], scores[first], params) for column in _GROUPS},
+        "baselines": _baselines(work, curated, shown, figures[first]["bits_per_byte"], params, report),
+        "lossy": tokenizer.lossy,
+    }
+    samples = _samples(network, tokenizer, params)
+
+    fault("evaluate.before-save")
+    out = work / "out"
+    if out.exists():
+        shutil.rmtree(out)
+    write_json(out / "evaluation.json", evaluation)
+    write_json(out / "samples.json", samples)
+    write_parquet(out / "documents.parquet", pa.concat_tables([_rows(part, scores[part.split]) for part in held_out]))
+    return _metrics(evaluation)
+
+
+def _device(wanted: str) -> str:
+    """The device to compute on. Raises UserError for one that this machine does not have."""
+    have = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(device for device, there in have.items() if there)
+    if not have[wanted]:
+        raise UserError(f"evaluate.device is {wanted}, which this machine does not have", "set it to auto or cpu")
+    return wanted
+
+
+def _held_out(curated: Path, split: Split, params: EvaluateParams) -> _HeldOut:
+    """The first documents of a split. Record ids are digests, so the first are as fair a sample as any."""
+    tables = [read_documents(path, CURATED) for path in _files(curated, split)]
+    table = pa.concat_tables(tables)
+    table = table.filter(pc.greater(table["n_bytes"], 0))
+    if not table.num_rows:
+        raise RunError(
+            f"the {split} split of {curated} holds no text to evaluate on",
+            f"collect more pages, or give the {split} split a larger share in curate",
+        )
+    fitting = int((np.cumsum(table["n_bytes"].to_numpy()) <= params.max_bytes).sum())
+    return _HeldOut(split, table.slice(0, min(max(1, fitting), params.max_documents)), table.num_rows)
+
+
+def _files(curated: Path, split: str) -> list[Path]:
+    files = sorted((curated / split).glob("*.parquet"))
+    if not files:
+        raise RunError(
+            f"{curated / split} holds no Parquet files",
+            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
+        )
+    return files
+
+
+def _score(
+    work: Path, network: Decoder, tokenizer: Tokenizer, held_out: Sequence[_HeldOut], report: Report
+) -> dict[str, Scores]:
+    """Scores of every split, batch by batch; finished batches are read back from the work folder."""
+    total = sum(pc.sum(part.table["n_bytes"]).as_py() for part in held_out)
+    done = 0
+    scores: dict[str, Scores] = {}
+    for part in held_out:
+        batches = []
+        for number, texts in enumerate(_batches(part.table["text"].to_pylist())):
+            file = work / "scores" / f"{part.split}-{number:05}.json"
+            if not file.exists():
+                batch = score_documents(network, tokenizer, texts, context=network.config.context)
+                write_json(file, {field.name: getattr(batch, field.name).tolist() for field in fields(Scores)})
+                fault("evaluate.document-batch")
+            batches.append(Scores(**{name: np.array(column) for name, column in json.loads(file.read_text()).items()}))
+            done += int(batches[-1].n_bytes.sum())
+            report(done, total, f"{part.split}: {done:,} of {total:,} bytes scored")
+        scores[part.split] = Scores.concatenate(batches)
+    return scores
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Consecutive texts between two resume points."""
+    batch: list[str] = []
+    letters = 0
+    for text in texts:
+        batch.append(text)
+        letters += len(text)
+        if len(batch) == _BATCH_DOCUMENTS or letters >= _BATCH_LETTERS:
+            yield batch
+            batch, letters = [], 0
+    if batch:
+        yield batch
+
+
+def _figures(scores: Scores, params: EvaluateParams) -> dict[str, Any]:
+    return {
+        **summarise(scores),
+        "interval": list(bootstrap_interval(scores, params.bootstrap_draws, params.bootstrap_seed)),
+    }
+
+
+def _groups(column: pa.ChunkedArray, scores: Scores, params: EvaluateParams) -> dict[str, Any]:
+    """Figures of the documents that share a value of `column`; the groups' sums are the split's."""
+    names = np.array(column.to_pylist(), dtype=object)
+    return {name: _figures(scores.select(names == name), params) for name in sorted(set(names))}
+
+
+def _baselines(
+    work: Path, curated: Path, shown: _HeldOut, bits_per_byte: float, params: EvaluateParams, report: Report
+) -> list[dict[str, Any]]:
+    """Each baseline on the headline's documents, and whether the model needs fewer bits."""
+    found = []
+    train: list[bytes] | None = None
+    for number, name in enumerate(params.baselines):
+        report(number, len(params.baselines), f"baseline {name}")
+        file = work / "baselines" / f"{name}.json"
+        if not file.exists():
+            if train is None:
+                train = take((text.encode() for text in iter_texts(_files(curated, "train"))), params.baseline_bytes)
+            held_out = [text.encode() for text in shown.table["text"].to_pylist()]
+            write_json(file, asdict(measure(name, train, held_out, params.ngram_order)))
+            fault("evaluate.baseline")
+        baseline = json.loads(file.read_text())
+        found.append({**baseline, "beaten": bits_per_byte < baseline["bits_per_byte"]})
+    return found
+
+
+def _samples(network: Decoder, tokenizer: Tokenizer, params: EvaluateParams) -> list[dict[str, Any]]:
+    """Each prompt continued with the likeliest tokens and once as `params.sampling` says."""
+    greedy = params.sampling.model_copy(update={"temperature": 0.0})
+    return [
+        {"prompt": prompt, "text": generate(network, tokenizer, prompt, sampling).text, "greedy": sampling is greedy}
+        for prompt in params.prompts
+        for sampling in (greedy, params.sampling)
+    ]
+
+
+def _rows(part: _HeldOut, scores: Scores) -> pa.Table:
+    return pa.table(
+        {
+            "record_id": part.table["record_id"],
+            "split": [part.split] * part.table.num_rows,
+            "n_bytes": scores.n_bytes,
+            "n_tokens": scores.n_tokens,
+            "nll_bits": scores.bits,
+        },
+        schema=SCORED,
+    )
+
+
+def _metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
+    headline = evaluation["headline"]
+    beaten = [baseline["name"] for baseline in evaluation["baselines"] if baseline["beaten"]]
+    not_beaten = [baseline["name"] for baseline in evaluation["baselines"] if not baseline["beaten"]]
+    return {
+        **{name: headline[name] for name in ("split", "bits_per_byte", "perplexity", "accuracy", "documents")},
+        "beats": ", ".join(beaten) or "none",
+        "does_not_beat": ", ".join(not_beaten) or "none",
+    }

@@ -1,0 +1,185 @@
+"""Which architecture of the transformers library computes exactly what our decoder does, and how the names map.
+
+    our settings                                              architecture
+    rms, rope, swiglu, no qk_norm                             LlamaForCausalLM
+    rms, rope, swiglu, qk_norm, no bias                       Qwen3ForCausalLM
+    rms, rope, relu2, no qk_norm                              ArceeForCausalLM
+    layer, learned, gelu, no qk_norm, as many kv heads        GPT2LMHeadModel
+
+Letters: V vocabulary, D model width, H heads, K heads of keys and values, W head width, F MLP width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmcore.models.config import DecoderConfig
+from lmcore.models.decoder import Decoder
+from storage.errors import UserError
+
+LLAMA, QWEN3, ARCEE, GPT2 = "LlamaForCausalLM", "Qwen3ForCausalLM", "ArceeForCausalLM", "GPT2LMHeadModel"
+MODEL_TYPES = {LLAMA: "llama", QWEN3: "qwen3", ARCEE: "arcee", GPT2: "gpt2"}
+# First releases of transformers that have the architecture.
+SINCE = {LLAMA: "4.28", QWEN3: "4.51", ARCEE: "4.54", GPT2: "4.0"}
+
+
+def stock_architecture(config: DecoderConfig) -> str:
+    """Name of the architecture that is `config` exactly. Raises UserError naming the setting that none has."""
+    for problem, mend in _problems(config):
+        raise UserError(
+            f"no stock Hugging Face architecture has {problem}", f"{mend}, or set export.hf: false to go without"
+        )
+    if config.norm == "layer":
+        return GPT2
+    if config.mlp == "relu2":
+        return ARCEE
+    return QWEN3 if config.qk_norm else LLAMA
+
+
+def _problems(config: DecoderConfig) -> list[tuple[str, str]]:
+    """(what no architecture has, what to change), the first being the plainest."""
+    found = []
+    if config.embed_norm:
+        found.append(("model.embed_norm: true", "set model.embed_norm: false"))
+    if config.logit_softcap:
+        found.append((f"model.logit_softcap: {config.logit_softcap}", "set model.logit_softcap: 0"))
+    kind = (config.norm, config.position, config.mlp)
+    if kind not in {("rms", "rope", "swiglu"), ("rms", "rope", "relu2"), ("layer", "learned", "gelu")}:
+        found.append(
+            (
+                f"model.norm: {config.norm} with model.position: {config.position} and model.mlp: {config.mlp}",
+                "set model.norm, position and mlp to rms, rope and swiglu (or relu2), or to layer, learned and gelu",
+            )
+        )
+    if config.qk_norm and config.mlp != "swiglu":
+        found.append((f"model.qk_norm: true with model.mlp: {config.mlp}", "set model.qk_norm: false"))
+    if config.qk_norm and config.bias:
+        found.append(("model.qk_norm: true with model.bias: true", "set model.bias: false"))
+    if config.norm == "layer" and config.kv_heads != config.n_heads:
+        found.append(("model.n_kv_heads below model.n_heads in the GPT-2 shape", "leave model.n_kv_heads out"))
+    even = config.d_model % config.n_heads == 0
+    if config.norm == "layer" and config.n_heads * config.head_width != config.d_model:
+        found.append(("model.head_dim other than d_model / n_heads in the GPT-2 shape", "leave model.head_dim out"))
+    if config.norm == "rms" and not config.qk_norm and not even:
+        found.append(
+            (
+                f"model.d_model {config.d_model} that is not a multiple of model.n_heads {config.n_heads}",
+                "make model.d_model a multiple",
+            )
+        )
+    return found
+
+
+def hf_config(config: DecoderConfig, vocab_size: int, *, bos_id: int, pad_id: int) -> dict[str, Any]:
+    """`config.json` of a Hugging Face folder. Raises UserError like `stock_architecture`."""
+    architecture = stock_architecture(config)
+    common = {
+        "architectures": [architecture],
+        "model_type": MODEL_TYPES[architecture],
+        "vocab_size": vocab_size,
+        "tie_word_embeddings": config.tie_embeddings,
+        "bos_token_id": bos_id,
+        "eos_token_id": bos_id,  # the same token ends a document and stands before the next
+        "pad_token_id": pad_id,
+        "initializer_range": 0.02,
+        "use_cache": True,
+        "torch_dtype": "float32",  # transformers 4
+        "dtype": "float32",  # transformers 5
+    }
+    if architecture == GPT2:
+        return common | {
+            "n_positions": config.context,
+            "n_ctx": config.context,
+            "n_embd": config.d_model,
+            "n_layer": config.n_layers,
+            "n_head": config.n_heads,
+            "n_inner": config.ff_width,
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": config.norm_eps,
+            "embd_pdrop": config.dropout,
+            "attn_pdrop": config.dropout,
+            "resid_pdrop": config.dropout,
+            "scale_attn_weights": True,
+        }
+    shape = common | {
+        "hidden_size": config.d_model,
+        "intermediate_size": config.ff_width,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_width,
+        "hidden_act": "relu2" if architecture == ARCEE else "silu",
+        "max_position_embeddings": config.context,
+        "rms_norm_eps": config.norm_eps,
+        # transformers 4 reads only the first pair and silently takes 10000 without it, transformers 5 the second.
+        "rope_theta": config.rope_theta,
+        "rope_scaling": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "attention_bias": config.bias,
+        "attention_dropout": 0.0,
+    }
+    if architecture == QWEN3:
+        return shape | {
+            "use_sliding_window": False,
+            "sliding_window": None,
+            "max_window_layers": config.n_layers,
+            "layer_types": ["full_attention"] * config.n_layers,
+        }
+    return shape | {"mlp_bias": config.bias} | ({"pretraining_tp": 1} if architecture == LLAMA else {})
+
+
+def hf_tensors(model: Decoder) -> dict[str, Tensor]:
+    """The weights (float32, contiguous) under Hugging Face's names. A tied head is left out."""
+    state = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in model.state_dict().items()}
+    gpt2 = stock_architecture(model.config) == GPT2
+    named = _gpt2_tensors(state, model.config) if gpt2 else _llama_tensors(state, model.config)
+    if not model.config.tie_embeddings:
+        named["lm_head.weight"] = state["head.weight"]
+    return {name: tensor.contiguous() for name, tensor in named.items()}
+
+
+def _llama_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
+    """Llama, Qwen3 and Arcee: one matrix each for queries, keys and values, all (out, in)."""
+    named = {"model.embed_tokens.weight": state["embed.weight"], "model.norm.weight": state["norm.weight"]}
+    parts = {
+        "attn_norm": "input_layernorm",
+        "mlp_norm": "post_attention_layernorm",
+        "attn.o": "self_attn.o_proj",
+        "attn.q_norm": "self_attn.q_norm",
+        "attn.k_norm": "self_attn.k_norm",
+        "mlp.gate": "mlp.gate_proj",
+        "mlp.up": "mlp.up_proj",
+        "mlp.down": "mlp.down_proj",
+    }
+    for layer in range(config.n_layers):
+        ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
+        for kind in ("weight", "bias"):
+            for part, name in parts.items():
+                if f"{ours}.{part}.{kind}" in state:
+                    named[f"{theirs}.{name}.{kind}"] = state[f"{ours}.{part}.{kind}"]
+            if f"{ours}.attn.qkv.{kind}" in state:
+                rows = torch.split(state[f"{ours}.attn.qkv.{kind}"], list(config.qkv_rows))
+                for letter, tensor in zip("qkv", rows, strict=True):
+                    named[f"{theirs}.self_attn.{letter}_proj.{kind}"] = tensor
+    return named
+
+
+def _gpt2_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
+    """GPT-2: its Conv1D keeps matrices as (in, out). A model without biases gets zeros, which change nothing."""
+    named = {"transformer.wte.weight": state["embed.weight"], "transformer.wpe.weight": state["position.weight"]}
+    norms = {"attn_norm": "ln_1", "mlp_norm": "ln_2"}
+    matrices = {"attn.qkv": "attn.c_attn", "attn.o": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}
+
+    def put(ours: str, theirs: str) -> None:
+        weight = state[f"{ours}.weight"]
+        named[f"{theirs}.weight"] = weight.t() if weight.ndim == 2 else weight
+        named[f"{theirs}.bias"] = state.get(f"{ours}.bias", torch.zeros(len(weight)))
+
+    put("norm", "transformer.ln_f")
+    for layer in range(config.n_layers):
+        for part, name in (norms | matrices).items():
+            put(f"blocks.{layer}.{part}", f"transformer.h.{layer}.{name}")
+    return named

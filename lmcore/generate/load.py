@@ -1,0 +1,148 @@
+"""`load`: from a folder or the name of a release to a model one can talk to.
+
+from lmcore import load
+model = load("quickstart")                      # or quickstart@2, or the folder of a train artifact
+print(model.generate("The hero", max_tokens=100))
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmcore.generate.chat import MARKED, PLAIN, PLAIN_STOP, check_messages, marked_ids, plain_script
+from lmcore.generate.engine import Generation, generate, stream
+from lmcore.generate.sampling import make_sampling
+from lmcore.models.decoder import Decoder
+from lmcore.models.io import CONFIG_FILE, load_config, load_model
+from lmcore.tokenizer import Tokenizer, load_tokenizer
+from storage.errors import RunError, UserError
+
+
+@dataclass(frozen=True)
+class TokenLogprob:
+    """One token of a text and how likely the model thought it."""
+
+    text: str  # the characters it covers; of a character divided between tokens, all of it
+    id: int
+    logprob: float  # natural logarithm of its probability after all that comes before
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A model, its tokenizer and where they came from."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    path: Path
+    release: str | None  # NAME@NUMBER when it was loaded by name
+    chat_tuned: bool
+
+    def generate(self, prompt: str, max_tokens: int = 100, **sampling: Any) -> str:
+        """The continuation of `prompt`, without it. `sampling`: the fields of `Sampling`, such as temperature, seed."""
+        return generate(self.model, self.tokenizer, prompt, make_sampling(max_tokens=max_tokens, **sampling)).text
+
+    def stream(self, prompt: str, max_tokens: int = 100, **sampling: Any) -> Generator[str, None, Generation]:
+        """The same text in pieces, as it comes."""
+        return stream(self.model, self.tokenizer, prompt, make_sampling(max_tokens=max_tokens, **sampling))
+
+    def chat(self, messages: Sequence[Mapping[str, str]], max_tokens: int = 200, **sampling: Any) -> str:
+        """The assistant's answer to messages such as [{"role": "user", "content": "Hello"}].
+
+        `info()["chat"]` says which template is used. UserError for messages of another form.
+        """
+        pieces = list(self.stream_chat(messages, max_tokens, **sampling))
+        return "".join(pieces).strip()
+
+    def stream_chat(
+        self, messages: Sequence[Mapping[str, str]], max_tokens: int = 200, **sampling: Any
+    ) -> Generator[str, None, Generation]:
+        """The assistant's answer in pieces, as it comes; spaces around it are kept."""
+        check_messages(messages)
+        chosen = make_sampling(max_tokens=max_tokens, **sampling)
+        if self.chat_tuned:
+            return stream(self.model, self.tokenizer, marked_ids(messages, self.tokenizer), chosen, chat=True)
+        chosen = chosen.model_copy(update={"stop": (*chosen.stop, *PLAIN_STOP)})
+        return stream(self.model, self.tokenizer, plain_script(messages), chosen)
+
+    @torch.no_grad()
+    def logprobs(self, text: str) -> list[TokenLogprob]:
+        """How likely each token of `text` is as the start of a document.
+
+        A text longer than the context is scored in windows that overlap by half: every token but the first window's
+        has at least half a context before it.
+        """
+        encoding = self.tokenizer.encode_batch([text])[0]
+        ids = torch.tensor([self.tokenizer.bos_id, *encoding.ids.tolist()])  # (N + 1,)
+        context = self.model.config.context
+        scores: list[float] = []  # of ids[1:]
+        begin = 0
+        while len(scores) < len(ids) - 1:
+            window = ids[begin : begin + context + 1].to(self.model.embed.weight.device)
+            nats = torch.log_softmax(self.model(window[None, :-1])[0].float(), -1)  # (T, V)
+            of_window = nats.gather(1, window[1:, None])[:, 0].tolist()
+            scores += of_window[len(scores) - begin :]
+            begin += context - context // 2
+        return [
+            TokenLogprob(text[start:stop], token, score)
+            for (start, stop), token, score in zip(encoding.offsets, encoding.ids.tolist(), scores, strict=True)
+        ]
+
+    def info(self) -> dict[str, Any]:
+        """What was loaded, as plain JSON: where from, shape, parameters by part, tokenizer, how it chats."""
+        ledger = self.model.ledger()
+        return {
+            "path": str(self.path),
+            "release": self.release,
+            "family": self.model.config.family,
+            "model": self.model.config.model_dump(mode="json"),
+            "context": self.model.config.context,
+            "parameters": ledger.total,
+            "parameters_by_part": ledger.groups,
+            "bytes": ledger.bytes(),
+            "vocab_size": self.model.vocab_size,
+            "tokenizer": {"vocab_size": self.tokenizer.vocab_size, "lossy": self.tokenizer.lossy},
+            "chat": MARKED if self.chat_tuned else PLAIN,
+        }
+
+
+def load(
+    path_or_release: str | os.PathLike[str], store: str | os.PathLike[str] | None = None, device: str = "cpu"
+) -> LanguageModel:
+    """The model in a folder (config.json, model.safetensors, tokenizer.json) or of a release of `store`.
+
+    A release is NAME, its champion, or NAME@NUMBER. The store is COLLECT_TRAIN_STORE or ./store unless given.
+    UserError when there is no such folder or release; RunError when a file is missing, damaged or of another model.
+    """
+    folder, release = _find(os.fspath(path_or_release), store)
+    model = load_model(folder, device)
+    tokenizer = load_tokenizer(folder)
+    if tokenizer.vocab_size > model.vocab_size:
+        raise RunError(
+            f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens, the model beside it {model.vocab_size}",
+            "put the tokenizer that the model was trained with beside it",
+        )
+    return LanguageModel(model, tokenizer, folder, release, load_config(folder).chat)
+
+
+def _find(name: str, store: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
+    folder = Path(name).expanduser()
+    if (folder / CONFIG_FILE).is_file():
+        return folder, None
+    if folder.name != name:
+        problem = f"has no {CONFIG_FILE}" if folder.is_dir() else "does not exist"
+        raise UserError(
+            f"{name} is not the folder of a model: it {problem}",
+            "name the folder of a train artifact, or a release (`collect-train releases` lists them)",
+        )
+    from storage.registry import Registry
+    from storage.store import Store
+
+    root = (Store.default() if store is None else Store(store)).root
+    found = Registry(root).resolve(name)
+    return found.model_path(root), f"{name.partition('@')[0]}@{found.number}"

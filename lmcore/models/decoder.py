@@ -1,0 +1,148 @@
+"""The decoder: one configurable block that covers the modern default and the GPT-2, Llama and Qwen3 shapes.
+
+Names of the parameters (stable: files, exports and optimizers rely on them):
+
+    embed.weight (V, D)                  position.weight (context, D), learned positions only
+    blocks.N.attn_norm.weight (D)        blocks.N.mlp_norm.weight (D)          norm.weight (D), the last norm
+    blocks.N.attn.qkv.weight (H W + 2 K W, D), rows of queries, keys, values   blocks.N.attn.o.weight (D, H W)
+    blocks.N.attn.q_norm.weight (W)      blocks.N.attn.k_norm.weight (W)
+    blocks.N.mlp.gate.weight (F, D), swiglu only    blocks.N.mlp.up.weight (F, D)    blocks.N.mlp.down.weight (D, F)
+    head.weight (V, D), only when not tied          and `.bias` beside each where `bias` is on (never on the head)
+
+Letters: B rows, T tokens, D model width, V vocabulary, H heads, K heads of keys and values, W head width, F MLP width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lmcore.models.attention import Attention, Kernel, KVCache, causal_mask, rope_table
+from lmcore.models.blocks import MLP, Embedding, make_norm, rms_norm
+from lmcore.models.config import DecoderConfig
+from lmcore.models.init import initialise
+from lmcore.models.ledger import Ledger, ledger_of
+from storage.errors import UserError
+
+__all__ = ["Decoder", "DecoderConfig", "KVCache"]
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.attn_norm = make_norm(config)
+        self.attn = Attention(config)
+        self.mlp_norm = make_norm(config)
+        self.mlp = MLP(config)
+        self.dropout = config.dropout
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor] | None,
+        mask: Tensor | None,
+        kernel: Kernel,
+        cache: KVCache | None,
+        layer: int,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = x + self._drop(self.attn(self.attn_norm(x), rope, mask, kernel, cache, layer))
+        return x + self._drop(self.mlp(self.mlp_norm(x)))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class Head(nn.Module):
+    """Logits of the vocabulary, with a matrix of its own or the embedding's."""
+
+    def __init__(self, config: DecoderConfig, vocab_size: int, embed: Embedding) -> None:
+        super().__init__()
+        self.softcap = config.logit_softcap
+        # In a tuple the embedding is not registered a second time: one parameter, one name, one entry in a file.
+        self._tied = (embed,) if config.tie_embeddings else ()
+        if not config.tie_embeddings:
+            self.weight = nn.Parameter(torch.empty(vocab_size, config.d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., V) in the dtype of `x`."""
+        weight = self._tied[0].weight if self._tied else self.weight
+        logits = F.linear(x, weight.to(x.dtype))
+        return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
+
+
+class Decoder(nn.Module):
+    """A causal language model, initialised from `seed` alone (see `init.py`).
+
+    Two attributes are set by whoever runs it and change no result beyond rounding: `stream_dtype`, the dtype of the
+    activations (weights stay float32), and `attention`, the kernel ("sdpa" or "plain").
+    """
+
+    def __init__(self, config: DecoderConfig, vocab_size: int, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config.resolved()
+        self.vocab_size = vocab_size
+        self.stream_dtype: torch.dtype = torch.float32
+        self.attention: Kernel = "sdpa"
+        self.embed = Embedding(vocab_size, config.d_model)
+        self.position = Embedding(config.context, config.d_model) if config.position == "learned" else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.norm = make_norm(config)
+        self.head = Head(config, vocab_size, self.embed)
+        self._ropes: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+        if self.embed.weight.device.type != "meta":
+            initialise(self, self.config, seed)
+
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Token ids (B, T) -> logits (B, T, V) in `stream_dtype`."""
+        logits: Tensor = self.head(self.hidden(ids, cache))
+        return logits
+
+    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Token ids (B, T) -> what the head reads (B, T, D).
+
+        With a cache, `ids` are the tokens that follow those already in it. UserError beyond the context or the cache.
+        """
+        start = 0 if cache is None else cache.position
+        T = ids.shape[1]
+        if start + T > self.config.context:
+            raise UserError(
+                f"{start + T} tokens are more than the model's context of {self.config.context}",
+                "pass the last window of the text",
+            )
+        x = self.embed(ids).to(self.stream_dtype)  # (B, T, D)
+        if self.position is not None:
+            x = x + self.position.weight[start : start + T].to(x.dtype)
+        if self.config.embed_norm:
+            x = rms_norm(x, None, self.config.norm_eps)
+        if self.config.dropout:
+            x = F.dropout(x, self.config.dropout, self.training)
+        if cache is not None:
+            cache.room_for(T)
+        rope = self._rope(start, T, x) if self.position is None else None
+        mask = causal_mask(T, start + T, x.dtype, x.device)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rope, mask, self.attention, cache, layer)
+        if cache is not None:
+            cache.position += T
+        hidden: Tensor = self.norm(x)
+        return hidden
+
+    def new_cache(self, batch: int, length: int | None = None) -> KVCache:
+        """An empty cache for `batch` rows of `length` tokens (default: the context)."""
+        length = self.config.context if length is None else length
+        return KVCache(self.config, batch, length, self.stream_dtype, self.embed.weight.device)
+
+    def ledger(self) -> Ledger:
+        """Where the parameters are."""
+        return ledger_of(self)
+
+    def _rope(self, start: int, T: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        key = (x.dtype, x.device)
+        if key not in self._ropes:
+            self._ropes[key] = rope_table(self.config, *key)
+        cos, sin = self._ropes[key]
+        return cos[start : start + T], sin[start : start + T]

@@ -1,0 +1,300 @@
+"""The recipe: one YAML file that says where text comes from, what is kept, how it is cut, learnt and judged.
+
+Precedence, weakest first: defaults < `extends` < the recipe < `--set`. Reading is strict: an unknown key is an
+error that names the nearest valid one, a wrong type an error that names the place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args, get_origin
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from lmcore.collect.params import CollectRuntime, FilesSource, SourceParams
+from lmcore.config import Settings
+from lmcore.curate.stage import CurateParams, CurateRuntime
+from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
+from lmcore.export.params import ExportParams, ExportRuntime
+from lmcore.models.config import DecoderConfig
+from lmcore.release import ReleaseParams
+from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
+from lmcore.tokens.shards import TokensParams, TokensRuntime
+from lmcore.train.params import TrainParams, TrainRuntime, TrainSettings
+from storage.errors import UserError
+
+MAX_EXTENDS = 8
+SHORTEST_NEAR = 0.5  # difflib ratio from which a misspelt key is worth a suggestion
+
+
+class RuntimeSettings(Settings):
+    """Per stage, what changes how the work is done and never what it leaves."""
+
+    collect: CollectRuntime = Field(default_factory=CollectRuntime, description="Runtime of collect.")
+    curate: CurateRuntime = Field(default_factory=CurateRuntime, description="Runtime of curate.")
+    tokenizer: TokenizerRuntime = Field(default_factory=TokenizerRuntime, description="Runtime of tokenizer.")
+    tokens: TokensRuntime = Field(default_factory=TokensRuntime, description="Runtime of tokens.")
+    train: TrainRuntime = Field(default_factory=TrainRuntime, description="Runtime of train.")
+    evaluate: EvaluateRuntime = Field(default_factory=EvaluateRuntime, description="Runtime of evaluate.")
+    export: ExportRuntime = Field(default_factory=ExportRuntime, description="Runtime of export.")
+
+
+class Recipe(Settings):
+    """Everything one run needs to know."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="Names the recipe's editions and releases.")
+    description: str = Field(default="", description="One line for people.")
+    timezone: str = Field(default="UTC", description="Time zone that an edition's date is taken in.")
+    sources: tuple[SourceParams, ...] = Field(min_length=1, description="Where text comes from.")
+    curate: CurateParams = Field(default_factory=CurateParams, description="What is kept, how scored and split.")
+    tokenizer: TokenizerParams = Field(default_factory=TokenizerParams, description="The vocabulary.")
+    tokens: TokensParams = Field(default_factory=TokensParams, description="The token shards.")
+    model: DecoderConfig = Field(default_factory=DecoderConfig, description="The shape of the network.")
+    train: TrainSettings = Field(description="How long and by what means it learns.")
+    evaluate: EvaluateParams = Field(default_factory=EvaluateParams, description="How it is judged.")
+    export: ExportParams = Field(default_factory=ExportParams, description="What it is exported to.")
+    release: ReleaseParams = Field(default_factory=ReleaseParams, description="When it becomes champion.")
+    runtime: RuntimeSettings = Field(default_factory=RuntimeSettings, description="How the work is done.")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{name!r} is no time zone, write it as in Europe/Budapest") from error
+        return name
+
+    @field_validator("sources")
+    @classmethod
+    def _named_once(cls, sources: tuple[SourceParams, ...]) -> tuple[SourceParams, ...]:
+        names = [source.name for source in sources]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two sources are called {', '.join(sorted(twice))}")
+        return sources
+
+    @property
+    def training(self) -> TrainParams:
+        """The Params of the train stage: `train` and `model` together."""
+        return TrainParams(
+            **{name: getattr(self.train, name) for name in type(self.train).model_fields}, model=self.model
+        )
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """The recipes that come with the program, by name."""
+    folder = Path(str(resources.files("lmcore") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a packaged recipe or a file, with `a.b=value` overrides. Raises UserError for anything wrong in it."""
+    values = _read(_locate(name_or_path, None), ())
+    for override in overrides:
+        _apply(values, override)
+    return parse_recipe(values, name_or_path)
+
+
+def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """A Recipe from plain values. Raises UserError that names the place and the nearest valid key."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _explained(error, where) from error
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file, for editors."""
+    schema = Recipe.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "collect-train recipe"
+    schema["properties"]["extends"] = {"type": "string", "description": "A packaged recipe or a file to start from."}
+    schema["required"] = []  # an extended recipe may leave everything to its base
+    return schema
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, which plain YAML would silently take the last of."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _locate(name: str, beside: Path | None) -> Path:
+    packaged = packaged_recipes()
+    if name in packaged:
+        return packaged[name]
+    path = Path(name).expanduser()
+    if beside is not None and not path.is_absolute():
+        path = beside / path
+    if path.is_file():
+        return path
+    near = difflib.get_close_matches(name, packaged, 1, SHORTEST_NEAR)
+    known = f"packaged recipes: {', '.join(packaged)}; or give the path of a YAML file"
+    raise UserError(f"there is no recipe {name!r}", f"did you mean {near[0]}? {known}" if near else known)
+
+
+def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
+    if path in chain or len(chain) >= MAX_EXTENDS:
+        raise UserError(
+            f"{path} extends itself, over {' > '.join(p.name for p in chain)}", "break the circle of `extends`"
+        )
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the recipe {path}: {error}", "give a readable UTF-8 YAML file") from error
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"{path} is not valid YAML: {' '.join(str(error).split())}", "correct the file at that place"
+        ) from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} does not hold a recipe", "a recipe is a mapping with name, sources, train and more")
+    _resolve_bases(values, path)
+    base = values.pop("extends", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise UserError(f"{path}: extends must be the name of a recipe or a path", "write it as text")
+    return _merged(_read(_locate(base, path.parent), (*chain, path)), values)
+
+
+def _resolve_bases(values: dict[str, Any], path: Path) -> None:
+    """Relative paths of file sources start from the folder of the recipe that names them."""
+    sources = values.get("sources")
+    for source in sources if isinstance(sources, list) else []:
+        if isinstance(source, dict) and source.get("kind") == "files":
+            given = source.get("base", FilesSource.model_fields["base"].default)
+            if isinstance(given, str):
+                source["base"] = str((path.parent / Path(given).expanduser()).absolute())
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Set one `a.b.0.c=VALUE`; the value is YAML. A new training budget replaces the old one."""
+    place, equals, text = override.partition("=")
+    if not equals or not place:
+        raise UserError(f"--set {override!r} is not of the form a.b=value", "for example --set train.minutes=1")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(
+            f"--set {place}: {text!r} is not a YAML value", "quote it, for example 'name=\"a: b\"'"
+        ) from error
+    *way, last = place.split(".")
+    target: Any = values
+    for number, key in enumerate(way):
+        if isinstance(target, list):
+            target = target[_index(target, key, place)]
+            continue
+        if key not in target or target[key] is None:
+            target[key] = {}
+        if not isinstance(target[key], (dict, list)):
+            raise UserError(
+                f"--set {place}: {'.'.join(way[: number + 1])} is a value, not a section", "set it as a whole"
+            )
+        target = target[key]
+    if isinstance(target, list):
+        target[_index(target, last, place)] = value
+        return
+    if way == ["train"] and last in (budgets := ("steps", "tokens", "epochs", "minutes")) and value is not None:
+        for other in budgets:
+            target.pop(other, None)
+    target[last] = value
+
+
+def _index(target: list[Any], key: str, place: str) -> int:
+    if not key.isdecimal() or int(key) >= len(target):
+        raise UserError(f"--set {place}: {key!r} is no index of a list of {len(target)}", "count from 0")
+    return int(key)
+
+
+def _explained(error: ValidationError, where: str) -> UserError:
+    """The first fault, in words; unknown keys first, since they often cause the others."""
+    faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
+    first = faults[0]
+    place = ".".join(str(part) for part in first["loc"] if part not in ("web", "files")) or "recipe"
+    if first["type"] == "extra_forbidden":
+        valid = sorted(_keys_at(first["loc"][:-1]))
+        name = str(first["loc"][-1])
+        near = difflib.get_close_matches(name, valid, 1, SHORTEST_NEAR)
+        elsewhere = sorted({path for path in _all_keys(Recipe, "") if path.rpartition(".")[2] == name})
+        if elsewhere and not near:
+            mend = f"it belongs at {elsewhere[0]}"
+        else:
+            mend = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
+        return UserError(f"{where}: unknown key {place}", mend)
+    if first["type"] == "missing":
+        return UserError(
+            f"{where}: {place} is missing", f"add it: {_description(first['loc']) or 'see docs/recipes.md'}"
+        )
+    given = first.get("input")
+    shown = (
+        ""
+        if isinstance(given, (dict, list, tuple, BaseModel))
+        else f", got {json.dumps(given, default=str, ensure_ascii=False)}"
+    )
+    message = first["msg"].removeprefix("Value error, ")
+    return UserError(f"{where}: {place}: {message}{shown}", _description(first["loc"]) or "see docs/recipes.md")
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models an annotation may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) is not None:
+        for argument in get_args(annotation):
+            yield from _models(argument)
+
+
+def _children(models: list[type[BaseModel]], key: str) -> list[type[BaseModel]]:
+    return [
+        child for model in models if key in model.model_fields for child in _models(model.model_fields[key].annotation)
+    ]
+
+
+def _at(loc: Sequence[int | str]) -> list[type[BaseModel]]:
+    models: list[type[BaseModel]] = [Recipe]
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        models = tagged or _children(models, part)
+    return models
+
+
+def _keys_at(loc: Sequence[int | str]) -> set[str]:
+    keys = {name for model in _at(loc) for name in model.model_fields}
+    return keys | {"extends"} if not loc else keys
+
+
+def _all_keys(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        for child in _models(field.annotation):
+            yield from _all_keys(child, f"{prefix}{name}.")
+
+
+def _description(loc: Sequence[int | str]) -> str | None:
+    for model in _at(loc[:-1]) if loc else []:
+        if loc[-1] in model.model_fields:
+            return model.model_fields[str(loc[-1])].description
+    return None

@@ -1,0 +1,38 @@
+r"""Long texts in pieces that encode to the same ids as the whole.
+
+`tokenizers` needs some 110 bytes of memory for a byte of text in one call, and its regex engine gives up on a run
+of more than ten million whitespace characters. So a long text is handed over in pieces, cut only where both
+split rules always end a word and look no further:
+
+- before a space that follows a non-space: no alternative of either rule matches a non-space and then a space;
+- between a line's single "\n" and a non-space: `[\r\n]+` and `\s+` both end there, cut or not.
+
+A text that offers no such place for `LONGEST` characters (one endless line of Chinese, a million blanks) is cut
+there all the same: no byte is lost, but a word that stood there is encoded as two.
+"""
+
+from __future__ import annotations
+
+import re
+
+PIECE = 65_536  # characters after which a place to cut is looked for
+LONGEST = 1_000_000  # characters of a piece at most
+
+# Python's \S is narrower than the regex engine's (U+001C to U+001F), which only makes for fewer places.
+_PLACE = re.compile(r"(?<=\S)(?= )|(?<=\S\n)(?=\S)")
+
+
+def pieces(text: str) -> list[str]:
+    """The text in consecutive pieces of about `PIECE` characters; one piece when it is short."""
+    cut: list[str] = []
+    start = 0
+    while len(text) - start > PIECE:
+        limit = start + LONGEST
+        place = _PLACE.search(text, start + PIECE, min(limit, len(text)))
+        if place is None and len(text) <= limit:
+            break
+        stop = place.start() if place else limit
+        cut.append(text[start:stop])
+        start = stop
+    cut.append(text[start:])
+    return cut

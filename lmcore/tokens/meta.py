@@ -1,0 +1,56 @@
+"""`meta.json`: what a tokens artifact says about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, ValidationError
+
+from lmcore.config import Settings
+from storage.errors import RunError
+
+MEND = "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them"
+
+
+DtypeName = Literal["uint16", "uint32"]
+
+
+class SplitMeta(Settings):
+    """One split: tokens of each shard file, and totals (`tokens` with the special before every document)."""
+
+    shards: list[int]
+    tokens: int
+    documents: int
+    bytes: int
+
+
+class Meta(Settings):
+    """The whole file. `vocab_size` and `bos_id` are the tokenizer's."""
+
+    dtype: DtypeName
+    vocab_size: int = Field(ge=1)
+    bos_id: int = Field(ge=0)
+    splits: dict[str, SplitMeta]
+
+
+def dtype_name(vocab_size: int) -> DtypeName:
+    """The narrower of the two types that holds every id."""
+    return "uint16" if vocab_size <= 2**16 else "uint32"
+
+
+def numpy_dtype(name: DtypeName) -> np.dtype[np.unsignedinteger]:
+    """How a shard holds a token: little endian on every machine."""
+    return np.dtype("<u2" if name == "uint16" else "<u4")
+
+
+def read_meta(folder: Path) -> Meta:
+    """Read `meta.json` of a tokens artifact. Raises RunError naming it when it is missing or damaged."""
+    path = folder / "meta.json"
+    try:
+        return Meta.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}", "give the folder of a tokens artifact") from error
+    except ValidationError as error:
+        raise RunError(f"{path} is damaged: {error.errors()[0]['msg']}", MEND) from error

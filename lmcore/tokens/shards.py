@@ -1,0 +1,216 @@
+"""Stage "tokens": curated texts to memory-mapped shards of token ids.
+
+A document is its begin mark and its ids; documents follow each other in the curated order and none is divided
+between shards. Which documents a shard holds is settled beforehand from their bytes (a token has at least one), so
+the bytes of a shard depend neither on the number of threads nor on where a run was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import Field
+
+from lmcore.config import Params, Runtime
+from lmcore.documents import CURATED, SPLITS, read_documents
+from lmcore.progress import Report
+from lmcore.tokenizer import Tokenizer, load_tokenizer
+from lmcore.tokenizer.curated import file_sizes
+from lmcore.tokenizer.parallel import encode_stream
+from lmcore.tokens.meta import Meta, SplitMeta, dtype_name, numpy_dtype
+from storage.atomic import fault, write_bytes, write_json
+from storage.errors import RunError
+from storage.parquet import read_parquet, write_parquet
+
+Ints = npt.NDArray[np.int64]
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("record_id", pa.string(), nullable=False),
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),  # tokens before the document in its shard
+        pa.field("n_tokens", pa.int64(), nullable=False),  # with its begin mark
+        pa.field("n_bytes", pa.int64(), nullable=False),  # UTF-8 bytes of its text
+    ]
+)
+
+
+class TokensParams(Params):
+    """How the shards are cut."""
+
+    shard_tokens: int = Field(
+        32 * 2**20,
+        ge=1024,
+        le=64 * 2**20,
+        description="Tokens a shard file holds at most; a longer document gets a shard to itself.",
+    )
+
+
+class TokensRuntime(Runtime):
+    """How the work is done."""
+
+    workers: int = Field(0, ge=0, le=1024, description="Threads that encode; 0 takes every core.")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Documents `start` to `stop` of a split, counted over its files."""
+
+    number: int
+    start: int
+    stop: int
+
+
+def plan_shards(sizes: Ints, shard_tokens: int) -> list[Shard]:
+    """Divide documents of these UTF-8 bytes into runs that cannot have more than `shard_tokens` tokens.
+
+    A document of n bytes has at most n + 1 tokens, its begin mark included. One that may have more than
+    `shard_tokens` is a shard of its own.
+    """
+    most = np.append(0, np.cumsum(sizes + 1))  # tokens before each document, at most
+    shards: list[Shard] = []
+    start = 0
+    while start < len(sizes):
+        stop = max(start + 1, int(np.searchsorted(most, most[start] + shard_tokens, side="right")) - 1)
+        shards.append(Shard(len(shards), start, stop))
+        start = stop
+    return shards
+
+
+def make_tokens(
+    work: Path, curated: Path, tokenizer: Path, *, params: TokensParams, runtime: TokensRuntime, report: Report
+) -> dict[str, Any]:
+    """Write the shards of every split, `documents.parquet` beside them, and `meta.json`; gives their totals.
+
+    Shards that were finished survive a kill. Raises RunError for a damaged tokenizer or curated file, and when there
+    is no training text.
+    """
+    out = work / "out"
+    for part in out.rglob(".*.part"):  # left by a kill while a file was being written
+        part.unlink()
+    vocabulary = load_tokenizer(tokenizer)
+    files = {split: file_sizes(curated, split) for split in SPLITS}
+    total = sum(int(sizes.sum()) for split in SPLITS for _, sizes in files[split])
+    if not any(len(sizes) for _, sizes in files["train"]):
+        raise RunError(f"no training text in {curated / 'train'}", "collect more, or loosen the rules of curate")
+    done = 0
+
+    def tick(n_bytes: int) -> None:
+        nonlocal done
+        done += n_bytes
+        report(done, total, "encoding")
+
+    splits: dict[str, SplitMeta] = {}
+    for split in SPLITS:
+        encoder = _Encoder(vocabulary, curated / split, files[split], runtime.workers, tick)
+        counts = _make_shards(work, encoder, params.shard_tokens)
+        write_parquet(out / split / "documents.parquet", _documents(files[split], counts))
+        lengths = [int(some.sum()) for some in counts]
+        n_bytes = int(encoder.sizes.sum())
+        splits[split] = SplitMeta(shards=lengths, tokens=sum(lengths), documents=len(encoder.sizes), bytes=n_bytes)
+    meta = Meta(
+        dtype=dtype_name(vocabulary.vocab_size),
+        vocab_size=vocabulary.vocab_size,
+        bos_id=vocabulary.bos_id,
+        splits=splits,
+    )
+    fault("tokens.before-meta")
+    write_json(out / "meta.json", meta.model_dump())
+    metrics: dict[str, Any] = {f"tokens_{split}": splits[split].tokens for split in SPLITS}
+    return metrics | {
+        "documents": sum(facts.documents for facts in splits.values()),
+        "bytes": total,
+        "shards": sum(len(facts.shards) for facts in splits.values()),
+    }
+
+
+def _make_shards(work: Path, encoder: _Encoder, shard_tokens: int) -> list[Ints]:
+    """Write the shards of a split that are not finished yet; gives the tokens of each document, by shard."""
+    counts: list[Ints] = []
+    for shard in plan_shards(encoder.sizes, shard_tokens):
+        name = f"{encoder.folder.name}/{shard.number:05d}"
+        finished = work / "finished" / f"{name}.json"
+        if finished.exists():
+            encoder.skip(shard)
+            counts.append(np.array(json.loads(finished.read_text()), dtype=np.int64))
+            continue
+        data, lengths = encoder.encode(shard)
+        write_bytes(work / "out" / f"{name}.bin", data)
+        fault("tokens.shard")
+        write_json(finished, lengths.tolist())
+        counts.append(lengths)
+    return counts
+
+
+class _Encoder:
+    """The documents of one split, encoded a shard at a time."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        folder: Path,
+        files: list[tuple[Path, Ints]],
+        workers: int,
+        tick: Callable[[int], None],
+    ) -> None:
+        self._tokenizer, self._files, self._workers, self._tick = tokenizer, files, workers, tick
+        self.folder = folder
+        self._dtype = numpy_dtype(dtype_name(tokenizer.vocab_size))
+        self._bytes = tokenizer.byte_length(np.arange(tokenizer.vocab_size))
+        self.sizes = _joined([sizes for _, sizes in files])
+
+    def skip(self, shard: Shard) -> None:
+        """Count a finished shard as done."""
+        self._tick(int(self.sizes[shard.start : shard.stop].sum()))
+
+    def encode(self, shard: Shard) -> tuple[bytes, Ints]:
+        """A shard's bytes and the tokens of each of its documents."""
+        begin = np.array([self._tokenizer.bos_id], dtype=self._dtype)
+        parts: list[npt.NDArray[np.unsignedinteger]] = []
+        lengths: list[int] = []
+        for ids in encode_stream(self._tokenizer, self._texts(shard), self._workers):
+            document = shard.start + len(lengths)
+            n_bytes = int(self.sizes[document])
+            if not self._tokenizer.lossy and int(self._bytes[ids].sum()) != n_bytes:
+                raise RunError(
+                    f"document {document} of {self.folder} has n_bytes {n_bytes}, its text has "
+                    f"{int(self._bytes[ids].sum())}",
+                    "curate again: `collect-train run RECIPE --from curate`",
+                )
+            parts += [begin, ids.astype(self._dtype)]
+            lengths.append(len(ids) + 1)
+            self._tick(n_bytes)
+        return np.concatenate(parts).tobytes(), np.array(lengths, dtype=np.int64)
+
+    def _texts(self, shard: Shard) -> Iterator[str]:
+        """The shard's texts, reading only the files that hold some of them."""
+        first = 0
+        for path, sizes in self._files:
+            low, high = max(shard.start - first, 0), min(shard.stop - first, len(sizes))
+            if low < high:
+                yield from (text.as_py() for text in read_documents(path, CURATED)["text"][low:high])
+            first += len(sizes)
+
+
+def _documents(files: list[tuple[Path, Ints]], counts: list[Ints]) -> pa.Table:
+    """Where every document of a split lies."""
+    names = [read_parquet(path, ["record_id"])["record_id"].combine_chunks() for path, _ in files]
+    columns = [
+        pa.concat_arrays([pa.array([], pa.string()), *names]),
+        np.repeat(np.arange(len(counts), dtype=np.int32), [len(lengths) for lengths in counts]),
+        _joined([np.cumsum(lengths) - lengths for lengths in counts]),
+        _joined(counts),
+        _joined([sizes for _, sizes in files]),
+    ]
+    return pa.table(columns, schema=DOCUMENTS)
+
+
+def _joined(arrays: list[Ints]) -> Ints:
+    return np.concatenate([np.zeros(0, dtype=np.int64), *arrays])

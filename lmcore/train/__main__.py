@@ -1,0 +1,102 @@
+"""The trainer process: `python -m lmcore.train JOB.json`.
+
+Exit codes: 0 when `work/out` is complete; 128 + the signal's number (143 for SIGTERM) when it was told to stop and
+has saved; 2 for a wrong request and 1 for a failure, with two lines on stderr and in `work/error.json`. It stops as
+if told to when its parent dies.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from lmcore.train.allocator import raise_thresholds
+from storage.atomic import write_json
+from storage.errors import CollectTrainError, UserError
+
+if TYPE_CHECKING:
+    from lmcore.train.params import Job
+
+_PR_SET_PDEATHSIG = 1  # prctl(2): the kernel sends this signal when the parent dies
+ERROR = "error.json"
+
+
+class StopRequest:
+    """Remembers the signal that asked for a stop; the loop looks at it between two steps."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._parent = os.getppid()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+    def __call__(self) -> bool:
+        """True when training should stop."""
+        if not self.signal and os.getppid() != self._parent:
+            self.signal = signal.SIGTERM  # the parent died before prctl, or the system has no prctl
+        return bool(self.signal)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.signal = number
+
+
+def main(arguments: list[str]) -> int:
+    """Run one job and give the exit code."""
+    stop = StopRequest()
+    allocator = raise_thresholds()
+    error_file: Path | None = None
+    try:
+        if len(arguments) != 1:
+            raise UserError("the trainer takes one argument", "python -m lmcore.train JOB.json")
+        values = _read(Path(arguments[0]))
+        if isinstance(values.get("work"), str):
+            error_file = Path(values["work"]) / ERROR
+            error_file.unlink(missing_ok=True)
+        job = _validated(values, arguments[0])
+        from lmcore.train.loop import Stopped, train  # torch loads here, after the allocator is set
+
+        try:
+            train(job, stopped=stop, allocator=allocator)
+        except Stopped:
+            return 128 + stop.signal
+    except CollectTrainError as error:
+        print(f"error: {error.what}\n  to mend: {error.mend}", file=sys.stderr)
+        if error_file is not None:
+            write_json(error_file, {"what": error.what, "mend": error.mend, "exit_code": error.exit_code})
+        return error.exit_code
+    return 0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the job file {path}: {error}", "give the path of a JSON job file") from error
+    if not isinstance(values, dict):
+        raise UserError(f"the job file {path} does not hold a JSON object", "give the path of a JSON job file")
+    return values
+
+
+def _validated(values: dict[str, Any], name: str) -> Job:
+    from pydantic import ValidationError
+
+    from lmcore.train.params import Job
+
+    try:
+        return Job.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "job"
+        raise UserError(f"{name}: {where}: {first['msg']}", "correct it in the recipe and run again") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,134 @@
+"""Checkpoints that a kill cannot ruin: a folder appears at once, whole, or not at all.
+
+    work/checkpoints/step-00000123/
+        model.safetensors       fp32 weights
+        optimizer.safetensors   moments and momenta
+        metrics.parquet ...     what the run remembers: the four tables of history.py
+        state.json              where the run is, and size and sha256 of the other files; written last
+
+Read back, every file is compared with state.json; a checkpoint that differs is set aside and the one before is used.
+No file here is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import safetensors.torch
+from torch import Tensor
+
+from storage.atomic import disk_errors, publish_folder, write_json
+from storage.digest import digest_file
+from storage.errors import RunError
+from storage.parquet import read_parquet, write_parquet
+
+FORMAT = 1
+STATE = "state.json"
+DAMAGED = "damaged-"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a run needs to go on. `state` is plain JSON and belongs to the loop."""
+
+    step: int
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    tables: dict[str, pa.Table]
+    state: dict[str, Any]
+
+
+def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
+    """Write `snapshot` under `folder` and drop all but the newest `keep`.
+
+    Raises StorageError naming the path when the disk refuses; the checkpoints before stay as they were.
+    """
+    final = folder / f"step-{snapshot.step:08d}"
+    part = folder / f".{final.name}.part"
+    with disk_errors(part):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        try:
+            _write(part, snapshot)
+            publish_folder(part, final, "train.checkpoint")
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
+            raise
+        for old in _finished(folder)[:-keep]:
+            shutil.rmtree(old)
+    return final
+
+
+def load_newest(folder: Path, say: Callable[[str], None]) -> Snapshot | None:
+    """The newest checkpoint that is whole, or None; damaged ones are set aside, each with one line to `say`."""
+    with disk_errors(folder):
+        for part in folder.glob(".step-*.part"):
+            shutil.rmtree(part)
+        for found in reversed(_finished(folder)):
+            try:
+                return _read(found)
+            except _DamagedError as damage:
+                aside = _aside(found)
+                found.rename(aside)
+                say(f"checkpoint {found.name} is damaged ({damage}); set aside as {aside.name}, using the one before")
+    return None
+
+
+class _DamagedError(Exception):
+    """A checkpoint is not what its state.json says."""
+
+
+def _write(part: Path, snapshot: Snapshot) -> None:
+    for name, tensors in (("model", snapshot.model), ("optimizer", snapshot.optimizer)):
+        # Through Python's own write, so that a full disk is an OSError with a number and not a message.
+        data = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
+        (part / f"{name}.safetensors").write_bytes(data)
+    for name, table in snapshot.tables.items():
+        write_parquet(part / f"{name}.parquet", table)
+    files = {path.name: {"size": path.stat().st_size, "sha256": digest_file(path)} for path in sorted(part.iterdir())}
+    write_json(part / STATE, {"format": FORMAT, "step": snapshot.step, "files": files, "state": snapshot.state})
+
+
+def _read(folder: Path) -> Snapshot:
+    try:
+        state = json.loads((folder / STATE).read_bytes())
+        files, step, inner = dict(state["files"]), int(state["step"]), dict(state["state"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(f"{STATE} cannot be read") from error
+    if state.get("format") != FORMAT:
+        raise RunError(
+            f"{folder} has checkpoint format {state.get('format')}, this program reads {FORMAT}",
+            f"remove {folder.parent.parent} to start afresh, or resume with the version that wrote it",
+        )
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise _DamagedError(f"{name} is missing")
+        if path.stat().st_size != expected["size"]:
+            raise _DamagedError(f"{name} has {path.stat().st_size} bytes, not {expected['size']}")
+        if digest_file(path) != expected["sha256"]:
+            raise _DamagedError(f"{name} has other bytes than were written")
+    return Snapshot(
+        step=step,
+        model=safetensors.torch.load_file(folder / "model.safetensors"),
+        optimizer=safetensors.torch.load_file(folder / "optimizer.safetensors"),
+        tables={path.stem: read_parquet(path) for path in folder.glob("*.parquet")},
+        state=inner,
+    )
+
+
+def _finished(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+def _aside(found: Path) -> Path:
+    number = 1
+    while (aside := found.with_name(f"{DAMAGED}{found.name}-{number}")).exists():
+        number += 1
+    return aside

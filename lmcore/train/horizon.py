@@ -1,0 +1,68 @@
+"""How long to train, and how far along a run is: the share of its budget that is used.
+
+Steps, tokens and epochs are all counted in optimizer steps. Minutes count seconds spent inside training steps, which
+the checkpoint keeps: downtime, the probe, compilation, validation, sampling and saving are not training.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lmcore.train.params import TrainParams
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """A budget in optimizer steps or in seconds of training; exactly one is set."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def progress(self, step: int, seconds: float) -> float:
+        """Share of the budget used, 0 to 1, after `step` steps that took `seconds`."""
+        used = step / self.steps if self.steps is not None else seconds / self._budget
+        return min(1.0, used)
+
+    def middle(self, step: int, seconds: float) -> float:
+        """Share of the budget at the middle of the next step: where its learning rate is read.
+
+        The middle, because neither end is right: at its start the first step of a warm-up would have a rate of 0,
+        at its end the last step of a decay would. In a time budget the next step is taken to last as long as the
+        mean one so far.
+        """
+        if self.steps is not None:
+            return min(1.0, (step + 0.5) / self.steps)
+        mean = seconds / step if step else 0.0
+        return min(1.0, (seconds + mean / 2) / self._budget)
+
+    def left(self, step: int, seconds: float) -> float:
+        """Seconds of training still to come after `step` steps that took `seconds`, at the mean speed so far."""
+        if self.steps is not None:
+            return (self.steps - step) * seconds / step
+        return max(0.0, self._budget - seconds)
+
+    def length(self, step_seconds: float) -> float:
+        """Seconds of the whole run when a step takes so long."""
+        return self.steps * step_seconds if self.steps is not None else self._budget
+
+    def describe(self) -> str:
+        """The budget in words."""
+        return f"{self.steps:,} steps" if self.steps is not None else f"{self._budget / 60:g} minutes"
+
+    @property
+    def _budget(self) -> float:
+        assert self.seconds is not None
+        return self.seconds
+
+
+def make_horizon(params: TrainParams, tokens_per_step: int, steps_per_epoch: int) -> Horizon:
+    """The budget of `params`; tokens and epochs are rounded up to whole steps."""
+    if params.minutes is not None:
+        return Horizon(seconds=params.minutes * 60)
+    if params.steps is not None:
+        return Horizon(steps=params.steps)
+    if params.tokens is not None:
+        return Horizon(steps=math.ceil(params.tokens / tokens_per_step))
+    assert params.epochs is not None
+    return Horizon(steps=max(1, math.ceil(params.epochs * steps_per_epoch)))

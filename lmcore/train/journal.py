@@ -1,0 +1,99 @@
+"""What a run tells while it works: JSON lines for programs, lines for people.
+
+`work/progress.jsonl` only ever grows, over all processes of a run, so it also counts them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from storage.atomic import disk_errors
+
+FILE = "progress.jsonl"
+LINE_SECONDS = 1.0  # between two progress lines in the file
+
+
+class Journal:
+    """Appends to progress.jsonl and prints. A context manager."""
+
+    def __init__(self, work: Path, print_every: float) -> None:
+        self._path = work / FILE
+        self.events = [line for line in read_lines(self._path) if "event" in line]
+        self._print_every = print_every
+        self._next_line = self._next_print = 0.0
+        self._steps: list[tuple[float, float, int, float]] = []  # loss, bits per byte, tokens, seconds
+        with disk_errors(self._path):
+            self._file = open(self._path, "a+b")  # noqa: SIM115 - closed by __exit__
+            size = self._file.seek(0, os.SEEK_END)
+            if size and os.pread(self._file.fileno(), 1, size - 1) != b"\n":
+                self._file.write(b"\n")  # a kill cut the last line; the next one starts on its own
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def event(self, name: str, text: str, **values: Any) -> None:
+        """Record and print something that happened once."""
+        line = {"event": name, "text": text, **values}
+        self.events.append(line)
+        self._append(line)
+        print(text, flush=True)
+
+    def step(self, line: dict[str, Any], tokens: int, seconds: float, *, last: bool = False) -> None:
+        """Note one step; when enough time has passed since the last line, or at the `last`, record and print one.
+
+        The line has the means of loss and bits per byte, and the speed, over the steps since the line before.
+        """
+        self._steps.append((line["loss"], line["bits_per_byte"], tokens, seconds))
+        now = time.monotonic()
+        if not last and now < self._next_line:
+            return
+        self._next_line = now + LINE_SECONDS
+        losses, bits, counts, times = zip(*self._steps, strict=True)
+        self._steps.clear()
+        means = {"loss": sum(losses) / len(losses), "bits_per_byte": sum(bits) / len(bits)}
+        line = {**line, **means, "tokens_per_second": sum(counts) / sum(times)}
+        self._append(line)
+        if last or now >= self._next_print:
+            self._next_print = now + self._print_every
+            print(_human(line), flush=True)
+
+    def _append(self, line: dict[str, Any]) -> None:
+        plain = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in line.items()}
+        with disk_errors(self._path):
+            self._file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of a progress file; lines that a kill cut short are left out."""
+    if not path.exists():
+        return []
+    lines = []
+    for raw in path.read_bytes().splitlines():
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            continue  # cut by a kill
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def _human(values: dict[str, Any]) -> str:
+    left = int(values["eta_seconds"])
+    return (
+        f"step {values['step']:>7,}  {values['progress']:6.1%}  loss {values['loss']:.3f}  "
+        f"{values['bits_per_byte']:.3f} bits/byte  {values['tokens_per_second']:>9,.0f} tokens/s  "
+        f"{left // 60}:{left % 60:02d} left"
+    )

@@ -1,0 +1,219 @@
+"""The one training loop, top to bottom.
+
+A run is a pure function of its settings, data, start and plan: the batch of a step depends on (seed, step) only, and a
+checkpoint holds all else (weights, optimizer, random state, guard, history, seconds used). So a run that is killed
+anywhere and started again ends with the same bytes. Looks at the validation split and samples draw on generators of
+their own and change nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lmcore.models import build
+from lmcore.models.decoder import Decoder
+from lmcore.models.io import load_model
+from lmcore.tokenizer import load_tokenizer
+from lmcore.tokens import Loader, TokenBatch
+from lmcore.train import looks, machine, output, plan
+from lmcore.train.history import due, every
+from lmcore.train.horizon import make_horizon
+from lmcore.train.journal import Journal
+from lmcore.train.loss import BatchSize, bits_per_byte, first_rows, micro_loss
+from lmcore.train.params import Job
+from lmcore.train.run import Run, begin_or_resume
+from lmcore.train.schedule import lr_share
+from storage.atomic import fault, write_json
+from storage.errors import UserError
+from storage.locks import file_lock
+
+MicroLoss = Callable[[Decoder, TokenBatch], tuple[Tensor, Tensor]]
+
+
+class Stopped(Exception):
+    """Training stopped because it was told to; everything up to the last step is saved."""
+
+
+def train(
+    job: Job,
+    *,
+    stopped: Callable[[], bool] = lambda: False,
+    allocator: str = "left as it is",
+    rank: int = 0,
+    world: int = 1,
+) -> dict[str, Any]:
+    """Train, or go on training, what `job` describes until its budget is used; leaves `work/out` and gives metrics.
+
+    Raises Stopped after saving when `stopped` says so, UserError for wrong settings, RunError when the numbers
+    diverge, the data do not fit or the disk refuses.
+    """
+    params, runtime, work = job.params, job.runtime, job.work
+    with (
+        file_lock(work / "trainer.lock", lambda holder: print(f"waiting for trainer process {holder}", flush=True)),
+        Journal(work, runtime.log_every_seconds) as journal,
+    ):
+        tokenizer = load_tokenizer(job.tokenizer)
+        token_bytes = tokenizer.byte_length(np.arange(tokenizer.vocab_size, dtype=np.uint32))  # (V,)
+        loader = Loader(
+            job.tokens,
+            "train",
+            batch=params.batch,
+            context=params.model.context,
+            seed=params.seed,
+            tokenizer_bytes=token_bytes,
+            rank=rank,
+            world=world,
+        )
+        horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
+        model = _first_weights(job, tokenizer.vocab_size).train()
+
+        how = plan.load(work / "plan.json")
+        if how is None:
+            journal.event("probe", "probing this machine")
+            how = plan.probe(
+                model,
+                loader.batch(0),
+                params,
+                runtime,
+                allocator=allocator,
+                run_seconds=horizon.length,
+            )
+            write_json(work / "plan.json", how.model_dump(mode="json"))
+            journal.event("plan", "\n".join(["the plan of this run:", *how.lines()]), plan=how.model_dump(mode="json"))
+        plan.apply(how, model)
+        run = begin_or_resume(job, how, model, journal)
+        at, history = run.at, run.history
+        loss_of = _compiled(model, loader.batch(at.step), how) if how.compile else micro_loss
+        journal.event("training", f"training for {horizon.describe()}, {at.progress:.0%} done", step=at.step)
+
+        validate_at = every(runtime.validate_every) if looks.can_validate(run) else ()
+        passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step
+        saved_step, saved_at = at.step, time.monotonic()
+        while True:
+            if due(validate_at, passed, at.progress):
+                bits = looks.validate(run, token_bytes)
+                history.add("validation", step=at.step, progress=at.progress, bits_per_byte=bits)
+                journal.event("validation", f"validation: {bits:.4f} bits/byte", step=at.step, bits_per_byte=bits)
+            if due(runtime.sample_at, passed, at.progress):
+                for prompt, text in looks.continue_prompts(run, tokenizer):
+                    history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
+            passed = at.progress
+
+            finished, stopping, unsaved = at.progress >= 1.0, stopped(), at.step - saved_step
+            by_steps = runtime.save_every_steps is not None and unsaved >= runtime.save_every_steps
+            by_time = time.monotonic() - saved_at >= runtime.save_every_seconds
+            if unsaved and (finished or stopping or by_steps or by_time):
+                run.save()
+                saved_step, saved_at = at.step, time.monotonic()
+            if finished:
+                break
+            if stopping:
+                journal.event("stopped", f"stopped after step {at.step:,}; nothing is lost", step=at.step)
+                raise Stopped
+
+            started = time.perf_counter()
+            share = lr_share(
+                horizon.middle(at.step, at.seconds),
+                params.schedule,
+                warmup=params.warmup,
+                decay_share=params.decay_share,
+                final=params.final_lr_share,
+            )
+            batch = loader.batch(at.step)
+            loss, bits, norm, admitted = one_step(run, batch, share, loss_of)
+            if not admitted:
+                journal.event("skipped", f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}")
+            machine.synchronize(how.device)
+            took, tokens = time.perf_counter() - started, batch.ids.numel()
+
+            at.step += 1
+            at.tokens += tokens
+            at.seconds += took
+            at.progress = max(at.progress, horizon.progress(at.step, at.seconds))
+            history.add(
+                "metrics",
+                step=at.step,
+                tokens=at.tokens,
+                progress=at.progress,
+                loss=loss,
+                bits_per_byte=bits,
+                lr=params.lr * share,
+                grad_norm=norm,
+                skipped=not admitted,
+            )
+            history.add("timings", step=at.step, seconds=took, tokens_per_second=tokens / took)
+            fault("train.step")
+            journal.step(
+                {
+                    "step": at.step,
+                    "progress": at.progress,
+                    "tokens": at.tokens,
+                    "seconds": at.seconds,
+                    "loss": loss,
+                    "bits_per_byte": bits,
+                    "lr": params.lr * share,
+                    "eta_seconds": horizon.left(at.step, at.seconds),
+                },
+                tokens,
+                took,
+                last=at.progress >= 1.0,
+            )
+
+        fault("train.before-out")
+        return output.write(run)
+
+
+def one_step(
+    run: Run, batch: TokenBatch, share: float, loss_of: MicroLoss = micro_loss
+) -> tuple[float, float, float, bool]:
+    """One optimizer step at `share` of the peak rates: loss (nats per token), bits per byte, gradient norm, admitted.
+
+    Micro-batches add up sums that are divided by the tokens of the whole batch, so their size changes rounding only.
+    A step whose numbers are not finite is not admitted and changes no weight.
+    """
+    size = BatchSize.of(batch)
+    sums = []
+    for micro in batch.split(run.plan.micro_batch):
+        total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
+        (total / size.tokens).backward()  # type: ignore[no-untyped-call]
+        sums.append((total.detach(), of_bytes))
+    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
+    loss = sum(float(total) for total, _ in sums) / size.tokens
+    bits = bits_per_byte(sum(float(of_bytes) for _, of_bytes in sums), size.n_bytes)
+    admitted = run.guard.admits(run.at.step + 1, loss, norm)
+    if admitted:
+        run.optimizer.step(share)
+    else:
+        run.optimizer.drop_gradients()
+    return loss, bits, norm, admitted
+
+
+def _first_weights(job: Job, vocab_size: int) -> Decoder:
+    """Random weights from the seed, or those of `start_from`, which must have the same shape."""
+    config = job.params.model
+    if job.start_from is None:
+        return build(config, vocab_size, job.params.seed)
+    model = load_model(job.start_from)
+    if model.config != config.resolved() or model.vocab_size != vocab_size:
+        raise UserError(
+            f"{job.start_from} has another shape than train.model, or another vocabulary than {job.tokenizer}",
+            "give train.model the shape in its config.json, and use its tokenizer",
+        )
+    return model
+
+
+def _compiled(model: Decoder, batch: TokenBatch, how: plan.Plan) -> MicroLoss:
+    """`micro_loss` compiled, and warmed up so that compilation is not counted as training."""
+    loss_of = torch.compile(micro_loss)
+    with torch.random.fork_rng():  # dropout must not draw from the run's random numbers here
+        total, _ = loss_of(model, first_rows(batch, how.micro_batch).to(how.device))
+        total.backward()  # type: ignore[no-untyped-call]
+    model.zero_grad(set_to_none=True)
+    return loss_of

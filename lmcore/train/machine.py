@@ -1,0 +1,89 @@
+"""What this process may use and what it really reaches: cores, memory, the peak of a matrix product."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+_CGROUP = Path("/sys/fs/cgroup")
+PRODUCT_SIZE = {"cpu": 1024, "cuda": 4096, "mps": 2048}  # large enough to reach the peak, small enough to be quick
+
+
+def usable_cores() -> int:
+    """Cores this process may run on: its affinity, cut to a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _cgroup("cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, cores)
+
+
+def physical_cores() -> int:
+    """Cores without counting hardware threads twice, never more than may be used."""
+    return min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores())
+
+
+def free_memory(device: str) -> int:
+    """Bytes that can still be had on `device`, cut to a container's limit."""
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    free = psutil.virtual_memory().available
+    limit, used = _cgroup("memory.max"), _cgroup("memory.current")
+    if limit.isdigit() and used.isdigit():
+        free = min(free, max(0, int(limit) - int(used)))
+    return int(free)
+
+
+def peak_memory(device: str) -> int:
+    """Largest number of bytes this process has held on `device`: the resident set on a CPU."""
+    if device == "cuda":
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def processor(device: str) -> str:
+    """The processor's own name."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    if Path("/proc/cpuinfo").exists():
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done what was asked of it, so that a clock tells the truth."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    elif device == "mps":
+        torch.mps.synchronize()
+
+
+def product_gflops(device: str, dtypes: list[torch.dtype], rounds: int = 4) -> list[float]:
+    """Best speed of a square matrix product, as a Linear makes it, in each of `dtypes`, in turns, in GFLOP/s."""
+    n = PRODUCT_SIZE[device]
+    best = [math.inf] * len(dtypes)
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(n, n, generator=generator).to(device, dtype) for dtype in dtypes]
+    for _ in range(rounds + 1):  # the first round warms up and is hardly the best
+        for i, matrix in enumerate(matrices):
+            started = time.perf_counter()
+            torch.nn.functional.linear(matrix, matrix)
+            synchronize(device)
+            best[i] = min(best[i], time.perf_counter() - started)
+    return [2 * n**3 / seconds / 1e9 for seconds in best]
+
+
+def _cgroup(name: str) -> str:
+    path = _CGROUP / name
+    return path.read_text().strip() if path.is_file() else ""

@@ -1,0 +1,90 @@
+"""What a finished run leaves: the model and its facts, in a folder that appears at once."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lmcore.models.io import save_model
+from lmcore.train import machine
+from lmcore.train.run import Run
+from storage.atomic import disk_errors, publish_folder, write_json
+from storage.parquet import write_parquet
+
+TAIL = 0.05  # share of the steps, at the end, that the final training loss is the mean of
+
+
+def write(run: Run) -> dict[str, Any]:
+    """Make `work/out` anew and give the run's metrics, which are also in `work/metrics.json`.
+
+    StorageError when the disk refuses; the checkpoint stays, so the next start only writes again.
+    """
+    work, history = run.job.work, run.history
+    part, out = work / ".out.part", work / "out"
+    metrics = _metrics(run)
+    with disk_errors(work):
+        for old in (part, out):
+            shutil.rmtree(old, ignore_errors=True)
+        provenance = part / "provenance"
+        provenance.mkdir(parents=True)
+        save_model(part, run.model)
+        shutil.copyfile(run.job.tokenizer / "tokenizer.json", part / "tokenizer.json")
+        write_parquet(part / "metrics.parquet", history.table("metrics"))
+        write_json(part / "ledger.json", run.model.ledger().to_json())
+        for name in ("timings", "validation", "samples"):
+            write_parquet(provenance / f"{name}.parquet", history.table(name))
+        shutil.copyfile(work / "plan.json", provenance / "plan.json")
+        names = ("seconds", "tokens_per_second", "utilisation", "peak_memory_mib", "resumes")
+        write_json(
+            provenance / "training.json",
+            {name: metrics[name] for name in names} | {"events": run.journal.events},
+        )
+        write_json(work / "metrics.json", metrics)
+        publish_folder(part, out, "train.out")
+    run.journal.event("finished", _summary(metrics), metrics=metrics)
+    return metrics
+
+
+def _metrics(run: Run) -> dict[str, Any]:
+    table, at, ledger = run.history.table("metrics"), run.at, run.model.ledger()
+    steps = table.filter(pc.invert(table["skipped"]))
+    tail = steps.slice(int(steps.num_rows * (1 - TAIL)))
+    looks = run.history.table("validation")
+    speed = at.tokens / at.seconds
+    peak = run.plan.gflops[run.plan.precision] * 1e9
+    resumes = sum(event["event"] == "resumed" for event in run.journal.events)
+    return {
+        "steps": at.step,
+        "tokens": at.tokens,
+        "parameters": ledger.total,
+        "train_loss": _mean(tail["loss"]),
+        "train_bits_per_byte": _mean(tail["bits_per_byte"]),
+        "val_bits_per_byte": looks["bits_per_byte"][-1].as_py() if looks.num_rows else None,
+        "skipped_steps": run.guard.skipped,
+        "seconds": round(at.seconds, 3),
+        "tokens_per_second": round(speed, 1),
+        "utilisation": round(ledger.flops_per_token() * speed / peak, 4),
+        "peak_memory_mib": round(machine.peak_memory(run.plan.device) / 2**20, 1),
+        "resumes": resumes,
+        "device": run.plan.device,
+        "precision": run.plan.precision,
+    }
+
+
+def _mean(column: pa.ChunkedArray) -> float | None:
+    """None, not NaN, when there is nothing finite to average: metrics are JSON."""
+    finite = pc.filter(column, pc.is_finite(column))
+    return round(pc.mean(finite).as_py(), 6) if len(finite) else None
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    bits = metrics["val_bits_per_byte"]
+    look = "" if bits is None else f", validation {bits:.4f} bits/byte"
+    return (
+        f"finished: {metrics['steps']:,} steps, {metrics['tokens']:,} tokens in {metrics['seconds']:.0f} s of training "
+        f"({metrics['tokens_per_second']:,.0f} tokens/s, {metrics['utilisation']:.0%} of this machine's peak, "
+        f"{metrics['peak_memory_mib']:,.0f} MiB){look}"
+    )

@@ -1,0 +1,128 @@
+"""What a person can set about training.
+
+`TrainParams` can change the weights and is part of the artifact's key. `TrainRuntime` is not: cadence of saving,
+logging, validation and samples changes no byte of the model. Device, threads and compilation are resolved once per
+run into `plan.json`; for an equal plan, torch version and processor type the weights are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from lmcore.config import Params, Runtime, Settings
+from lmcore.models.config import DecoderConfig
+from lmcore.train.schedule import Schedule
+
+HORIZONS = ("steps", "tokens", "epochs", "minutes")
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrainSettings(Params):
+    """A recipe's `train:` section: settings of training that can change the model."""
+
+    seed: int = Field(1, ge=0, lt=2**63, description="Seed of the initial weights and of the order of the data.")
+    batch: int = Field(16, ge=1, description="Sequences of model.context tokens in one optimizer step.")
+
+    steps: int | None = Field(None, ge=1, description="Budget in optimizer steps.")
+    tokens: int | None = Field(None, ge=1, description="Budget in tokens seen, rounded up to whole steps.")
+    epochs: float | None = Field(None, gt=0, description="Budget in passes over the training text.")
+    minutes: float | None = Field(
+        None, gt=0, description="Budget in minutes of training time; the schedule follows the share that is used."
+    )
+
+    optimizer: Literal["adamw", "muon"] = Field(
+        "muon", description="muon: Muon for the hidden matrices and AdamW for the rest; adamw: AdamW for all."
+    )
+    lr: float = Field(4e-3, gt=0, description="Peak learning rate of AdamW.")
+    muon_lr: float = Field(1e-2, gt=0, description="Peak learning rate of Muon.")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.95), description="AdamW's decay rates of the first and second moment."
+    )
+    momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
+    weight_decay: float = Field(
+        0.0, ge=0, description="Decoupled weight decay of matrices, times the learning rate; never on norms or biases."
+    )
+    grad_clip: float | None = Field(
+        1.0, gt=0, description="The gradient is scaled down to this norm when it is longer; null never does."
+    )
+
+    schedule: Schedule = Field(
+        "trapezoid", description="Course of the learning rate after the warm-up: flat then linear, or one of the rest."
+    )
+    warmup: Share = Field(0.02, description="Share of the budget over which the learning rate rises from 0.")
+    decay_share: Share = Field(0.6, description="Share of the budget, at its end, over which a trapezoid falls.")
+    final_lr_share: Share = Field(0.0, description="Share of the peak learning rate that is left at the end.")
+
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="Number format of the activations; auto times a product in each. Weights are always fp32."
+    )
+    attention: Literal["auto", "plain", "sdpa"] = Field(
+        "auto", description="plain: two products and a softmax; sdpa: torch's fused kernel; auto: the faster by rule."
+    )
+    micro_batch: int | None = Field(
+        None, ge=1, description="Sequences in one forward pass; null times several and takes the fastest that fits."
+    )
+    prompts: tuple[str, ...] = Field(
+        ("The", "This is"), description="Beginnings that the model continues while it trains, to watch it learn."
+    )
+
+    @model_validator(mode="after")
+    def _one_horizon(self) -> Self:
+        given = [name for name in HORIZONS if getattr(self, name) is not None]
+        if not given:
+            raise ValueError(f"no budget: set one of {', '.join(HORIZONS)}, for example minutes: 2")
+        if len(given) > 1:
+            raise ValueError(f"{len(given)} budgets, {' and '.join(given)}: keep one and set the others to null")
+        return self
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.schedule == "trapezoid" and self.warmup + self.decay_share > 1:
+            raise ValueError(f"warmup {self.warmup} and decay_share {self.decay_share} together exceed 1")
+        if self.schedule in ("cosine", "linear") and self.warmup >= 1:
+            raise ValueError(f"warmup {self.warmup} leaves nothing for the {self.schedule} schedule to fall over")
+        if self.micro_batch is not None and self.micro_batch > self.batch:
+            raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
+        return self
+
+
+class TrainParams(TrainSettings):
+    """All that can change the model: how it is trained, and the shape of the network (a recipe's `model:`)."""
+
+    model: DecoderConfig = Field(default_factory=DecoderConfig, description="The shape of the network.")
+
+
+class TrainRuntime(Runtime):
+    """Settings of training that do not enter the key."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu.")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 takes every core this process may use.")
+    compile: Literal["off", "auto"] = Field(
+        "auto", description="auto: torch.compile when the run is long enough to win back its start."
+    )
+    log_every_seconds: float = Field(5.0, ge=0, description="Seconds between two printed lines.")
+    save_every_seconds: float = Field(60.0, gt=0, description="Seconds between two checkpoints.")
+    save_every_steps: int | None = Field(None, ge=1, description="Also save after every so many steps.")
+    keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints that are kept.")
+    sample_at: tuple[Share, ...] = Field(
+        (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), description="Shares of the budget at which the prompts are continued."
+    )
+    sample_tokens: int = Field(64, ge=1, description="Tokens in a continued prompt.")
+    validate_every: Share = Field(
+        0.1, description="Share of the budget between two quick looks at the validation split; 0 never looks."
+    )
+    validation_tokens: int = Field(65_536, ge=1, description="Tokens of the validation split in a quick look.")
+
+
+class Job(Settings):
+    """One training run as the trainer process reads it from JOB.json. Folders must exist, but `work` is made."""
+
+    work: Path = Field(description="Folder that survives a kill: checkpoints, progress, and the finished out/.")
+    tokens: Path = Field(description="Folder of the tokens artifact.")
+    tokenizer: Path = Field(description="Folder of the tokenizer artifact.")
+    start_from: Path | None = Field(None, description="Folder of a trained model whose weights are the first ones.")
+    params: TrainParams
+    runtime: TrainRuntime = Field(default_factory=TrainRuntime)

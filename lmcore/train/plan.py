@@ -1,0 +1,291 @@
+"""What this machine does best, settled once per run in `work/plan.json` before the first step.
+
+Number format, attention kernel, threads, micro-batch and compilation change rounding and speed, not what is learnt.
+A probe of a few seconds chooses those that the recipe leaves open; every resume reads the file and never probes
+again, so a resumed run rounds as the first one did.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import ValidationError
+
+from lmcore.config import Settings
+from lmcore.models.decoder import Decoder
+from lmcore.tokens import TokenBatch
+from lmcore.train import machine
+from lmcore.train.loss import first_rows, micro_loss
+from lmcore.train.params import TrainParams, TrainRuntime
+from storage.errors import RunError, UserError
+
+Device = Literal["cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+BF16_GAIN = 1.3  # bf16 must win a product by this factor: it rounds more, and casts and norms gain nothing
+PLAIN_CONTEXT = 512  # on a CPU in bf16 two products and a softmax beat SDPA up to here (1.4 to 5 times, docs/train.md)
+PLAIN_CONTEXT_WIDE = 1024  # and up to here when a head is at least 64 wide
+PROBE_SECONDS = 4.0  # for micro-batches: a size is not tried when it would end later
+SAME_SPEED = 1.03  # micro-batches within 3 % are equally fast; the larger is taken
+MEMORY_SHARE = 0.5  # of the free memory, for a micro-batch that the probe chooses
+COMPILE_MIN_SECONDS = 600.0  # torch.compile takes 20 to 65 s on two cores to win 8 to 30 % (docs/train.md)
+
+
+class Plan(Settings):
+    """How a run computes. Equal plans on equal processors and torch versions give equal bits."""
+
+    format: Literal[1] = 1
+    device: Device
+    threads: int
+    precision: Precision
+    attention: Literal["plain", "sdpa"]
+    micro_batch: int
+    compile: bool
+    allocator: str
+    processor: str
+    torch_version: str
+    gflops: dict[Precision, float]  # best product in each format: the peak that utilisation is a share of
+    step_seconds: float  # forward and backward of one optimizer step, as probed
+    reasons: dict[str, str]  # why each choice was made, in a few words
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the activations."""
+        return DTYPES[self.precision]
+
+    def lines(self) -> list[str]:
+        """The plan for people, one choice a line."""
+        chosen = {
+            "device": f"{self.device} ({self.processor})",
+            "threads": str(self.threads),
+            "precision": self.precision,
+            "attention": self.attention,
+            "micro-batch": f"{self.micro_batch} sequences",
+            "compile": "on" if self.compile else "off",
+            "allocator": self.allocator,
+        }
+        width = max(len(value) for value in chosen.values())
+        return [f"  {name:12}{value:{width}}  {self.reasons.get(name, '')}".rstrip() for name, value in chosen.items()]
+
+
+def load(path: Path) -> Plan | None:
+    """The plan of an earlier process, None before the first. Raises RunError when the file is not a plan."""
+    if not path.exists():
+        return None
+    try:
+        plan = Plan.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(
+            f"{path} is not a training plan: {error.errors()[0]['msg']}",
+            f"remove {path.parent}: training starts afresh",
+        ) from error
+    if plan.device not in _devices():
+        raise RunError(
+            f"{path} says device {plan.device}, which this machine does not have",
+            f"resume where it was started, or remove {path.parent} to start afresh here",
+        )
+    return plan
+
+
+def apply(plan: Plan, model: Decoder) -> None:
+    """Make this process and `model` compute as the plan says."""
+    torch.set_num_threads(plan.threads)
+    if plan.device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32 for what stays in fp32
+    model.to(plan.device)
+    model.stream_dtype = plan.dtype
+    model.attention = plan.attention
+
+
+def probe(
+    model: Decoder,
+    batch: TokenBatch,
+    params: TrainParams,
+    runtime: TrainRuntime,
+    *,
+    allocator: str,
+    run_seconds: Callable[[float], float],
+) -> Plan:
+    """Choose what the settings leave open by timing it here, in a few seconds, on `batch`.
+
+    `run_seconds` gives the length of the whole run when a step takes so long. `model` keeps its weights; its device,
+    number format and attention are left as planned.
+    """
+    reasons: dict[str, str] = {}
+    device = _choose_device(runtime.device, reasons)
+    threads = _choose_threads(runtime.threads, reasons)
+    torch.set_num_threads(threads)
+    gflops = _peaks(device, params.precision)
+    precision = _choose_precision(params.precision, gflops, reasons)
+    head_width, context = model.config.head_width, model.config.context
+    attention = _choose_attention(params.attention, device, precision, context, head_width, reasons)
+    plan = Plan(
+        device=device,
+        threads=threads,
+        precision=precision,
+        attention=attention,
+        micro_batch=params.micro_batch or params.batch,
+        compile=False,
+        allocator=allocator,
+        processor=machine.processor(device),
+        torch_version=torch.__version__,
+        gflops=gflops,
+        step_seconds=0.0,
+        reasons={},
+    )
+    apply(plan, model)
+    micro_batch, step_seconds = _choose_micro_batch(model, batch, params, device, reasons)
+    compiled = _choose_compile(runtime.compile, device, precision, run_seconds(step_seconds), reasons)
+    return plan.model_copy(
+        update={
+            "micro_batch": micro_batch,
+            "step_seconds": round(step_seconds, 6),
+            "compile": compiled,
+            "reasons": reasons,
+        }
+    )
+
+
+def _devices() -> list[Device]:
+    here: dict[Device, bool] = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    return [device for device, there in here.items() if there]
+
+
+def _choose_device(wanted: str, reasons: dict[str, str]) -> Device:
+    found = _devices()
+    if wanted == "auto":
+        reasons["device"] = f"the first of {', '.join(found)} here"
+        return found[0]
+    for device in found:
+        if device == wanted:
+            reasons["device"] = "as set"
+            return device
+    raise UserError(
+        f"train.runtime.device is {wanted}, which this machine does not have (it has {', '.join(found)})",
+        "set it to auto or to one of those",
+    )
+
+
+def _choose_threads(wanted: int, reasons: dict[str, str]) -> int:
+    if wanted:
+        reasons["threads"] = "as set"
+        return wanted
+    usable, physical = machine.usable_cores(), machine.physical_cores()
+    if usable == physical:
+        reasons["threads"] = "every core this process may use"
+        return usable
+    speed = {}
+    for threads in (physical, usable):
+        torch.set_num_threads(threads)
+        speed[threads] = machine.product_gflops("cpu", [torch.float32])[0]
+    best = max(speed, key=lambda threads: speed[threads])
+    reasons["threads"] = ", ".join(f"{threads}: {gflops:.0f} GFLOP/s" for threads, gflops in speed.items())
+    return best
+
+
+def _peaks(device: Device, wanted: str) -> dict[Precision, float]:
+    formats: list[Precision] = [name for name in DTYPES if wanted in ("auto", name)]
+    peaks = machine.product_gflops(device, [DTYPES[name] for name in formats])
+    return {name: round(peak, 1) for name, peak in zip(formats, peaks, strict=True)}
+
+
+def _choose_precision(wanted: str, gflops: dict[Precision, float], reasons: dict[str, str]) -> Precision:
+    measured = "products: " + ", ".join(f"{speed:.0f} GFLOP/s in {name}" for name, speed in gflops.items())
+    if wanted == "auto":
+        reasons["precision"] = measured
+        return "bf16" if gflops["bf16"] >= BF16_GAIN * gflops["fp32"] else "fp32"
+    reasons["precision"] = f"as set; {measured}"
+    return "bf16" if wanted == "bf16" else "fp32"
+
+
+def _choose_attention(
+    wanted: str, device: Device, precision: Precision, context: int, head_width: int, reasons: dict[str, str]
+) -> Literal["plain", "sdpa"]:
+    if wanted != "auto":
+        reasons["attention"] = "as set"
+        return "plain" if wanted == "plain" else "sdpa"
+    longest = PLAIN_CONTEXT_WIDE if head_width >= 64 else PLAIN_CONTEXT
+    if device == "cpu" and precision == "bf16" and context <= longest:
+        reasons["attention"] = f"faster in bf16 on a CPU up to a context of {longest}"
+        return "plain"
+    reasons["attention"] = f"faster on {device} in {precision} at a context of {context}"
+    return "sdpa"
+
+
+def _choose_micro_batch(
+    model: Decoder, batch: TokenBatch, params: TrainParams, device: Device, reasons: dict[str, str]
+) -> tuple[int, float]:
+    """Sequences of the fastest forward and backward pass that fits, and seconds of a whole step at that size."""
+    sequences = batch.ids.shape[0]
+    if params.micro_batch is not None:
+        reasons["micro-batch"] = "as set"
+        size = min(params.micro_batch, sequences)
+        return params.micro_batch, _time_pass(model, batch, size, device) * sequences / size
+    free = machine.free_memory(device) * MEMORY_SHARE
+    deadline = time.perf_counter() + PROBE_SECONDS
+    seconds: dict[int, float] = {}  # of one sequence, by micro-batch size
+    size, why = 1, ""
+    while True:
+        started = time.perf_counter()
+        seconds[size] = _time_pass(model, batch, size, device) / size
+        took = time.perf_counter() - started
+        if size == sequences:
+            break
+        larger = min(2 * size, sequences)
+        needs = model.ledger().training_memory(
+            larger, optimizer=params.optimizer, stream_dtype=model.stream_dtype, attention=model.attention
+        )["total"]
+        if needs > free:
+            why = f"; {larger} need about {needs / 2**20:.0f} MiB, more than half of what is free"
+            break
+        if time.perf_counter() + took * larger / size > deadline:
+            why = f"; {larger} would take the probe too long"
+            break
+        size = larger
+    fastest = min(seconds.values())
+    best = max(size for size, each in seconds.items() if each <= fastest * SAME_SPEED)
+    reasons["micro-batch"] = "ms a sequence " + ", ".join(f"{n}: {1000 * s:.1f}" for n, s in seconds.items()) + why
+    return best, seconds[best] * sequences
+
+
+def _time_pass(model: Decoder, batch: TokenBatch, size: int, device: Device, rounds: int = 2) -> float:
+    """Best seconds of forward and backward over the first `size` sequences of `batch`."""
+    rows = first_rows(batch, size).to(device)
+    best = math.inf
+    for _ in range(rounds):
+        started = time.perf_counter()
+        total, _ = micro_loss(model, rows)
+        total.backward()  # type: ignore[no-untyped-call]
+        machine.synchronize(device)
+        best = min(best, time.perf_counter() - started)
+        model.zero_grad(set_to_none=True)
+    return best
+
+
+def _choose_compile(wanted: str, device: Device, precision: Precision, seconds: float, reasons: dict[str, str]) -> bool:
+    if wanted == "off":
+        reasons["compile"] = "as set"
+    elif device == "mps":
+        reasons["compile"] = "not on mps"
+    elif device == "cpu" and precision == "fp32":
+        reasons["compile"] = "wins nothing in fp32 on a CPU"
+    elif device == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+        reasons["compile"] = "no C++ compiler here"
+    elif seconds < COMPILE_MIN_SECONDS:
+        reasons["compile"] = f"about {seconds:.0f} s of training are too few to win back its start"
+    else:
+        reasons["compile"] = f"about {seconds:.0f} s of training win back its start"
+        return True
+    return False

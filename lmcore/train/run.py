@@ -1,0 +1,103 @@
+"""A run between two steps: everything a checkpoint holds, saved and taken up again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmcore.models.decoder import Decoder
+from lmcore.train import checkpoint
+from lmcore.train.guard import Guard
+from lmcore.train.history import History
+from lmcore.train.journal import Journal
+from lmcore.train.optim import Optimizer
+from lmcore.train.params import Job
+from lmcore.train.plan import Plan
+from storage.digest import digest_json
+from storage.errors import RunError
+
+
+@dataclass
+class Position:
+    """How far a run is. The step is also the loader's position: the next batch depends on it alone."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0  # spent inside steps
+    progress: float = 0.0  # share of the budget used; the schedule's position
+
+
+@dataclass
+class Run:
+    """One training run in memory."""
+
+    job: Job
+    plan: Plan
+    model: Decoder
+    optimizer: Optimizer
+    journal: Journal
+    at: Position
+    guard: Guard
+    history: History
+
+    def save(self) -> None:
+        """Write a checkpoint. StorageError when the disk refuses; the ones before are kept."""
+        state = {
+            "position": asdict(self.at),
+            "guard": self.guard.state(),
+            "random": _random_state(),
+            "settings": _settings(self.job),
+        }
+        weights: dict[str, Tensor] = dict(self.model.named_parameters())
+        snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
+        checkpoint.save(self.job.work / "checkpoints", snapshot, self.job.runtime.keep_checkpoints)
+
+
+def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal) -> Run:
+    """The run as its newest whole checkpoint has it, or at step 0 with the weights that `model` has.
+
+    Raises RunError when the checkpoint belongs to other settings.
+    """
+    torch.manual_seed(job.params.seed)
+    optimizer = Optimizer(model, job.params, plan.dtype)
+    folder = job.work / "checkpoints"
+    snapshot = checkpoint.load_newest(folder, lambda text: journal.event("checkpoint-damaged", text))
+    if snapshot is None:
+        return Run(job, plan, model, optimizer, journal, Position(), Guard(), History())
+    state = snapshot.state
+    if state["settings"] != _settings(job):
+        raise RunError(f"{folder} belongs to a run with other settings", f"remove {job.work}, or use the old settings")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(snapshot.model[name])
+    optimizer.load(snapshot.optimizer)
+    _set_random_state(state["random"])
+    at = Position(**state["position"])
+    journal.event("resumed", f"resuming at step {at.step:,}, {at.progress:.0%} done", step=at.step)
+    return Run(job, plan, model, optimizer, journal, at, Guard(**state["guard"]), History(snapshot.tables))
+
+
+def _settings(job: Job) -> str:
+    return digest_json(job.params.key_values())
+
+
+def _random_state() -> dict[str, Any]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": _hex(torch.get_rng_state()), "cuda": [_hex(state) for state in cuda]}
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(_unhex(state["cpu"]))
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([_unhex(text) for text in state["cuda"]])
+
+
+def _hex(state: Tensor) -> str:
+    return state.numpy().tobytes().hex()
+
+
+def _unhex(text: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

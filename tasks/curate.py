@@ -1,0 +1,28 @@
+"""Stage `curate`: what is kept of everything collected, and why the rest is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmcore.curate import CurateParams, CurateRuntime
+from lmcore.curate import curate as curate_collected
+from lmcore.progress import Report
+from storage.store import Artifact
+from tasks.step import step
+
+
+@step("curate", version=1)
+def curate(
+    work: Path, collected: list[Artifact], *, params: CurateParams, runtime: CurateRuntime, report: Report
+) -> dict[str, Any]:
+    """Normalise, score, deduplicate, split."""
+    store = collected[0].store
+    return curate_collected(
+        work,
+        [artifact.local() for artifact in collected],
+        locate=lambda digest: store.by_digest(digest, "collect").local(),
+        params=params,
+        runtime=runtime,
+        report=report,
+    )

@@ -1,0 +1,21 @@
+"""Stage `evaluate`: a model on held-out text, beside simpler methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
+from lmcore.progress import Report
+from storage.store import Artifact
+from tasks.step import step
+
+
+@step("evaluate", version=1)
+def evaluate(
+    work: Path, model: Artifact, corpus: Artifact, *, params: EvaluateParams, runtime: EvaluateRuntime, report: Report
+) -> dict[str, Any]:
+    """Score the model on the corpus' held-out splits."""
+    from lmcore.evaluate.stage import evaluate as evaluate_model
+
+    return evaluate_model(work, model.local(), corpus.local(), params=params, runtime=runtime, report=report)

@@ -1,0 +1,77 @@
+"""Run a program of ours beside the flow: watch it, end it with us, and hand on its error."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from storage.atomic import disk_errors
+from storage.errors import CollectTrainError, RunError, UserError
+
+GRACE_SECONDS = 30.0
+TICK_SECONDS = 0.5
+TAIL_LINES = 15
+
+
+def run_process(command: list[str], *, log: Path, error_file: Path, tick: Callable[[], None]) -> None:
+    """Run `command` to its end, its output appended to `log`, calling `tick` about twice a second.
+
+    It gets its own process group; when this call is left by an exception (Ctrl-C, a cancelled run), the group
+    is asked to stop by SIGTERM and killed after 30 seconds. Raises the CollectTrainError that the program left
+    in `error_file`, else RunError with the end of its output.
+    """
+    with disk_errors(log), open(log, "ab") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        )
+    try:
+        while process.poll() is None:
+            tick()
+            time.sleep(TICK_SECONDS)
+    finally:
+        if process.poll() is None:
+            _stop(process)
+    tick()
+    if process.returncode:
+        raise _error(command, process.returncode, log, error_file)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(seconds)
+            return
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _error(command: list[str], code: int, log: Path, error_file: Path) -> CollectTrainError:
+    if error_file.exists():
+        left = json.loads(error_file.read_text(encoding="utf-8"))
+        kind = UserError if left["exit_code"] == UserError.exit_code else RunError
+        return kind(left["what"], left["mend"])
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = (
+            "the kernel may have run out of memory: make the model or batch smaller; "
+            if code == -signal.SIGKILL
+            else ""
+        )
+        return RunError(f"{' '.join(command[1:3])} was ended by {name}", f"{hint}run again to continue; its log: {log}")
+    return RunError(
+        f"{' '.join(command[1:3])} ended with code {code}:\n{tail}", f"its whole log is {log}; run again to continue"
+    )

@@ -1,0 +1,25 @@
+"""A collect stage in a process of its own, to be killed: `python collect_job.py JOB.json`."""
+
+import json
+import sys
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from lmcore.collect.params import CollectRuntime, SourceParams
+from lmcore.collect.source import collect
+from lmcore.progress import silent
+
+if __name__ == "__main__":
+    job = json.loads(Path(sys.argv[1]).read_text())
+    metrics = collect(
+        Path(job["work"]),
+        edition=job["edition"],
+        parent=None,
+        parent_digest=None,
+        locate=Path,
+        params=TypeAdapter(SourceParams).validate_python(job["params"]),
+        runtime=CollectRuntime(**job["runtime"]),
+        report=silent,
+    )
+    print(json.dumps(metrics))

@@ -1,0 +1,60 @@
+"""The split: decided by the page alone, for ever."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lmcore.curate.split import TEST, TRAIN, VAL, SplitParams, positions, splits
+
+PAGES = [f"http://site/{number}.html" for number in range(20_000)]
+
+
+GOLDEN = {
+    "": [0.6126016598567228, 0.17913489999588073, 0.7667827578327963],
+    "deal 2": [0.7086483007085723, 0.3172332206011501, 0.28560834514693867],
+}
+
+
+def test_positions_never_change():
+    """If this fails, every held-out set ever made is broken: do not adapt the numbers."""
+    assert positions(["http://site/a.html", "file:books/hős.txt", ""], "").tolist() == GOLDEN[""]
+    assert positions(["http://site/a.html", "file:books/hős.txt", ""], "deal 2").tolist() == GOLDEN["deal 2"]
+
+
+def test_shares_are_as_asked():
+    side = splits(positions(PAGES, ""), SplitParams(val=0.05, test=0.1))
+    shares = np.bincount(side, minlength=3) / len(PAGES)
+    assert shares == pytest.approx([0.85, 0.05, 0.1], abs=0.01)
+
+
+def test_holding_out_more_takes_from_training_only():
+    where = positions(PAGES, "")
+    small, large = splits(where, SplitParams(val=0.05, test=0.05)), splits(where, SplitParams(val=0.2, test=0.05))
+    assert ((small == TEST) == (large == TEST)).all()
+    assert (large[small == VAL] == VAL).all()
+    assert (large == VAL).sum() > (small == VAL).sum()
+
+
+def test_a_salt_deals_anew():
+    first, second = (splits(positions(PAGES, salt), SplitParams()) for salt in ("", "other"))
+    held = first != TRAIN
+    assert 0.02 < (second[held] != TRAIN).mean() < 0.2
+
+
+def test_nothing_held_out():
+    assert (splits(positions(PAGES, ""), SplitParams(val=0, test=0)) == TRAIN).all()
+
+
+@given(st.lists(st.text()))
+def test_a_page_is_looked_at_alone(pages):
+    alone = [positions([page], "s")[0] for page in pages]
+    assert positions(pages, "s").tolist() == alone
+    assert all(0 <= where < 1 for where in alone)
+
+
+@pytest.mark.parametrize("shares", [{"val": 0.5, "test": 0.5}, {"val": -0.1}, {"test": 0.6}])
+def test_bad_shares_are_refused(shares):
+    with pytest.raises(ValidationError):
+        SplitParams.model_validate(shares)

@@ -1,0 +1,82 @@
+"""Check, or with --write make, THIRD_PARTY.md: the licence of everything that installing collect-train brings.
+
+    python tools/licences.py [--write]
+
+The licences are read by pip-licenses from the installed packages. A package that is new, gone, or has another
+licence than the file says, or one whose licence is not on the list below, is an error.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+FILE = Path(__file__).resolve().parents[1] / "THIRD_PARTY.md"
+# Licences under which a program may depend on a package and be Apache-2.0 itself.
+ALLOWED = re.compile(
+    r"apache|mit\b|mit-|bsd|isc|mpl|mozilla public|psf|python software foundation|public domain|unlicense|zlib|hpnd|"
+    r"cnri|0bsd|zpl|cc0|blueoak|lgpl|lesser general public",
+    re.IGNORECASE,
+)
+HEAD = """# Third-party packages
+
+What installing collect-train brings, with the licence each package declares. Made by `python tools/licences.py
+--write` and checked by `make test`. No code of these packages is in this repository.
+
+| package | licence |
+|---|---|
+"""
+
+
+def dependencies(name: str, seen: set[str]) -> set[str]:
+    """Names of everything `name` needs here, without its extras."""
+    key = re.sub(r"[-_.]+", "-", name).lower()
+    if key in seen:
+        return seen
+    try:
+        requires = importlib.metadata.requires(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        return seen
+    seen.add(key)
+    for text in requires:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            dependencies(requirement.name, seen)
+    return seen
+
+
+def licences() -> dict[str, str]:
+    """Licence by package."""
+    wanted = dependencies("collect-train", set()) - {"collect-train"}
+    command = [sys.executable, "-m", "piplicenses", "--format=json", "--from=mixed", "--with-system"]
+    rows = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    found = {re.sub(r"[-_.]+", "-", row["Name"]).lower(): " ".join(row["License"].split()) for row in rows}
+    return {name: found[name] for name in sorted(wanted) if name in found}
+
+
+def main() -> int:
+    """Check or write; 1 when something is not in order."""
+    found = licences()
+    bad = [f"{name}: {licence}" for name, licence in found.items() if not ALLOWED.search(licence)]
+    if "--write" in sys.argv:
+        FILE.write_text(
+            HEAD + "".join(f"| {name} | {licence} |\n" for name, licence in found.items()), encoding="utf-8"
+        )
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", FILE.read_text(encoding="utf-8"), re.MULTILINE)
+    listed = dict((row for row in rows if row[0] != "package"))
+    bad += [f"{name}: not in THIRD_PARTY.md" for name in found if name not in listed]
+    bad += [f"{n}: {listed[n]!r} there, {found[n]!r} here" for n in found if n in listed and listed[n] != found[n]]
+    for line in bad:
+        print(line, file=sys.stderr)
+    print(f"{len(found)} packages, {len(bad)} not in order")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
