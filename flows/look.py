@@ -20,6 +20,7 @@ from storage.catalog import Catalog
 from storage.errors import UserError
 from storage.registry import Registry
 from storage.store import Artifact, Store
+from tasks.words import summarise
 
 
 def show_status(store: Store, console: Console) -> None:
@@ -43,7 +44,7 @@ def show_status(store: Store, console: Console) -> None:
             manifest.provenance.finished[:16].replace("T", " "),
             f"{manifest.provenance.seconds:,.1f}",
             human_bytes(size),
-            Text(_few(manifest.provenance.metrics)),
+            Text(summarise(manifest.provenance.metrics)),
         )
     if table.row_count:
         console.print(table)
@@ -174,14 +175,6 @@ def _ancestors(store: Store, artifact: Artifact, depth: int = 0) -> list[tuple[i
         if Path(source.path).exists():
             found += [(depth, source), *_ancestors(store, source, depth + 1)]
     return found
-
-
-def _few(metrics: dict[str, Any]) -> str:
-    shown = list(metrics.items())[:3]
-    return "  ".join(
-        f"{k} {v:,.4g}" if isinstance(v, float) else f"{k} {v:,}" if isinstance(v, int) else f"{k} {v}"
-        for k, v in shown
-    )
 
 
 def _cell(value: Any) -> str:

@@ -50,7 +50,7 @@ def terminal(console: Console) -> Iterator[None]:
 
 def say(text: str, style: str = "") -> None:
     """One line for the person who watches; never interpreted as markup."""
-    _console.print(Text(text, style=style))
+    _console.print(Text(text, style=style), soft_wrap=True)
 
 
 class Watch:

@@ -32,6 +32,7 @@ from storage.manifest import InputEntry, ManifestDamaged, Provenance, read_manif
 from storage.store import Artifact, ArtifactDamaged, Store
 from tasks.environment import code_version, environment
 from tasks.progress import Watch
+from tasks.words import summarise
 
 Mode = Literal["build", "reuse"]
 Build = Callable[..., dict[str, Any]]
@@ -58,17 +59,14 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
 
     `version` is raised by hand when the same settings begin to give other bytes. `pure` says whether the key
     determines the bytes (a network or a time budget does not), for all settings or by a function of Params.
-    What `build` leaves in `work/out` becomes the artifact. Its extra keyword-only arguments can be given when
-    the step is called and must not change the bytes.
+    What `build` leaves in `work/out` becomes the artifact.
     """
 
     def decorate(build: Build) -> Step:
         signature = inspect.signature(build)
         names = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
 
-        def run(
-            store: Store, *arguments: Any, params: Params, runtime: Runtime, mode: Mode = "build", **extra: Any
-        ) -> Any:
+        def run(store: Store, *arguments: Any, params: Params, runtime: Runtime, mode: Mode = "build") -> Any:
             inputs = dict(zip(names, arguments, strict=True))
             key = Store.key(stage, version, params.key_values(), {n: _digests(value) for n, value in inputs.items()})
             watch = Watch(_label(stage, params))
@@ -86,7 +84,7 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
             ):
                 if found := _find(store, stage, key, is_pure, watch):
                     return _reused(store, found, watch)
-                artifact = _build(store, stage, key, version, is_pure, build, inputs, params, runtime, extra, watch)
+                artifact = _build(store, stage, key, version, is_pure, build, inputs, params, runtime, watch)
             watch.end("Completed", summarise(artifact.metrics))
             return Completed(name="Completed", message=f"{stage}/{key[:12]}", data=artifact)
 
@@ -100,18 +98,6 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
     return decorate
 
 
-def summarise(metrics: dict[str, Any]) -> str:
-    """Metrics in one line."""
-    return "  ".join(
-        f"{name} {value:,.4g}"
-        if isinstance(value, float)
-        else f"{name} {value:,}"
-        if isinstance(value, int)
-        else f"{name} {value}"
-        for name, value in metrics.items()
-    )
-
-
 def _build(
     store: Store,
     stage: str,
@@ -122,7 +108,6 @@ def _build(
     inputs: dict[str, Any],
     params: Params,
     runtime: Runtime,
-    extra: dict[str, Any],
     watch: Watch,
 ) -> Artifact:
     work = store.work(stage, key)
@@ -131,7 +116,7 @@ def _build(
         watch.note(f"continues after an interruption (attempt {attempts})")
     started, clock = datetime.now(UTC), time.monotonic()
     with disk_errors(work):
-        metrics = build(work, *inputs.values(), params=params, runtime=runtime, report=watch, **extra)
+        metrics = build(work, *inputs.values(), params=params, runtime=runtime, report=watch)
     provenance = Provenance(
         params=params.key_values(),
         stage_version=version,

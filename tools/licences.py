@@ -21,9 +21,10 @@ FILE = Path(__file__).resolve().parents[1] / "THIRD_PARTY.md"
 # Licences under which a program may depend on a package and be Apache-2.0 itself.
 ALLOWED = re.compile(
     r"apache|mit\b|mit-|bsd|isc|mpl|mozilla public|psf|python software foundation|public domain|unlicense|zlib|hpnd|"
-    r"cnri|0bsd|zpl|cc0|blueoak|lgpl|lesser general public",
+    r"cnri|0bsd|zpl|cc0|blueoak|lgpl|lesser general public|artistic",
     re.IGNORECASE,
 )
+MACHINE_DEPENDENT = ("nvidia-", "cuda-", "triton")
 HEAD = """# Third-party packages
 
 What installing collect-train brings, with the licence each package declares. Made by `python tools/licences.py
@@ -57,7 +58,8 @@ def licences() -> dict[str, str]:
     command = [sys.executable, "-m", "piplicenses", "--format=json", "--from=mixed", "--with-system"]
     rows = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     found = {re.sub(r"[-_.]+", "-", row["Name"]).lower(): " ".join(row["License"].split()) for row in rows}
-    return {name: found[name] for name in sorted(wanted) if name in found}
+    # torch's builds for NVIDIA cards bring that maker's own libraries; which ones depends on the machine
+    return {name: found[name] for name in sorted(wanted) if name in found and not name.startswith(MACHINE_DEPENDENT)}
 
 
 def main() -> int:
@@ -69,7 +71,7 @@ def main() -> int:
             HEAD + "".join(f"| {name} | {licence} |\n" for name, licence in found.items()), encoding="utf-8"
         )
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", FILE.read_text(encoding="utf-8"), re.MULTILINE)
-    listed = dict((row for row in rows if row[0] != "package"))
+    listed = dict(row for row in rows if row[0] != "package")
     bad += [f"{name}: not in THIRD_PARTY.md" for name in found if name not in listed]
     bad += [f"{n}: {listed[n]!r} there, {found[n]!r} here" for n in found if n in listed and listed[n] != found[n]]
     for line in bad:

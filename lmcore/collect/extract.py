@@ -44,7 +44,8 @@ _GIVES_UP = (
 )
 _extracted = 0
 
-logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # its errors are remarks on pages; outcomes say it here
+for _name in ("trafilatura", "htmldate"):
+    logging.getLogger(_name).setLevel(logging.CRITICAL)  # their errors are remarks on pages; outcomes say it here
 
 
 @dataclass(frozen=True)

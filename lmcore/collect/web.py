@@ -11,7 +11,7 @@ import datetime
 import ipaddress
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -49,7 +49,8 @@ class WebCrawl:
         self._path = work / FRONTIER
         self._frontier = self._open()
         self._unread = deque(self._frontier.stored())
-        self._failures_in_a_row: dict[str, list[str]] = {}
+        self._gone: dict[str, list[str]] = {}  # pages of a host that got no answer
+        self._in_a_row: Counter[str] = Counter()
         self._done = self._total = self._failed = 0
 
     def run(self) -> None:
@@ -237,14 +238,15 @@ class WebCrawl:
         self._watch(name, site_of(url), response)
 
     def _watch(self, name: str, site: str, response: Response) -> None:
-        """Stop when a seed's host has gone away; its last failures will be tried again."""
+        """Stop when a seed's host has gone away; all its pages without an answer will be tried again."""
         if response.outcome not in _GONE:
-            self._failures_in_a_row.pop(site, None)
+            self._in_a_row[site] = 0
             return
-        failures = self._failures_in_a_row.setdefault(site, [])
-        failures.append(name)
-        if len(failures) >= GIVE_UP_AFTER and site in self._area.sites:
-            self._frontier.reopen(failures)
+        self._in_a_row[site] += 1
+        gone = self._gone.setdefault(site, [])
+        gone.append(name)
+        if self._in_a_row[site] >= GIVE_UP_AFTER and site in self._area.sites:
+            self._frontier.reopen(gone)
             raise RunError(
                 f"source {self._params.name}: {site} stopped answering after {self._done} of {self._total} pages"
                 f" ({GIVE_UP_AFTER} failures in a row, the last: {response.reason})",

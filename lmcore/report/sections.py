@@ -201,7 +201,6 @@ def ledger(view: RunView) -> dict[str, Any] | None:
             "shape": " × ".join(f"{n:,}" for n in row["shape"]),
             "parameters": row["parameters"],
             "share": row["parameters"] / total,
-            "bar": bar(row["parameters"] / total, "c1"),
         }
         for row in found["rows"][: 4 * MAX_ROWS]
     ]

@@ -81,8 +81,8 @@ def plain(value: Any) -> str:
     """Any JSON value in one short line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
+        return f"{int(value):,}"
     if isinstance(value, float):
         return f"{value:,.4g}"
     if value is None:

@@ -81,9 +81,9 @@ class Muon:
             torch._foreach_add_(matrices, list(update.unbind()), alpha=-lr * scale)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The momentum of each matrix by its name."""
+        """The momentum of each matrix, as `momentum.NAME`."""
         return {
-            name: self._momenta[shape][i].clone()
+            f"momentum.{name}": self._momenta[shape][i].clone()
             for shape, names in self._stacks.items()
             for i, name in enumerate(names)
         }

@@ -183,7 +183,8 @@ class TestPages:
 
     def test_what_robots_meta_says(self, tmp_path):
         def page(rule):
-            return f'<html><head><meta name="robots" content="{rule}"></head><body>{TEXT}<a href="/{rule}/x">x</a></body></html>'
+            head = f'<html><head><meta name="robots" content="{rule}"></head>'
+            return f'{head}<body>{TEXT}<a href="/{rule}/x">x</a></body></html>'
 
         header = Reply(body=TEXT, headers={"X-Robots-Tag": "noindex"})
         pages = {"noindex": page("noindex"), "nofollow": page("nofollow"), "none": page("none"), "header": header}

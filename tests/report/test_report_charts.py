@@ -107,6 +107,8 @@ def test_a_bar_has_its_length_and_interval():
         (words.count, 12345.0, "12,345"),
         (words.count, float("nan"), "–"),
         (words.percent, 0.472, "47 %"),
+        (words.plain, 10000.0, "10,000"),
+        (words.plain, 1e-5, "1e-05"),
         (words.plain, [1, "a", None, True], "1, a, –, yes"),
         (words.listed, ["a"], "a"),
         (words.listed, ["a", "b", "c"], "a, b and c"),

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
-from lmcore.train.optim import Muon, Optimizer, hidden_matrices, orthogonal
+from lmcore.train.optim import ADAMW_EPS, Muon, Optimizer, hidden_matrices, orthogonal
 from lmcore.train.params import TrainParams
 
 SHAPE = DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=16)
@@ -133,3 +133,23 @@ def test_state_before_the_first_step_loads():
     optimizer.load(Optimizer(model, params).tensors())
     ids = torch.randint(VOCAB, (2, 17), generator=torch.Generator().manual_seed(1))
     assert _train(model, optimizer, [ids] * 3)[-1] < 4
+
+
+def test_adamw_is_torchs_own_bit_for_bit():
+    params = TrainParams(steps=1, model=SHAPE, optimizer="adamw", weight_decay=0.1, lr=0.01)
+    batches = torch.randint(VOCAB, (6, 2, 17), generator=torch.Generator().manual_seed(8))
+    ours, theirs = build(SHAPE, VOCAB, 1), build(SHAPE, VOCAB, 1)
+    _train(ours, Optimizer(ours, params), batches)
+    reference = torch.optim.AdamW(
+        [
+            {"params": [p for p in theirs.parameters() if p.ndim >= 2], "weight_decay": 0.1},
+            {"params": [p for p in theirs.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=0.01, betas=(0.9, 0.95), eps=ADAMW_EPS, fused=True,
+    )  # fmt: skip
+    for ids in batches:
+        cross_entropy(theirs(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()
+        reference.step()
+        reference.zero_grad()
+    for name, p in theirs.named_parameters():
+        assert torch.equal(p, ours.get_parameter(name)), name
