@@ -80,11 +80,6 @@ def show_recipe(name: str, overrides: Sequence[str], console: Console) -> None:
 def show_why(store: Store, page: str, console: Console) -> None:
     """The decision on one collected text."""
     rows = Catalog(store).why(page)
-    if not rows:
-        raise UserError(
-            f"no collected text has the URL or record id {page!r}",
-            'list some with: collect-train sql "select url from decisions limit 20"',
-        )
     for row in rows:
         table = Table(show_header=False)
         for name, value in row.items():
@@ -95,7 +90,10 @@ def show_why(store: Store, page: str, console: Console) -> None:
 
 def show_query(store: Store, query: str, console: Console, *, csv: bool) -> None:
     """The answer to one SELECT, as a table or as CSV."""
-    answer = Catalog(store).query(query)
+    catalog = Catalog(store)
+    for line in catalog.left_out:
+        Console(stderr=True).print(Text(line, style="yellow"), soft_wrap=True)
+    answer = catalog.query(query)
     if csv:
         writer = csv_module.writer(sys.stdout)
         writer.writerow(answer.column_names)

@@ -102,7 +102,7 @@ def next_commands(built: Built) -> list[str]:
     commands = ["collect-train status", 'collect-train sql "select rule, count(*) from decisions group by rule"']
     if built.one("release"):
         commands = [
-            f'collect-train generate {name} "The "',
+            f'collect-train generate {name} "The"',
             f"collect-train chat {name}",
             f"collect-train info {name}",
             *commands,
@@ -110,5 +110,5 @@ def next_commands(built: Built) -> list[str]:
     elif built.one("train"):
         model = built.one("train")
         assert model is not None
-        commands = [f'collect-train generate {model.path} "The "', *commands]
+        commands = [f'collect-train generate {model.path} "The"', *commands]
     return commands

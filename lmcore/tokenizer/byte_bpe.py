@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding as Part
 from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
-from lmcore.tokenizer.cutting import pieces
+from lmcore.tokenizer.cutting import groups, pieces
 from lmcore.tokenizer.interface import SPECIALS, Encoding
 from storage.errors import RunError, UserError
 
@@ -28,7 +27,6 @@ from storage.errors import RunError, UserError
 # times), and a process forked later would otherwise be warned about. Who exports `true` gets the engine's threads.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-Kept = TypeVar("Kept")
 Split = Literal["gpt2", "llama3"]
 SMALLEST = len(SPECIALS) + 256  # a vocabulary without a single merge
 CALL = 500_000  # characters in one call of the engine, some 60 MB of its memory
@@ -106,16 +104,22 @@ class ByteBPE:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Ids and character offsets of each text. Raises UserError for a text that UTF-8 cannot express."""
-        encodings = []
-        for parts in self._encode(texts, self._engine.encode_batch, lambda part, at: (_ids(part), _offsets(part, at))):
-            ids, offsets = zip(*parts, strict=True)
-            encodings.append(Encoding(np.concatenate(ids), [pair for some in offsets for pair in some]))
-        return encodings
+        return [
+            Encoding(ids, _offsets(text, self._lengths[ids]))
+            for text, ids in zip(texts, self.encode_ids(texts), strict=True)
+        ]
 
     def encode_ids(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
         """Ids of each text. Raises UserError for a text that UTF-8 cannot express."""
-        found = self._encode(texts, self._engine.encode_batch_fast, lambda part, _: _ids(part))
-        return [np.concatenate(parts) for parts in found]
+        cut = [pieces(text) for text in texts]
+        found: list[npt.NDArray[np.uint32]] = []
+        try:
+            for group in groups((piece for some in cut for piece in some), CALL):
+                found += [np.array(part.ids, dtype=np.uint32) for part in self._engine.encode_batch_fast(group)]
+        except TypeError:
+            raise _not_unicode(texts) from None
+        ends = list(accumulate(map(len, cut), initial=0))
+        return [np.concatenate(found[start:stop]) for start, stop in pairwise(ends)]
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text. Raises UserError when UTF-8 cannot express it."""
@@ -138,46 +142,14 @@ class ByteBPE:
         lengths: npt.NDArray[np.int32] = self._lengths[ids]
         return lengths
 
-    def _encode(
-        self, texts: Sequence[str], call: Callable[[list[str]], list[Part]], keep: Callable[[Part, int], Kept]
-    ) -> Iterator[list[Kept]]:
-        """What `keep` makes of each piece of each text, given where in its text the piece starts."""
-        cut = [pieces(text) for text in texts]
-        starts = [start for some in cut for start in accumulate(map(len, some[:-1]), initial=0)]
-        flat = [piece for some in cut for piece in some]
-        kept: list[Kept] = []
-        try:
-            for group in _groups(flat):
-                for part in call(group):
-                    kept.append(keep(part, starts[len(kept)]))
-        except TypeError:
-            raise _not_unicode(texts) from None
-        done = 0
-        for some in cut:
-            yield kept[done : done + len(some)]
-            done += len(some)
 
-
-def _groups(texts: list[str]) -> Iterator[list[str]]:
-    """Consecutive texts of together about `CALL` characters."""
-    group: list[str] = []
-    size = 0
-    for text in texts:
-        group.append(text)
-        size += len(text)
-        if size >= CALL:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _ids(part: Part) -> npt.NDArray[np.uint32]:
-    return np.array(part.ids, dtype=np.uint32)
-
-
-def _offsets(part: Part, start: int) -> list[tuple[int, int]]:
-    return [(start + first, start + last) for first, last in part.offsets]
+def _offsets(text: str, lengths: npt.NDArray[np.int32]) -> list[tuple[int, int]]:
+    """The characters of a text that its tokens, of `lengths` bytes, stand for."""
+    octets = np.frombuffer(text.encode(), dtype=np.uint8)
+    character = np.cumsum((octets & 0xC0) != 0x80) - 1  # of each byte: all but a character's first are 0b10......
+    stops = np.cumsum(lengths)
+    first, last = character[stops - lengths], character[stops - 1]
+    return list(zip(first.tolist(), (last + 1).tolist(), strict=True))
 
 
 def _not_unicode(texts: Sequence[str]) -> Exception:

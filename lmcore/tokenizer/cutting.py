@@ -14,6 +14,7 @@ there all the same: no byte is lost, but a word that stood there is encoded as t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
 PIECE = 65_536  # characters after which a place to cut is looked for
 LONGEST = 1_000_000  # characters of a piece at most
@@ -36,3 +37,17 @@ def pieces(text: str) -> list[str]:
         start = stop
     cut.append(text[start:])
     return cut
+
+
+def groups(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    """Consecutive texts in lists of together about `size` characters."""
+    group: list[str] = []
+    held = 0
+    for text in texts:
+        group.append(text)
+        held += len(text)
+        if held >= size:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group

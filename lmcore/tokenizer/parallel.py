@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
+from lmcore.tokenizer.cutting import groups
 from lmcore.tokenizer.interface import Tokenizer
 
 GROUP = 262_144  # characters handed to a thread at once: a tenth of a second of work
@@ -23,25 +24,12 @@ def encode_stream(tokenizer: Tokenizer, texts: Iterable[str], workers: int) -> I
     count = workers or _cores()
     with ThreadPoolExecutor(count, thread_name_prefix="encode") as pool:
         waiting: deque[Future[list[npt.NDArray[np.uint32]]]] = deque()
-        for group in _groups(texts):
+        for group in groups(texts, GROUP):
             waiting.append(pool.submit(tokenizer.encode_ids, group))
             if len(waiting) > 2 * count:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
-
-
-def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    group: list[str] = []
-    size = 0
-    for text in texts:
-        group.append(text)
-        size += len(text)
-        if size >= GROUP:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def _cores() -> int:
