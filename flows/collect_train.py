@@ -14,44 +14,18 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.plan import Plan, make_plan, opponent
 from flows.publish import move_champion, report_run
+from flows.stages import Finished, Range
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.release import ReleaseRuntime
-from storage.errors import UserError
 from storage.store import STAGES, Artifact, Store
 from tasks.collect import CollectParams, collect
 from tasks.curate import curate
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.release import release
-from tasks.step import Mode
 from tasks.tokenizer import train_tokenizer
 from tasks.tokens import make_tokens
 from tasks.train import train
-
-
-class Finished(Exception):
-    """The run has come to the last stage that was asked for."""
-
-
-@dataclass
-class Range:
-    """Which stages a run builds: those before `first` must be there already, those after `last` are left out."""
-
-    first: str = STAGES[0]
-    last: str = STAGES[-1]
-
-    def __post_init__(self) -> None:
-        for stage in (self.first, self.last):
-            if stage not in STAGES:
-                raise UserError(f"there is no stage {stage!r}", f"the stages are {', '.join(STAGES)}")
-        if STAGES.index(self.first) > STAGES.index(self.last):
-            raise UserError(f"--from {self.first} comes after --until {self.last}", f"the order is {', '.join(STAGES)}")
-
-    def mode(self, stage: str) -> Mode:
-        """How to run a stage. Raises Finished past the last one."""
-        if STAGES.index(stage) > STAGES.index(self.last):
-            raise Finished
-        return "build" if STAGES.index(stage) >= STAGES.index(self.first) else "reuse"
 
 
 @dataclass

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.embedded import prefect_server
+from flows.stages import Range
 from lmcore.recipe import load_recipe
 from storage.store import Store
 
@@ -34,14 +35,14 @@ def run_recipe(
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     started = time.monotonic()
-    loaded = load_recipe(recipe, overrides)  # a mistake in the recipe is told before anything starts
+    Range(first, last)  # a mistake here or in the recipe is told before anything starts
+    loaded = load_recipe(recipe, overrides)
     console.print(Text.assemble((loaded.name, "bold"), f"  {loaded.description}"))
     console.print(Text(f"store {store.root}", style="dim"))
     with prefect_server(store):
-        from flows.collect_train import Range, collect_train
+        from flows.collect_train import collect_train
         from tasks.progress import terminal
 
-        Range(first, last)
         with terminal(console):
             built: Built = collect_train(
                 recipe, edition=edition, set=list(overrides), store=str(store.root), first=first, last=last

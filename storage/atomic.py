@@ -98,6 +98,13 @@ def write_bytes(path: Path, data: bytes) -> None:
         fsync_path(path.parent)
 
 
+def remove_parts(folder: Path) -> None:
+    """Remove what a kill in the midst of `write_bytes` left anywhere below `folder`."""
+    for part in folder.rglob(".*.part"):
+        if part.is_file():
+            part.unlink()
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by UTF-8 `text` atomically and durably."""
     write_bytes(path, text.encode())

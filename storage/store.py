@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from storage.atomic import disk_errors, fault, publish_folder, write_text
+from storage.atomic import disk_errors, fault, publish_folder, remove_parts, write_text
 from storage.digest import digest_file, digest_json
 from storage.errors import RunError, UserError
 from storage.locks import file_lock
@@ -68,7 +68,13 @@ class Artifact:
     @property
     def manifest(self) -> Manifest:
         """Its manifest. Raises RunError when it is gone or damaged."""
-        return _manifest(self.path)
+        try:
+            found = (self.path / MANIFEST).stat()
+        except OSError as error:
+            raise RunError(
+                f"there is no artifact at {self.path}", "run the recipe again; it rebuilds what is missing"
+            ) from error
+        return _manifest(self.path, found.st_ino, found.st_mtime_ns)
 
     @property
     def digest(self) -> str:
@@ -98,7 +104,7 @@ class Artifact:
 
 
 @functools.lru_cache(maxsize=512)
-def _manifest(folder: Path) -> Manifest:
+def _manifest(folder: Path, inode: int, changed: int) -> Manifest:  # noqa: ARG001 - another file, another manifest
     manifest = read_manifest(folder)
     if manifest is None:
         raise RunError(f"there is no artifact at {folder}", "run the recipe again; it rebuilds what is missing")
@@ -239,14 +245,19 @@ class Store:
         """
         assert stage in STAGES, stage
         assert re.fullmatch(r"[0-9a-f]+", key), key
+        final = self.root / stage / key
         with disk_errors(out):
+            remove_parts(out)
             content, volatile = list_files(out)
+            assert content.files, f"stage {stage} left nothing in {out}"
             manifest = Manifest(
                 stage=stage, key=key, content=content, provenance=provenance.model_copy(update={"files": volatile})
             )
             fault("store.publish.before-manifest")
             write_text(out / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
-        publish_folder(out, self.root / stage / key, "store.publish")
+        if final.is_dir() and not (final / MANIFEST).exists():
+            self.set_aside(stage, key, "it had no manifest: what was left of a deletion")
+        publish_folder(out, final, "store.publish")
         return Artifact(stage, key, str(self.root))
 
     def set_aside(self, stage: str, key: str, reason: str) -> Path:
@@ -260,23 +271,35 @@ class Store:
             numbered.parent.mkdir(parents=True, exist_ok=True)
             (self.root / stage / key).rename(numbered)
             write_text(numbered / "reason.txt", reason + "\n")
-        _manifest.cache_clear()
         return numbered
 
-    def descendants(self, digest: str) -> tuple[Artifact, ...]:
-        """Every artifact built, directly or not, from the one with this content digest."""
+    def descendants(self, *digests: str) -> tuple[Artifact, ...]:
+        """Every artifact built, directly or not, from one with such a content digest."""
         parents: dict[str, list[Artifact]] = {}
         for artifact in self.readable():
             for entry in artifact.manifest.provenance.inputs:
                 parents.setdefault(entry.digest, []).append(artifact)
         found: dict[tuple[str, str], Artifact] = {}
-        pending = [digest]
+        pending = list(digests)
         while pending:
             for artifact in parents.get(pending.pop(), []):
                 if (artifact.stage, artifact.key) not in found:
                     found[artifact.stage, artifact.key] = artifact
                     pending.append(artifact.digest)
         return tuple(sorted(found.values(), key=lambda a: (STAGES.index(a.stage), a.key)))
+
+    def built_from(self, stage: str, key: str) -> tuple[Artifact, ...]:
+        """Every artifact built, directly or not, from `stage/key`, even when its own manifest is unreadable."""
+        try:
+            digests = {Artifact(stage, key, str(self.root)).digest}
+        except RunError:
+            digests = {
+                entry.digest
+                for artifact in self.readable()
+                for entry in artifact.manifest.provenance.inputs
+                if (entry.stage, entry.key) == (stage, key)
+            }
+        return self.descendants(*digests)
 
     def verify(self, on_artifact: Callable[[Artifact], None] = lambda _: None) -> list[Damage]:
         """Hash every file again. Artifacts with damaged content are set aside; what was built from them is named."""
@@ -289,8 +312,7 @@ class Store:
             stale: tuple[Artifact, ...] = ()
             aside = None
             if in_content:
-                with contextlib.suppress(RunError):
-                    stale = self.descendants(artifact.digest)
+                stale = self.built_from(artifact.stage, artifact.key)
                 aside = self.set_aside(artifact.stage, artifact.key, problem)
             found.append(Damage(artifact.stage, artifact.key, problem, in_content, aside, stale))
         return found

@@ -28,7 +28,7 @@ from prefect.states import Completed
 from lmcore.config import Params, Runtime
 from storage.atomic import disk_errors, write_json
 from storage.errors import UserError
-from storage.manifest import InputEntry, ManifestDamaged, Provenance, read_manifest
+from storage.manifest import InputEntry, Provenance
 from storage.store import Artifact, ArtifactDamaged, Store
 from tasks.environment import code_version, environment
 from tasks.progress import Watch
@@ -71,8 +71,9 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
             key = Store.key(stage, version, params.key_values(), {n: _digests(value) for n, value in inputs.items()})
             watch = Watch(_label(stage, params))
             is_pure = pure if isinstance(pure, bool) else pure(params)
-            if found := _find(store, stage, key, is_pure, watch):
-                return _reused(store, found, watch)
+            if found := _finished(store, stage, key, strict=mode == "reuse"):
+                _clear_leftovers(store, found)
+                return _reused(found, watch)
             if mode == "reuse":
                 raise UserError(
                     f"stage {stage} is not built yet for these settings (it would be {stage}/{key[:12]})",
@@ -82,8 +83,9 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
                 _failure_shown(watch),
                 store.lock(stage, key, lambda pid: watch.note(f"process {pid} builds it; waiting")),
             ):
-                if found := _find(store, stage, key, is_pure, watch):
-                    return _reused(store, found, watch)
+                if found := _repaired(store, stage, key, is_pure, watch):
+                    store.clear_work(stage, key)
+                    return _reused(found, watch)
                 artifact = _build(store, stage, key, version, is_pure, build, inputs, params, runtime, watch)
             watch.end("Completed", summarise(artifact.metrics))
             return Completed(name="Completed", message=f"{stage}/{key[:12]}", data=artifact)
@@ -141,14 +143,24 @@ def _build(
     return artifact
 
 
-def _find(store: Store, stage: str, key: str, pure: bool, watch: Watch) -> Artifact | None:
+def _finished(store: Store, stage: str, key: str, *, strict: bool) -> Artifact | None:
+    """The artifact, None when it is to be built; a damaged one is None too, unless `strict`."""
+    try:
+        return store.find(stage, key)
+    except ArtifactDamaged:
+        if strict:
+            raise
+        return None
+
+
+def _repaired(store: Store, stage: str, key: str, pure: bool, watch: Watch) -> Artifact | None:
+    """The artifact; a damaged one is moved out of the way and told. The caller holds the key's lock."""
     try:
         return store.find(stage, key)
     except ArtifactDamaged as damage:
-        stale: tuple[Artifact, ...] = ()
-        if not pure and (manifest := _manifest_if_readable(store, stage, key)):
-            stale = store.descendants(manifest)
+        stale = () if pure else store.built_from(stage, key)
         aside = store.set_aside(stage, key, damage.fault_found)
+        store.clear_work(stage, key)  # what an attempt left behind it belongs to the artifact that is gone
         watch.note(f"damaged ({damage.fault_found}), set aside in {aside}; building it again")
         if stale:
             watch.note(
@@ -158,18 +170,14 @@ def _find(store: Store, stage: str, key: str, pure: bool, watch: Watch) -> Artif
         return None
 
 
-def _manifest_if_readable(store: Store, stage: str, key: str) -> str | None:
-    try:
-        manifest = read_manifest(store.root / stage / key)
-    except ManifestDamaged:
-        return None
-    return manifest.content.digest if manifest else None
-
-
-def _reused(store: Store, artifact: Artifact, watch: Watch) -> Any:
+def _clear_leftovers(store: Store, artifact: Artifact) -> None:
+    """Remove the work folder of an attempt that was killed between publishing and tidying up."""
     if store.has_work(artifact.stage, artifact.key):
         with store.lock(artifact.stage, artifact.key):
             store.clear_work(artifact.stage, artifact.key)
+
+
+def _reused(artifact: Artifact, watch: Watch) -> Any:
     watch.end("Reused", f"{artifact.key[:12]}  {summarise(artifact.metrics)}")
     return Completed(name="Reused", message=f"{artifact.stage}/{artifact.key[:12]} was built before", data=artifact)
 

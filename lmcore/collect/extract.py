@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 
 import lxml.etree
 import lxml.html
@@ -42,7 +42,7 @@ _GIVES_UP = (
     TypeError,
     ValueError,
 )
-_extracted = 0
+_pages_read = count(1)
 
 for _name in ("trafilatura", "htmldate"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)  # their errors are remarks on pages; outcomes say it here
@@ -151,9 +151,7 @@ def _title(tree: lxml.html.HtmlElement) -> str:
 
 def _trafilatura(tree: lxml.html.HtmlElement, url: str) -> str:
     """The main text by trafilatura; "" when it finds none or gives up (the caller's fallback is recorded)."""
-    global _extracted
-    _extracted += 1
-    if _extracted % CACHE_PAGES == 0:
+    if next(_pages_read) % CACHE_PAGES == 0:
         trafilatura.meta.reset_caches()
     try:
         found = trafilatura.extract(

@@ -211,6 +211,10 @@ class Frontier:
             }
         )
 
+    def seed_ends(self) -> list[str]:
+        """Where the seeds that were fetched led to."""
+        return self._column("select final_name from page where depth = 0 and body is not null")
+
     def known(self, depth: int) -> set[str]:
         """Names of all pages so far, and of those that redirects led to from pages above `depth`."""
         return set(self._column("select name from page union select final_name from page where depth < ?", depth))

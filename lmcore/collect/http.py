@@ -107,7 +107,7 @@ class Client:
             target = answer.headers.get("location") if answer.status in (301, 302, 303, 307, 308) else None
             if not target:
                 return _finish(url, current, answer, tries)
-            following = tidy_url(target, current)
+            following = tidy_url(_as_utf8(target), current)
             refused = self._refuse_redirect(following, visited, permit, robots)
             if refused:
                 return Response(url, current, *refused, status=answer.status, tries=tries)
@@ -133,6 +133,9 @@ class Client:
             real = self._route(url)
             with self._clock.turn(site, max(self._delay, self.robots.delay(url))):
                 answer = self._transport.get(real, timeout=self._timeout, max_bytes=max_bytes, types=types, cut=cut)
+            if real != url and answer.status == 200 and not answer.failure and b"</html>" not in answer.body[-64:]:
+                # pydoc sends no length: a page it died over would pass for a whole one.
+                answer = replace(answer, body=b"", failure="truncated", reason="the page has no end")
             again = answer.failure in RETRY_FAILURES or answer.status in RETRY_STATUS or answer.status >= 500
             if not again or tried > self._retries:
                 break
@@ -174,6 +177,14 @@ def retry_after(value: str | None) -> float | None:
     except (TypeError, ValueError):
         return None
     return max(0.0, moment.timestamp() - time.time())
+
+
+def _as_utf8(header: str) -> str:
+    """A header that holds raw UTF-8, as Location often does, undoing http.client's Latin-1."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return header
 
 
 def _finish(url: str, final_url: str, answer: Answer, tries: int) -> Response:

@@ -121,7 +121,7 @@ class Transport:
         session: requests.Session | None = getattr(self._local, name, None)
         if session is None:
             self._threads.append(self._local.__dict__)
-            session = requests.Session()
+            session = _Session()
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
             session.auth = lambda request: request  # no credentials out of ~/.netrc
             if private:
@@ -133,6 +133,15 @@ class Transport:
             session.mount("https://", adapter)
             setattr(self._local, name, session)
         return session
+
+
+class _Session(requests.Session):
+    """A session that keeps its hands off redirects: even when told not to follow one, requests reads its whole
+    body into memory and parses its target."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
+        """No redirect is requests' business."""
+        return None
 
 
 class _Deadline:
@@ -239,10 +248,10 @@ def _read(
         return answer
     kind = media_type(headers.get("content-type"))
     if types is not None and kind and kind not in types:
-        return Answer(answer.status, headers, failure="content_type", reason=f"content type {kind[:80]}")
+        return Answer(answer.status, headers, failure="content_type", reason=f"content type {_printable(kind)}")
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
-        return Answer(answer.status, headers, failure="undecodable", reason=f"content encoding {encoding[:80]}")
+        return Answer(answer.status, headers, failure="undecodable", reason=f"content encoding {_printable(encoding)}")
     body = bytearray()
     received = 0
     inflate = _Inflate(encoding)
@@ -343,4 +352,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _short(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno) if error.errno > 0 else str(error.args[-1])
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return _printable(str(error)) or type(error).__name__
+
+
+def _printable(text: str) -> str:
+    """One short line without control characters: what a server says may end up on a terminal."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:200]

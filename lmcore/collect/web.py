@@ -73,7 +73,7 @@ class WebCrawl:
                 timeout=self._params.timeout,
                 max_bytes=self._params.max_bytes,
                 retries=self._params.retries,
-                private_sites=frozenset(site_of(url) for url in self._area.seeds.values()),
+                private_sites=self._area.private_sites(),
                 routes=routes,
                 known_robots=self._frontier.robots(),
             )
@@ -157,6 +157,7 @@ class WebCrawl:
         left = self._params.max_pages - self._frontier.asked()
         if depth > self._params.max_depth or left <= 0:
             return False
+        self._area.widen(self._frontier.seed_ends())
         names = self._area.seeds if depth == 0 else self._found(depth)
         pages: list[tuple[str, str, str, str]] = []
         beyond = 0
@@ -179,7 +180,7 @@ class WebCrawl:
         names: dict[str, str] = {}
         for url in self._frontier.links(depth - 1):
             name = canonical_url(url)
-            if name and name not in known:
+            if name and name not in known and self._area.has(url):
                 names[name] = min(url, names.get(name, url))
         return names
 
@@ -187,12 +188,15 @@ class WebCrawl:
         """Fetch and read what still waits in the newest level."""
         depth = self._frontier.opened() - 1
         known = self._frontier.known(depth)
+        self._area.widen(self._frontier.seed_ends() if depth > 0 else [])
 
         def permit(url: str) -> tuple[str, str] | None:
             name = canonical_url(url)
             if name in known:
                 return "duplicate", f"redirects to {name}, which is in this crawl"
-            return None if self._area.has(url) else ("redirect_refused", f"redirects out of the crawl's area to {url}")
+            if depth == 0 or self._area.has(url):
+                return None
+            return "redirect_refused", f"redirects out of the crawl's area to {url}"
 
         queue = _HostQueue(self._frontier.waiting(depth), 1 if self._params.delay > 0 else self._runtime.concurrency)
         self._done, self._total, self._failed = self._frontier.progress()
@@ -245,7 +249,7 @@ class WebCrawl:
         self._in_a_row[site] += 1
         gone = self._gone.setdefault(site, [])
         gone.append(name)
-        if self._in_a_row[site] >= GIVE_UP_AFTER and site in self._area.sites:
+        if self._in_a_row[site] >= GIVE_UP_AFTER and self._area.holds_host(response.url):
             self._frontier.reopen(gone)
             raise RunError(
                 f"source {self._params.name}: {site} stopped answering after {self._done} of {self._total} pages"
@@ -274,9 +278,8 @@ class WebCrawl:
             "extractor": page.extractor,
             **({"lang": page.lang} if page.lang else {}),
         }
-        links = [link for link in page.links if self._area.has(link)]
         self._frontier.finish(
-            name, outcome, reason, links, title if kept else "", text if kept else "", meta if kept else {}
+            name, outcome, reason, page.links, title if kept else "", text if kept else "", meta if kept else {}
         )
 
 
@@ -286,17 +289,34 @@ class _Area:
     def __init__(self, params: WebSource) -> None:
         tidy = {canonical_url(seed): tidy_url(seed) for seed in params.start}
         self.seeds = {name: url for name, url in tidy.items() if name and url}
-        self.sites = {site_of(url) for url in self.seeds.values()}
+        self._hosts = {_host(url) for url in self.seeds.values()}
         self._allow = [re.compile(pattern) for pattern in params.allow]
         self._deny = [re.compile(pattern) for pattern in params.deny]
+
+    def private_sites(self) -> frozenset[str]:
+        """`host:port` of the seeds; http and https on their usual ports go together."""
+        sites = {site_of(url) for url in self.seeds.values()}
+        usual = {site.removesuffix(end) for site in sites for end in (":80", ":443") if site.endswith(end)}
+        return frozenset(sites | {f"{host}:{port}" for host in usual for port in (80, 443)})
+
+    def widen(self, urls: list[str]) -> None:
+        """Add the hosts that seeds were redirected to: example.org often means www.example.org."""
+        self._hosts |= {_host(url) for url in urls}
+
+    def holds_host(self, url: str) -> bool:
+        """Whether `url` is on a seed's host."""
+        return _host(url) in self._hosts
 
     def has(self, url: str) -> bool:
         """Whether a link to `url` is followed."""
         if any(pattern.search(url) for pattern in self._deny):
             return False
-        if self._allow:
-            return any(pattern.search(url) for pattern in self._allow)
-        return site_of(url) in self.sites
+        return any(pattern.search(url) for pattern in self._allow) if self._allow else self.holds_host(url)
+
+
+def _host(url: str) -> str:
+    """Host, with the port where it is not the usual one."""
+    return urlsplit(url).netloc
 
 
 def _is_local(url: str) -> bool:

@@ -1,23 +1,19 @@
-"""Which architecture of the transformers library computes exactly what our decoder does, and how the names map.
+"""Which architecture of the transformers library computes exactly what our decoder does, and its config.json.
+
+Knows no torch, so that a recipe can be refused before anything runs.
 
     our settings                                              architecture
     rms, rope, swiglu, no qk_norm                             LlamaForCausalLM
     rms, rope, swiglu, qk_norm, no bias                       Qwen3ForCausalLM
     rms, rope, relu2, no qk_norm                              ArceeForCausalLM
     layer, learned, gelu, no qk_norm, as many kv heads        GPT2LMHeadModel
-
-Letters: V vocabulary, D model width, H heads, K heads of keys and values, W head width, F MLP width.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lmcore.models.config import DecoderConfig
-from lmcore.models.decoder import Decoder
 from storage.errors import UserError
 
 LLAMA, QWEN3, ARCEE, GPT2 = "LlamaForCausalLM", "Qwen3ForCausalLM", "ArceeForCausalLM", "GPT2LMHeadModel"
@@ -129,57 +125,3 @@ def hf_config(config: DecoderConfig, vocab_size: int, *, bos_id: int, pad_id: in
             "layer_types": ["full_attention"] * config.n_layers,
         }
     return shape | {"mlp_bias": config.bias} | ({"pretraining_tp": 1} if architecture == LLAMA else {})
-
-
-def hf_tensors(model: Decoder) -> dict[str, Tensor]:
-    """The weights (float32, contiguous) under Hugging Face's names. A tied head is left out."""
-    state = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in model.state_dict().items()}
-    gpt2 = stock_architecture(model.config) == GPT2
-    named = _gpt2_tensors(state, model.config) if gpt2 else _llama_tensors(state, model.config)
-    if not model.config.tie_embeddings:
-        named["lm_head.weight"] = state["head.weight"]
-    return {name: tensor.contiguous() for name, tensor in named.items()}
-
-
-def _llama_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
-    """Llama, Qwen3 and Arcee: one matrix each for queries, keys and values, all (out, in)."""
-    named = {"model.embed_tokens.weight": state["embed.weight"], "model.norm.weight": state["norm.weight"]}
-    parts = {
-        "attn_norm": "input_layernorm",
-        "mlp_norm": "post_attention_layernorm",
-        "attn.o": "self_attn.o_proj",
-        "attn.q_norm": "self_attn.q_norm",
-        "attn.k_norm": "self_attn.k_norm",
-        "mlp.gate": "mlp.gate_proj",
-        "mlp.up": "mlp.up_proj",
-        "mlp.down": "mlp.down_proj",
-    }
-    for layer in range(config.n_layers):
-        ours, theirs = f"blocks.{layer}", f"model.layers.{layer}"
-        for kind in ("weight", "bias"):
-            for part, name in parts.items():
-                if f"{ours}.{part}.{kind}" in state:
-                    named[f"{theirs}.{name}.{kind}"] = state[f"{ours}.{part}.{kind}"]
-            if f"{ours}.attn.qkv.{kind}" in state:
-                rows = torch.split(state[f"{ours}.attn.qkv.{kind}"], list(config.qkv_rows))
-                for letter, tensor in zip("qkv", rows, strict=True):
-                    named[f"{theirs}.self_attn.{letter}_proj.{kind}"] = tensor
-    return named
-
-
-def _gpt2_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
-    """GPT-2: its Conv1D keeps matrices as (in, out). A model without biases gets zeros, which change nothing."""
-    named = {"transformer.wte.weight": state["embed.weight"], "transformer.wpe.weight": state["position.weight"]}
-    norms = {"attn_norm": "ln_1", "mlp_norm": "ln_2"}
-    matrices = {"attn.qkv": "attn.c_attn", "attn.o": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}
-
-    def put(ours: str, theirs: str) -> None:
-        weight = state[f"{ours}.weight"]
-        named[f"{theirs}.weight"] = weight.t() if weight.ndim == 2 else weight
-        named[f"{theirs}.bias"] = state.get(f"{ours}.bias", torch.zeros(len(weight)))
-
-    put("norm", "transformer.ln_f")
-    for layer in range(config.n_layers):
-        for part, name in (norms | matrices).items():
-            put(f"blocks.{layer}.{part}", f"transformer.h.{layer}.{name}")
-    return named

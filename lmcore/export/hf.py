@@ -7,8 +7,9 @@ from typing import Any
 
 import safetensors.torch
 
-from lmcore.export.architectures import hf_config, hf_tensors
+from lmcore.export.architectures import hf_config
 from lmcore.export.card import model_card
+from lmcore.export.tensors import hf_tensors
 from lmcore.models.decoder import Decoder
 from lmcore.tokenizer import Tokenizer
 from storage.atomic import write_bytes, write_json, write_text

@@ -44,5 +44,5 @@ def marked_ids(messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> l
 
 def plain_script(messages: Sequence[Mapping[str, str]]) -> str:
     """The conversation as a script that a model of plain text can continue; the answer ends before `PLAIN_STOP`."""
-    lines = [f"{message['role'].capitalize()}: {message['content']}\n" for message in messages]
+    lines = [f"{message['role'].capitalize()}: {message['content'].strip()}\n" for message in messages]
     return "".join(lines) + "Assistant:"

@@ -17,6 +17,7 @@ from storage.atomic import disk_errors
 
 FILE = "progress.jsonl"
 LINE_SECONDS = 1.0  # between two progress lines in the file
+_TAIL_BYTES = 65_536  # far more than a line, also when events follow the last one
 
 
 class Journal:
@@ -77,14 +78,26 @@ class Journal:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Every whole line of a progress file; lines that a kill cut short are left out."""
+    return _parse(path.read_bytes()) if path.exists() else []
+
+
+def newest_line(path: Path) -> dict[str, Any] | None:
+    """The last progress line (one with a loss) of a file however long; None before the first."""
     if not path.exists():
-        return []
+        return None
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        lines = _parse(file.read())
+    return next((line for line in reversed(lines) if "loss" in line), None)
+
+
+def _parse(data: bytes) -> list[dict[str, Any]]:
     lines = []
-    for raw in path.read_bytes().splitlines():
+    for raw in data.splitlines():
         try:
             line = json.loads(raw)
         except ValueError:
-            continue  # cut by a kill
+            continue  # cut by a kill, or by the start of a tail
         if isinstance(line, dict):
             lines.append(line)
     return lines

@@ -203,8 +203,8 @@ def _first_weights(job: Job, vocab_size: int) -> Decoder:
     model = load_model(job.start_from)
     if model.config != config.resolved() or model.vocab_size != vocab_size:
         raise UserError(
-            f"{job.start_from} has another shape than train.model, or another vocabulary than {job.tokenizer}",
-            "give train.model the shape in its config.json, and use its tokenizer",
+            f"{job.start_from} has another shape than the recipe's model, or another vocabulary than {job.tokenizer}",
+            "give the model section the shape in its config.json, and use its tokenizer",
         )
     return model
 

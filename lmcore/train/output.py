@@ -18,8 +18,10 @@ TAIL = 0.05  # share of the steps, at the end, that the final training loss is t
 
 
 def write(run: Run) -> dict[str, Any]:
-    """Make `work/out` anew and give the run's metrics, which are also in `work/metrics.json`.
+    """Make `work/out` anew and give the run's metrics, which are also in `work/metrics.json` and `training.json`.
 
+    `loss` (nats per token) and `bits_per_byte` are means over the last 5 % of the training steps;
+    `val_bits_per_byte` is the last quick look, null when there was none.
     StorageError when the disk refuses; the checkpoint stays, so the next start only writes again.
     """
     work, history = run.job.work, run.history
@@ -37,11 +39,7 @@ def write(run: Run) -> dict[str, Any]:
         for name in ("timings", "validation", "samples"):
             write_parquet(provenance / f"{name}.parquet", history.table(name))
         shutil.copyfile(work / "plan.json", provenance / "plan.json")
-        names = ("seconds", "tokens_per_second", "utilisation", "peak_memory_mib", "resumes")
-        write_json(
-            provenance / "training.json",
-            {name: metrics[name] for name in names} | {"events": run.journal.events},
-        )
+        write_json(provenance / "training.json", metrics | {"events": run.journal.events})
         write_json(work / "metrics.json", metrics)
         publish_folder(part, out, "train.out")
     run.journal.event("finished", _summary(metrics), metrics=metrics)
@@ -60,8 +58,8 @@ def _metrics(run: Run) -> dict[str, Any]:
         "steps": at.step,
         "tokens": at.tokens,
         "parameters": ledger.total,
-        "train_loss": _mean(tail["loss"]),
-        "train_bits_per_byte": _mean(tail["bits_per_byte"]),
+        "loss": _mean(tail["loss"]),
+        "bits_per_byte": _mean(tail["bits_per_byte"]),
         "val_bits_per_byte": looks["bits_per_byte"][-1].as_py() if looks.num_rows else None,
         "skipped_steps": run.guard.skipped,
         "seconds": round(at.seconds, 3),

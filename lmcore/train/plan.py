@@ -34,7 +34,7 @@ BF16_GAIN = 1.3  # bf16 must win a product by this factor: it rounds more, and c
 PLAIN_CONTEXT = 512  # on a CPU in bf16 two products and a softmax beat SDPA up to here (1.4 to 5 times, docs/train.md)
 PLAIN_CONTEXT_WIDE = 1024  # and up to here when a head is at least 64 wide
 PROBE_SECONDS = 4.0  # for micro-batches: a size is not tried when it would end later
-SAME_SPEED = 1.03  # micro-batches within 3 % are equally fast; the larger is taken
+SAME_SPEED = 1.1  # a smaller micro-batch must win by a tenth: timings of a few passes are no more exact
 MEMORY_SHARE = 0.5  # of the free memory, for a micro-batch that the probe chooses
 COMPILE_MIN_SECONDS = 600.0  # torch.compile takes 20 to 65 s on two cores to win 8 to 30 % (docs/train.md)
 
@@ -173,7 +173,7 @@ def _choose_device(wanted: str, reasons: dict[str, str]) -> Device:
             reasons["device"] = "as set"
             return device
     raise UserError(
-        f"train.runtime.device is {wanted}, which this machine does not have (it has {', '.join(found)})",
+        f"runtime.train.device is {wanted}, which this machine does not have (it has {', '.join(found)})",
         "set it to auto or to one of those",
     )
 

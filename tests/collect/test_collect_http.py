@@ -221,6 +221,17 @@ def test_redirect_to_no_page(site, target):
     assert fetch(site, "/a").outcome == "redirect_refused"
 
 
+def test_body_of_a_redirect_is_not_read(site):
+    def endless(handler):
+        handler.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /b\r\n\r\n")
+        while True:
+            handler.wfile.write(b"x" * 100_000)
+
+    site.replies["/a"] = [Reply(act=endless)]
+    site.replies["/b"] = [Reply(body=PAGE)]
+    assert fetch(site, "/a").outcome == "ok"
+
+
 def test_redirect_loops(site):
     site.replies["/a"] = [Reply(302, headers={"Location": "/b"})]
     site.replies["/b"] = [Reply(302, headers={"Location": "/a#again"})]

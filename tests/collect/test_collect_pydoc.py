@@ -178,9 +178,12 @@ def test_dies_with_us_even_by_kill_nine():
     assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
 
 
+HEAP = (r" at 0x[0-9a-fA-F]+",)
+
+
 def pydoc_source(**params):
     deny = (r"/(test|idlelib|lib2to3|distutils|encodings)\b", r"/_*(test|xx)", r"/antigravity")
-    return WebSource(name="pydoc", serve="pydoc", delay=0, license="PSF-2.0", **{"deny": deny, **params})
+    return WebSource(name="pydoc", serve="pydoc", delay=0, license="PSF-2.0", **{"deny": deny, "blank": HEAP, **params})
 
 
 def test_crawl_with_a_stable_name(tmp_path):
@@ -214,7 +217,7 @@ def test_server_that_dies_on_the_way(tmp_path):
 
 @pytest.mark.slow
 def test_two_crawls_of_six_hundred_pages_are_equal(tmp_path):
-    params = pydoc_source(max_pages=600, blank=(r" at 0x[0-9a-fA-F]+",))
+    params = pydoc_source(max_pages=600)
     first = run(tmp_path / "1", params, concurrency=8)
     run(tmp_path / "2", params, concurrency=1)
     assert first["records"] > 400

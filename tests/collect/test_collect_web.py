@@ -181,6 +181,30 @@ class TestPages:
             assert outcomes(tmp_path / "2")["/a"] in ("private_address", "robots_unavailable")
             assert not other.requests
 
+    def test_seed_that_moved_to_another_host(self, tmp_path):
+        with FrozenSite(
+            pages={"/": Reply(body=TEXT + '<a href="/a">a</a>'), "/a": Reply(body=TEXT)}, robots=Reply(404)
+        ) as new:
+            old_pages = {"/": Reply(301, headers={"Location": new.url + "/"}), "/b": Reply(body=TEXT)}
+            with FrozenSite(pages=old_pages, robots=Reply(404)) as old:
+                # The second seed makes the new host's private address permitted.
+                run(tmp_path, web(old, seeds=(old.url + "/", old.url + "/b", new.url + "/a")))
+                assert sorted(row["url"] for row in documents(tmp_path)) == sorted(
+                    [new.url + "/", new.url + "/a", old.url + "/b"]
+                )
+
+    def test_redirect_to_raw_utf8(self, tmp_path):
+        with small_site(["/a"], a=Reply(302, headers={"Location": "/caf\u00c3\u00a9"})) as site:
+            site.replies["/caf%C3%A9"] = [Reply(body=TEXT)]
+            run(tmp_path, web(site))
+            assert outcomes(tmp_path)["/a"] == "ok"
+
+    def test_what_a_server_says_is_harmless_on_a_terminal(self, tmp_path):
+        with small_site(["/a"], a=Reply(content_type="evil/\x1b[31m\x07type")) as site:
+            run(tmp_path, web(site))
+            reason = next(row["reason"] for row in log(tmp_path) if row["outcome"] == "content_type")
+            assert reason == "content type evil/ [31m type"
+
     def test_what_robots_meta_says(self, tmp_path):
         def page(rule):
             head = f'<html><head><meta name="robots" content="{rule}"></head>'

@@ -14,7 +14,7 @@ import torch
 from lmcore.train import machine, plan
 from lmcore.train.guard import Guard
 from lmcore.train.history import History
-from lmcore.train.journal import FILE, Journal, read_lines
+from lmcore.train.journal import FILE, Journal, newest_line, read_lines
 from storage.errors import RunError, UserError
 
 NAN = math.nan
@@ -53,6 +53,8 @@ def test_journal_survives_a_cut_line_and_keeps_events(tmp_path, capsys):
     assert [line.get("event", line.get("step")) for line in lines] == ["training", 1, "resumed"]
     assert lines[1]["bits_per_byte"] is None
     assert lines[1]["tokens_per_second"] == 20
+    assert newest_line(path)["step"] == 1
+    assert newest_line(tmp_path / "none") is None
     printed = capsys.readouterr().out
     assert "step       1" in printed
     assert "1:01 left" in printed

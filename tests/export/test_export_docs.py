@@ -1,0 +1,27 @@
+"""The page names every setting and architecture, and quotes the refusal as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lmcore.export.architectures import MODEL_TYPES, SINCE, stock_architecture
+from lmcore.export.params import ExportParams, ExportRuntime
+from lmcore.models.config import DecoderConfig
+from storage.errors import UserError
+
+PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_setting_and_architecture():
+    for name in [*ExportParams.model_fields, *ExportRuntime.model_fields, *MODEL_TYPES]:
+        assert f"`{name}`" in PAGE, name
+    for name, since in SINCE.items():
+        assert f"| `{name}` | {since}" in PAGE, name
+
+
+def test_the_page_quotes_the_refusal():
+    with pytest.raises(UserError) as error:
+        stock_architecture(DecoderConfig(mlp="relu2"))
+    assert str(error.value) in PAGE

@@ -1,0 +1,190 @@
+"""A tiny recipe against the frozen site, the real command line in a process of its own, and what a store holds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import yaml
+
+from storage.atomic import FAULT_VARIABLE
+from storage.store import STAGES, VARIABLE, Store
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 280.0  # seconds one command may take on a machine that others use too
+MARK = "COLLECT_TRAIN_TEST_MARK"  # every process that a run leaves behind carries it in its environment
+STEPS = 24
+
+RECIPE = {
+    "name": "tiny",
+    "description": "A few frozen pages, a few steps",
+    "curate": {
+        "split": {"val": 0.15, "test": 0.15},
+        "gates": {"min_documents": 5, "min_train_bytes": 10_000, "min_unique_word_ratio": 0},
+    },
+    "tokenizer": {"vocab_size": 400, "cap": True},
+    "model": {"n_layers": 1, "d_model": 32, "n_heads": 2, "context": 32},
+    "train": {
+        "steps": STEPS,
+        "batch": 4,
+        "micro_batch": 2,
+        "precision": "fp32",
+        "attention": "sdpa",
+        "optimizer": "adamw",
+        "prompts": ["The"],
+    },
+    "evaluate": {"max_bytes": 8_000, "bootstrap_draws": 100, "ngram_order": 3, "prompts": ["The"]},
+    "export": {"prompts": ["The", "x = [1, 2.5]"], "greedy_tokens": 4},
+    "runtime": {
+        "tokenizer": {"workers": 1},
+        "tokens": {"workers": 1},
+        "train": {
+            "device": "cpu",
+            "threads": 1,
+            "compile": "off",
+            "save_every_steps": 4,
+            "sample_at": [0.0, 1.0],
+            "sample_tokens": 8,
+            "validate_every": 0.5,
+            "validation_tokens": 1_000,
+        },
+        "evaluate": {"device": "cpu", "threads": 1},
+        "export": {"threads": 1},
+    },
+}
+
+
+def web_source(url: str, **changes) -> dict:
+    """The frozen site (or another one at `url`) as a source: its first 24 pages by (depth, URL)."""
+    source = {
+        "name": "frozen", "kind": "web", "seeds": [url + "/"], "lang": "en", "license": "PSF-2.0",
+        "delay": 0, "retries": 1, "timeout": 30, "max_pages": 24, "min_chars": 100,
+    }  # fmt: skip
+    return source | changes
+
+
+def write_recipe(folder: Path, *sources: dict, name: str = "tiny.yaml", **sections) -> str:
+    """Write the tiny recipe with these sources, sections merged one level deep; gives its path."""
+    recipe = RECIPE | {"sources": list(sources)}
+    for section, values in sections.items():
+        recipe[section] = {**recipe.get(section, {}), **values} if isinstance(values, dict) else values
+    path = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return str(path)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def error(self) -> tuple[str, str]:
+        """What it says went wrong, and how to mend it; fails unless there are exactly those two lines."""
+        lines = self.err.rstrip("\n").splitlines()
+        first = next((n for n, line in enumerate(lines) if line.startswith("error: ")), None)
+        assert first is not None, f"no error is told (exit code {self.code}):\n{self.out}\n{self.err}"
+        assert "Traceback" not in self.err, self.err
+        assert len(lines) == first + 2, self.err
+        assert lines[first + 1].startswith("  to mend: "), self.err
+        return lines[first].removeprefix("error: "), lines[first + 1].removeprefix("  to mend: ")
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """The environment of a command: nothing of Prefect's or ours is inherited, one thread, wide lines."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PREFECT_") and name not in (FAULT_VARIABLE, VARIABLE, MARK, "COLUMNS", "FORCE_COLOR")
+    }
+    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "240", "DO_NOT_TRACK": "1", **changes}
+
+
+def start(*args: str, store: Path | str = "", env: dict[str, str] | None = None, **options) -> subprocess.Popen[str]:
+    """Start `collect-train ARGS --store STORE` as a process of its own."""
+    command = [sys.executable, "-m", "flows.cli", *args, *(["--store", str(store)] if store else [])]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen(command, env=environment(**(env or {})), text=True, cwd=ROOT, **pipes)
+
+
+def finish(process: subprocess.Popen[str], stdin: str | None = None, patience: float = PATIENCE) -> Done:
+    """Wait for a command."""
+    began = time.monotonic()
+    try:
+        out, err = process.communicate(stdin, timeout=patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"the command did not end in {patience:.0f} s:\n{out}\n{err}") from None
+    return Done(process.returncode, out, err, time.monotonic() - began)
+
+
+def collect(
+    *args: str, store: Path | str = "", env: dict[str, str] | None = None, stdin: str | None = None, code: int | None = 0
+) -> Done:
+    """Run `collect-train ARGS` to its end; fails when its exit code is not `code` (None: any)."""
+    options = {} if stdin is None else {"stdin": subprocess.PIPE}
+    done = finish(start(*args, store=store, env=env, **options), stdin)
+    assert code is None or done.code == code, f"exit code {done.code}, not {code}:\n{done.out}\n{done.err}"
+    return done
+
+
+def digests(store: Path | str) -> dict[str, list[str]]:
+    """Content digests of a store by stage."""
+    shelf = Store(store)
+    return {stage: sorted(a.digest for a in shelf.readable(stage)) for stage in STAGES}
+
+
+def states(done: Done) -> dict[str, str]:
+    """How each stage of a run ended, from the lines it printed."""
+    found = {}
+    for line in done.err.splitlines():
+        words = line.split()
+        if len(words) > 2 and words[0] in ("✓", "=", "✗"):
+            found[words[1]] = next(word for word in words if word in ("Completed", "Reused", "Failed"))
+    return found
+
+
+def bytes_and_times(store: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of the last change of every file of every artifact."""
+    files = (path for stage in STAGES for path in (store / stage).rglob("*") if path.is_file())
+    return {str(path.relative_to(store)): (path.stat().st_size, path.stat().st_mtime_ns) for path in files}
+
+
+def unfinished(store: Path) -> list[str]:
+    """Names of what is left of unfinished work."""
+    return sorted(path.name for path in (Path(store) / ".work").glob("*"))
+
+
+def marked(mark: str) -> list[str]:
+    """Command lines of living processes that inherited `mark` from a command."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.status() != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+@contextlib.contextmanager
+def prefect_server(folder: Path):
+    """A Prefect server that several runs share, to save each the start of its own; gives its API's URL."""
+    from flows.embedded import _free_port, _server, _wait_until_ready
+
+    folder.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    with _server(folder, port) as process:
+        url = f"http://127.0.0.1:{port}/api"
+        _wait_until_ready(url, process, folder / "server.log")
+        yield url

@@ -1,0 +1,156 @@
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmcore.documents import CURATED, DOCUMENT
+from storage.digest import canonical_json, digest_file, digest_json
+from storage.errors import RunError, StorageError
+from storage.parquet import ROWS_PER_GROUP, batches, read_parquet, write_parquet
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("n", pa.int64()),
+        pa.field("x", pa.float64()),
+        pa.field("yes", pa.bool_()),
+        pa.field("tags", pa.map_(pa.string(), pa.string())),
+        pa.field("turns", pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("text", pa.string())]))),
+    ],
+    metadata={b"schema_version": b"1"},
+)
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
+ROW = st.fixed_dictionaries(
+    {
+        "id": TEXT,
+        "text": st.none() | TEXT,
+        "n": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "x": st.none() | st.floats(allow_nan=False),
+        "yes": st.none() | st.booleans(),
+        "tags": st.none() | st.lists(st.tuples(TEXT, st.none() | TEXT), max_size=2),
+        "turns": st.none() | st.lists(st.fixed_dictionaries({"role": TEXT, "text": st.none() | TEXT}), max_size=2),
+    }
+)
+
+
+def cut(table, places):
+    """The same table in chunks that begin at these rows."""
+    ends = sorted({place % (table.num_rows + 1) for place in places} | {0, table.num_rows})
+    pieces = [table.slice(a, b - a) for a, b in zip(ends, ends[1:], strict=False)]
+    return pa.concat_tables(pieces) if pieces else table
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(ROW, max_size=8), places=st.lists(st.integers(0, 100), max_size=4))
+def test_equal_tables_give_equal_bytes_however_they_are_chunked(tmp_path_factory, rows, places):
+    folder = tmp_path_factory.mktemp("parquet")
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    padded = pa.concat_tables([pa.Table.from_pylist([ROW_BEFORE], schema=SCHEMA), table]).slice(1)
+    for number, same in enumerate((table, cut(table, places), padded, padded.combine_chunks())):
+        write_parquet(folder / f"{number}.parquet", same)
+    digests = {digest_file(path) for path in folder.iterdir()}
+    assert len(digests) == 1
+    assert read_parquet(folder / "1.parquet").equals(table, check_metadata=True)
+
+
+ROW_BEFORE = {"id": "before", "text": "x" * 40, "n": 7, "x": 0.5, "yes": True, "tags": [("a", "b")], "turns": []}
+
+
+def test_a_large_table_is_cut_into_fixed_groups(tmp_path, seed):
+    draw = random.Random(seed)
+    rows = 2 * ROWS_PER_GROUP + 17
+    table = pa.table(
+        {"n": [draw.randrange(9) for _ in range(rows)], "text": [f"t{draw.randrange(99)}" for _ in range(rows)]}
+    )
+    write_parquet(tmp_path / "a.parquet", table)
+    write_parquet(tmp_path / "b.parquet", cut(table, [draw.randrange(rows) for _ in range(20)]))
+    assert digest_file(tmp_path / "a.parquet") == digest_file(tmp_path / "b.parquet")
+    meta = pq.read_metadata(tmp_path / "a.parquet")
+    assert [meta.row_group(n).num_rows for n in range(meta.num_row_groups)] == [ROWS_PER_GROUP, ROWS_PER_GROUP, 17]
+    streamed = list(batches(tmp_path / "a.parquet", ["n"], rows=999))
+    assert max(batch.num_rows for batch in streamed) <= 999
+    assert pa.Table.from_batches(streamed)["n"].to_pylist() == table["n"].to_pylist()
+
+
+@pytest.mark.parametrize("schema", [DOCUMENT, CURATED], ids=["document", "curated"])
+def test_an_empty_table_keeps_its_schema(tmp_path, schema):
+    write_parquet(tmp_path / "empty.parquet", schema.empty_table())
+    assert read_parquet(tmp_path / "empty.parquet").schema.equals(schema, check_metadata=True)
+    assert (
+        list(batches(tmp_path / "empty.parquet")) == []
+        or sum(b.num_rows for b in batches(tmp_path / "empty.parquet")) == 0
+    )
+
+
+@pytest.fixture
+def written(tmp_path, seed):
+    draw = random.Random(seed)
+    path = tmp_path / "texts.parquet"
+    write_parquet(path, pa.table({"text": [draw.randbytes(60).hex() for _ in range(500)], "n": list(range(500))}))
+    return path
+
+
+@pytest.mark.parametrize("keep", [0, 3, 4, 100, 0.3, 0.9, -1, -8])
+def test_a_truncated_file_is_named(written, keep):
+    data = written.read_bytes()
+    written.write_bytes(data[: int(len(data) * keep) if isinstance(keep, float) else keep])
+    for read in (read_parquet, lambda path: list(batches(path))):
+        with pytest.raises(RunError) as error:
+            read(written)
+        assert str(written) in error.value.what
+        assert "\n" not in error.value.what
+        assert "verify" in error.value.mend
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"PAR1", b"not parquet at all" * 9, b"PAR1" + b"\0" * 50 + b"PAR1", b"\x1f\x8b" * 40]
+)
+def test_what_is_no_parquet_is_named(tmp_path, wrong):
+    (tmp_path / "x.parquet").write_bytes(wrong)
+    for read in (read_parquet, lambda path: list(batches(path))):
+        with pytest.raises(RunError, match=r"x\.parquet"):
+            read(tmp_path / "x.parquet")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    for read in (read_parquet, lambda path: list(batches(path))):
+        with pytest.raises(RunError, match=r"gone\.parquet"):
+            read(tmp_path / "gone.parquet")
+
+
+def test_damaged_bytes_are_an_error_of_ours_or_no_error(written, seed):
+    draw = random.Random(seed)
+    whole = written.read_bytes()
+    refused = 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(draw.choice([1, 4, 64])):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        written.write_bytes(data)
+        for read in (read_parquet, lambda path: list(batches(path))):
+            try:
+                read(written)
+            except RunError as error:
+                assert str(written) in error.what
+                refused += 1
+    assert refused > 20
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLLECT_TRAIN_FAULT", "parquet.write=enospc")
+    monkeypatch.setattr("storage.atomic._reached", __import__("collections").Counter())
+    with pytest.raises(StorageError, match=rf"disk full while writing {tmp_path}/deep/x\.parquet"):
+        write_parquet(tmp_path / "deep" / "x.parquet", pa.table({"a": [1]}))
+
+
+def test_canonical_json_has_one_spelling_of_a_value():
+    assert canonical_json({"b": [1, 2.5, None, True], "a": "é"}) == '{"a":"é","b":[1,2.5,null,true]}'
+    assert digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1}) != digest_json({"a": 1, "b": 2.5})
+    assert digest_json({}) == "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="JSON"):
+            digest_json([wrong])
