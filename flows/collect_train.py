@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
@@ -12,7 +10,8 @@ from prefect.futures import wait
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.plan import Plan, make_plan, opponent
+from flows.built import Built
+from flows.plan import make_plan, opponent
 from flows.publish import move_champion, report_run
 from flows.stages import Finished, Range
 from lmcore.recipe import Recipe, load_recipe
@@ -26,26 +25,6 @@ from tasks.release import release
 from tasks.tokenizer import train_tokenizer
 from tasks.tokens import make_tokens
 from tasks.train import train
-
-
-@dataclass
-class Built:
-    """What a run has made or found so far, by stage."""
-
-    plan: Plan
-    store: Store
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    artifacts: dict[str, list[Artifact]] = field(default_factory=dict)
-
-    def add(self, *artifacts: Artifact) -> None:
-        """Note artifacts of one stage."""
-        for artifact in artifacts:
-            self.artifacts.setdefault(artifact.stage, []).append(artifact)
-
-    def one(self, stage: str) -> Artifact | None:
-        """The artifact of a stage, if the run came that far."""
-        found = self.artifacts.get(stage)
-        return found[0] if found else None
 
 
 @flow(

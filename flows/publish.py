@@ -14,7 +14,7 @@ from tasks.progress import say
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from flows.collect_train import Built
+    from flows.built import Built
 
 
 def move_champion(

@@ -18,7 +18,7 @@ from lmcore.recipe import load_recipe
 from storage.store import Store
 
 if TYPE_CHECKING:
-    from flows.collect_train import Built
+    from flows.built import Built
 
 _QUIET = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # failures are told in two lines of our own

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmcore.generate.engine import Generation
 from lmcore.generate.load import LanguageModel, load
 from storage.store import Store
 
@@ -17,10 +19,7 @@ def continue_text(model: str, prompt: str, store: Store, **sampling: Any) -> Non
     """Print the prompt and what the model makes of it, as it comes."""
     loaded = load(model, store.root)
     sys.stdout.write(prompt)
-    for piece in loaded.stream(prompt, **sampling):
-        sys.stdout.write(piece)
-        sys.stdout.flush()
-    sys.stdout.write("\n")
+    _print_as_it_comes(loaded.stream(prompt, **sampling))
 
 
 def converse(model: str, store: Store, console: Console, **sampling: Any) -> None:
@@ -36,13 +35,8 @@ def converse(model: str, store: Store, console: Console, **sampling: Any) -> Non
         if not line:
             break
         messages.append({"role": "user", "content": line})
-        answer = ""
         sys.stdout.write("model> ")
-        for piece in loaded.stream_chat(messages, **sampling):
-            answer += piece
-            sys.stdout.write(piece)
-            sys.stdout.flush()
-        sys.stdout.write("\n")
+        answer = _print_as_it_comes(loaded.stream_chat(messages, **sampling))
         messages.append({"role": "assistant", "content": answer})
 
 
@@ -52,6 +46,22 @@ def show_info(model: str, store: Store, console: Console) -> None:
     for name, value in load(model, store.root).info().items():
         table.add_row(name, Text(_plain(value)))
     console.print(table)
+
+
+def _print_as_it_comes(pieces: Generator[str, None, Generation]) -> str:
+    """Print a text piece by piece, then what there is to say about it; give the text."""
+    text = ""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            sys.stdout.write("\n")
+            if end.value.note:
+                sys.stderr.write(f"({end.value.note})\n")
+            return text
+        text += piece
+        sys.stdout.write(piece)
+        sys.stdout.flush()
 
 
 def _greet(loaded: LanguageModel, console: Console) -> None:

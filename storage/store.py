@@ -191,7 +191,7 @@ class Store:
                 return artifact
         raise RunError(
             f"the store {self.root} has no {stage or 'artifact'} with content digest {digest[:12]}",
-            "it was moved or set aside (see `collect-train verify`): restore it, or start a new edition (--edition new)",
+            "it was moved or set aside (`collect-train verify` says so): restore it, or use --edition new",
         )
 
     def resolve(self, name: str) -> Artifact:

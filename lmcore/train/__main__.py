@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmcore.train.allocator import raise_thresholds
 from storage.atomic import write_json
-from storage.errors import CollectTrainError, UserError
+from storage.errors import CollectTrainError, StorageError, UserError
 
 if TYPE_CHECKING:
     from lmcore.train.params import Job
@@ -70,9 +70,16 @@ def main(arguments: list[str]) -> int:
     except CollectTrainError as error:
         print(f"error: {error.what}\n  to mend: {error.mend}", file=sys.stderr)
         if error_file is not None:
-            write_json(error_file, {"what": error.what, "mend": error.mend, "exit_code": error.exit_code})
+            _leave(error_file, error)
         return error.exit_code
     return 0
+
+
+def _leave(path: Path, error: CollectTrainError) -> None:
+    try:
+        write_json(path, {"what": error.what, "mend": error.mend, "exit_code": error.exit_code})
+    except StorageError as refused:  # the disk may be what the error is about
+        print(f"{path} could not be written: {refused.what}", file=sys.stderr)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 from store_made import fill, run
@@ -122,7 +123,7 @@ def test_the_disk_s_refusals_become_one_line_with_the_path(tmp_path, number, wha
 
 def test_other_errors_pass_as_they_are(tmp_path):
     with pytest.raises(FileNotFoundError), disk_errors(tmp_path):
-        open(tmp_path / "nothing")
+        (tmp_path / "nothing").read_bytes()
     with pytest.raises(KeyError), disk_errors(tmp_path):
         raise KeyError("a")
     with pytest.raises(UserError, match="wrong"), disk_errors(tmp_path):
@@ -140,8 +141,7 @@ def test_a_really_full_device_is_told():
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     with pytest.raises(StorageError, match="disk full while writing /dev/full"), disk_errors("/dev/full"):
-        with open("/dev/full", "wb") as file:
-            file.write(b"x")
+        Path("/dev/full").write_bytes(b"x")
 
 
 def test_a_folder_appears_whole(tmp_path):

@@ -1,0 +1,29 @@
+"""What a run has made or found so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from flows.plan import Plan
+from storage.store import Artifact, Store
+
+
+@dataclass
+class Built:
+    """What a run has made or found so far, by stage."""
+
+    plan: Plan
+    store: Store
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    artifacts: dict[str, list[Artifact]] = field(default_factory=dict)
+
+    def add(self, *artifacts: Artifact) -> None:
+        """Note artifacts of one stage."""
+        for artifact in artifacts:
+            self.artifacts.setdefault(artifact.stage, []).append(artifact)
+
+    def one(self, stage: str) -> Artifact | None:
+        """The artifact of a stage, if the run came that far."""
+        found = self.artifacts.get(stage)
+        return found[0] if found else None
