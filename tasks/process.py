@@ -25,6 +25,7 @@ def run_process(command: list[str], *, log: Path, error_file: Path, tick: Callab
     is asked to stop by SIGTERM and killed after 30 seconds. Raises the CollectTrainError that the program left
     in `error_file`, else RunError with the end of its output.
     """
+    error_file.unlink(missing_ok=True)  # an earlier attempt's; this one may die before it can write its own
     with disk_errors(log), open(log, "ab") as output:
         process = subprocess.Popen(
             command,

@@ -6,7 +6,8 @@ environment with nothing but a default PATH, and empty temporary folders.
 It dies with us: the kernel closes our end of its standard input when we die, also by kill -9. pydoc leaves at
 the end of its input too, but hangs for ever once it has shown threading.html (it imports threading anew in the
 serving thread, which takes away the lock that joining this thread waits for). So the input is watched by a
-thread of our own, which takes the process down at once, and pydoc reads a pipe that never ends.
+thread of our own, which removes the temporary folders and takes the process down at once, and pydoc reads a pipe
+that never ends.
 """
 
 from __future__ import annotations
@@ -31,14 +32,15 @@ MAX_STARTS = 10
 # What `python -m pydoc -n 127.0.0.1 -p 0` does, with the watch. Port 0: the kernel chooses a free one, so that
 # no other server can be met by mistake.
 _PROGRAM = """
-import os, sys, _thread
-def watch(lifeline, read=os.read, leave=os._exit):
+import os, shutil, sys, _thread
+def watch(lifeline, folder, read=os.read, remove=shutil.rmtree, leave=os._exit):
     while read(lifeline, 4096):
         pass
+    remove(folder, ignore_errors=True)
     leave(0)
 lifeline = os.dup(0)
 os.dup2(os.pipe()[0], 0)
-_thread.start_new_thread(watch, (lifeline,))
+_thread.start_new_thread(watch, (lifeline, os.path.dirname(os.getcwd())))
 sys.argv = ["pydoc", "-n", "127.0.0.1", "-p", "0"]
 import pydoc
 pydoc.cli()
@@ -91,8 +93,8 @@ class PydocSite:
                 "add the page it was asked for last to `deny` in the source's settings",
             )
         home, folder = self._folder / "home", self._folder / "work"
-        home.mkdir(exist_ok=True)
-        folder.mkdir(exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         output = self._folder / "output"
         with open(output, "wb") as file:
             self._process = subprocess.Popen(

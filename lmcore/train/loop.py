@@ -26,7 +26,7 @@ from lmcore.train import looks, machine, output, plan
 from lmcore.train.history import due, every
 from lmcore.train.horizon import make_horizon
 from lmcore.train.journal import Journal
-from lmcore.train.loss import BatchSize, bits_per_byte, first_rows, micro_loss
+from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
 from lmcore.train.params import Job
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
@@ -212,8 +212,10 @@ def _first_weights(job: Job, vocab_size: int) -> Decoder:
 def _compiled(model: Decoder, batch: TokenBatch, how: plan.Plan) -> MicroLoss:
     """`micro_loss` compiled, and warmed up so that compilation is not counted as training."""
     loss_of = torch.compile(micro_loss)
+    parts = batch.split(how.micro_batch)
     with torch.random.fork_rng():  # dropout must not draw from the run's random numbers here
-        total, _ = loss_of(model, first_rows(batch, how.micro_batch).to(how.device))
-        total.backward()  # type: ignore[no-untyped-call]
+        for micro in (parts[0], parts[-1], parts[0]):  # again, because the first pass fills caches that are looked at
+            total, _ = loss_of(model, micro.to(how.device))
+            total.backward()  # type: ignore[no-untyped-call]
     model.zero_grad(set_to_none=True)
     return loss_of

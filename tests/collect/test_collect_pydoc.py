@@ -168,7 +168,8 @@ time.sleep(600)
 def test_dies_with_us_even_by_kill_nine():
     parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE)
     server = psutil.Process(int(parent.stdout.readline()))
-    assert server.is_running()
+    folder = os.path.dirname(server.cwd())
+    assert os.path.isdir(folder)
     parent.kill()
     parent.wait()
     parent.stdout.close()
@@ -176,6 +177,7 @@ def test_dies_with_us_even_by_kill_nine():
     while server.is_running() and server.status() != psutil.STATUS_ZOMBIE and time.monotonic() < end:
         time.sleep(0.02)
     assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
+    assert not os.path.exists(folder)
 
 
 HEAP = (r" at 0x[0-9a-fA-F]+",)

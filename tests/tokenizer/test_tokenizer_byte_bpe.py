@@ -46,7 +46,10 @@ def tokenizer(request, trained):
 @pytest.fixture(scope="module")
 def engines(trained):
     """The same vocabularies in the library's own hands."""
-    return {split: Tokenizer.from_str(tokenizer.to_json()) for split, tokenizer in trained.items()}
+    found = {split: Tokenizer.from_str(tokenizer.to_json()) for split, tokenizer in trained.items()}
+    for engine in found.values():
+        engine.encode_special_tokens = True
+    return found
 
 
 @pytest.fixture

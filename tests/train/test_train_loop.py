@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -363,3 +364,25 @@ def test_a_damaged_newest_checkpoint_falls_back_and_ends_the_same(job, content):
     damage = next(line for line in events if line["event"] == "checkpoint-damaged")
     assert "optimizer.safetensors has 100 bytes" in damage["text"]
     assert "resuming at step 6" in next(line for line in events if line["event"] == "resumed")["text"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_steps_resume_exactly_and_compiling_is_not_training(job, content):
+    straight, stopped = job("straight"), job("stopped")
+    calls = iter([False] * 2 + [True])
+    with pytest.raises(Stopped):
+        run(job("probed"), stopped=lambda: next(calls))
+    plan = json.loads((Path(job("probed")["work"]) / "plan.json").read_text()) | {"compile": True}
+    for values in (straight, stopped):
+        Path(values["work"]).mkdir()
+        (Path(values["work"]) / "plan.json").write_text(json.dumps(plan))
+    started = time.monotonic()
+    metrics = run(straight)
+    assert metrics["seconds"] < (time.monotonic() - started) / 4
+    calls = iter([False] * 5 + [True])
+    with pytest.raises(Stopped):
+        run(stopped, stopped=lambda: next(calls))
+    torch._dynamo.reset()
+    run(stopped)
+    assert content(stopped) == content(straight)
