@@ -21,6 +21,7 @@ from lmcore.collect.params import CollectRuntime, FilesSource, SourceParams
 from lmcore.config import Settings
 from lmcore.curate.stage import CurateParams, CurateRuntime
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
+from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
 from lmcore.release import ReleaseParams
@@ -104,9 +105,15 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     """A Recipe from plain values. Raises UserError that names the place and the nearest valid key."""
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         raise _explained(error, where) from error
+    if recipe.export.hf:
+        try:
+            stock_architecture(recipe.model)  # told now, not after the training
+        except UserError as error:
+            raise UserError(f"{where}: {error.what}", error.mend) from error
+    return recipe
 
 
 def recipe_schema() -> dict[str, Any]:
