@@ -25,6 +25,7 @@ _QUIET = {
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_CLI_COLORS": "false",
+    "OMP_WAIT_POLICY": "passive",  # as in the trainer: evaluation must not crawl when the machine is busy
 }
 
 

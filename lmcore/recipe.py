@@ -6,15 +6,16 @@ error that names the nearest valid one, a wrong type an error that names the pla
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from lmcore.collect.params import CollectRuntime, FilesSource, SourceParams
@@ -25,6 +26,7 @@ from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
 from lmcore.release import ReleaseParams
+from lmcore.strict_yaml import load_yaml
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
 from lmcore.tokens.shards import TokensParams, TokensRuntime
 from lmcore.train.params import TrainParams, TrainRuntime, TrainSettings
@@ -32,6 +34,7 @@ from storage.errors import UserError
 
 MAX_EXTENDS = 8
 SHORTEST_NEAR = 0.5  # difflib ratio from which a misspelt key is worth a suggestion
+SURELY_NEAR = 0.8  # and from which it is a slip of the pen rather than a key of another section
 
 
 class RuntimeSettings(Settings):
@@ -68,7 +71,7 @@ class Recipe(Settings):
     def _known_zone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # the last: a folder of zones, such as Europe
             raise ValueError(f"{name!r} is no time zone, write it as in Europe/Budapest") from error
         return name
 
@@ -99,13 +102,14 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     values = _read(_locate(name_or_path, None), ())
     for override in overrides:
         _apply(values, override)
+    _resolve_bases(values, Path.cwd())
     return parse_recipe(values, name_or_path)
 
 
 def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     """A Recipe from plain values. Raises UserError that names the place and the nearest valid key."""
     try:
-        recipe = Recipe.model_validate(values)
+        recipe = Recipe.model_validate_json(json.dumps(values), strict=True)  # strict: "16" and true are no numbers
     except ValidationError as error:
         raise _explained(error, where) from error
     if recipe.export.hf:
@@ -126,49 +130,33 @@ def recipe_schema() -> dict[str, Any]:
     return schema
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, which plain YAML would silently take the last of."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _locate(name: str, beside: Path | None) -> Path:
     packaged = packaged_recipes()
     if name in packaged:
         return packaged[name]
-    path = Path(name).expanduser()
-    if beside is not None and not path.is_absolute():
-        path = beside / path
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError, RuntimeError):  # a name too long for a file, a ~user that does not exist
+        path = (beside or Path()) / Path(name).expanduser()
+        if path.is_file():
+            return Path(os.path.abspath(path))  # not resolved: a link's neighbours are meant
     near = difflib.get_close_matches(name, packaged, 1, SHORTEST_NEAR)
     known = f"packaged recipes: {', '.join(packaged)}; or give the path of a YAML file"
     raise UserError(f"there is no recipe {name!r}", f"did you mean {near[0]}? {known}" if near else known)
 
 
 def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
-    if path in chain or len(chain) >= MAX_EXTENDS:
-        raise UserError(
-            f"{path} extends itself, over {' > '.join(p.name for p in chain)}", "break the circle of `extends`"
-        )
+    if path in chain:
+        told = " > ".join(p.name for p in (*chain, path))
+        raise UserError(f"{path} extends itself: {told}", "break the circle of `extends`")
+    if len(chain) >= MAX_EXTENDS:
+        raise UserError(f"{path} is the end of a chain of {len(chain)} `extends`", f"use at most {MAX_EXTENDS}")
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the recipe {path}: {error}", "give a readable UTF-8 YAML file") from error
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"{path} is not valid YAML: {' '.join(str(error).split())}", "correct the file at that place"
-        ) from error
+    values = load_yaml(text, str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a recipe", "a recipe is a mapping with name, sources, train and more")
-    _resolve_bases(values, path)
+    _resolve_bases(values, path.parent)
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -177,14 +165,17 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     return _merged(_read(_locate(base, path.parent), (*chain, path)), values)
 
 
-def _resolve_bases(values: dict[str, Any], path: Path) -> None:
+def _resolve_bases(values: dict[str, Any], folder: Path) -> None:
     """Relative paths of file sources start from the folder of the recipe that names them."""
     sources = values.get("sources")
     for source in sources if isinstance(sources, list) else []:
         if isinstance(source, dict) and source.get("kind") == "files":
             given = source.get("base", FilesSource.model_fields["base"].default)
             if isinstance(given, str):
-                source["base"] = str((path.parent / Path(given).expanduser()).absolute())
+                try:
+                    source["base"] = str((folder / Path(given).expanduser()).absolute())
+                except RuntimeError as error:
+                    raise UserError(f"the base {given!r} of a source: {error}", "give a path") from error
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -200,25 +191,22 @@ def _apply(values: dict[str, Any], override: str) -> None:
     place, equals, text = override.partition("=")
     if not equals or not place:
         raise UserError(f"--set {override!r} is not of the form a.b=value", "for example --set train.minutes=1")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(
-            f"--set {place}: {text!r} is not a YAML value", "quote it, for example 'name=\"a: b\"'"
-        ) from error
+    if place == "extends":
+        raise UserError("--set cannot change extends: the recipe is read before", "name the other recipe instead")
+    value = load_yaml(text, f"--set {place}: {text!r}")
     *way, last = place.split(".")
     target: Any = values
     for number, key in enumerate(way):
         if isinstance(target, list):
             target = target[_index(target, key, place)]
-            continue
-        if key not in target or target[key] is None:
-            target[key] = {}
-        if not isinstance(target[key], (dict, list)):
+        else:
+            if target.get(key) is None:
+                target[key] = {}
+            target = target[key]
+        if not isinstance(target, (dict, list)):
             raise UserError(
                 f"--set {place}: {'.'.join(way[: number + 1])} is a value, not a section", "set it as a whole"
             )
-        target = target[key]
     if isinstance(target, list):
         target[_index(target, last, place)] = value
         return
@@ -240,15 +228,10 @@ def _explained(error: ValidationError, where: str) -> UserError:
     first = faults[0]
     place = ".".join(str(part) for part in first["loc"] if part not in ("web", "files")) or "recipe"
     if first["type"] == "extra_forbidden":
-        valid = sorted(_keys_at(first["loc"][:-1]))
-        name = str(first["loc"][-1])
-        near = difflib.get_close_matches(name, valid, 1, SHORTEST_NEAR)
-        elsewhere = sorted({path for path in _all_keys(Recipe, "") if path.rpartition(".")[2] == name})
-        if elsewhere and not near:
-            mend = f"it belongs at {elsewhere[0]}"
-        else:
-            mend = f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
-        return UserError(f"{where}: unknown key {place}", mend)
+        return UserError(f"{where}: unknown key {place}", _right_key(first["loc"], place))
+    if first["type"].startswith("union_tag"):
+        kinds = ", ".join(model.model_fields["kind"].default for model in _at(first["loc"]))
+        return UserError(f"{where}: {place} needs a kind", f"write kind: one of {kinds}")
     if first["type"] == "missing":
         return UserError(
             f"{where}: {place} is missing", f"add it: {_description(first['loc']) or 'see docs/recipes.md'}"
@@ -261,6 +244,20 @@ def _explained(error: ValidationError, where: str) -> UserError:
     )
     message = first["msg"].removeprefix("Value error, ")
     return UserError(f"{where}: {place}: {message}{shown}", _description(first["loc"]) or "see docs/recipes.md")
+
+
+def _right_key(loc: Sequence[int | str], place: str) -> str:
+    """Where an unknown key was meant to go: a slip of the pen, another section, something like it, or the list."""
+    valid = sorted(_keys_at(loc[:-1]))
+    name = str(loc[-1])
+    if surely := difflib.get_close_matches(name, valid, 1, SURELY_NEAR):
+        return f"did you mean {surely[0]}?"
+    elsewhere = {path for path in _all_keys(Recipe, "") if path.rpartition(".")[2] == name}
+    if elsewhere:
+        shared = {path: len(set(path.split(".")) & set(place.split("."))) for path in elsewhere}
+        return f"it belongs at {' or '.join(sorted(p for p in elsewhere if shared[p] == max(shared.values())))}"
+    near = difflib.get_close_matches(name, valid, 1, SHORTEST_NEAR)
+    return f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -38,7 +38,9 @@ class Sampling(Params):
     @field_validator("stop", mode="before")
     @classmethod
     def _one_is_enough(cls, stop: Any) -> Any:
-        return (stop,) if isinstance(stop, str) else stop
+        if isinstance(stop, str):
+            return (stop,)
+        return tuple(stop) if isinstance(stop, list) else stop  # a list is as good where recipes are read strictly
 
     @field_validator("stop")
     @classmethod
