@@ -70,7 +70,9 @@ def status(store: StoreOption = "") -> None:
 
 @app.command()
 def show(
-    what: Annotated[str, typer.Argument(help="STAGE/KEY, a key or digest (a prefix will do), or a recipe.")],
+    what: Annotated[
+        str, typer.Argument(help="STAGE (its newest), STAGE/KEY, a key or digest (a prefix will do), or a recipe.")
+    ],
     store: StoreOption = "",
     set_: SetOption = None,
 ) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,10 +21,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from storage.atomic import disk_errors
-from storage.errors import RunError
+from storage.errors import RunError, StorageError
 from storage.store import Store
 
 START_SECONDS = 90.0
+DATABASE_BYTES = 2_000_000  # an empty one
 
 
 @contextlib.contextmanager
@@ -98,6 +100,11 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
             if session.get(f"{url}/health", timeout=2).ok:
                 return
         time.sleep(0.1)
+    if shutil.disk_usage(log.parent).free < DATABASE_BYTES:
+        raise StorageError(
+            f"disk full: no room for the embedded Prefect server's database in {log.parent}",
+            "free space or move the store (--store DIR); what was finished is kept, run the same command again",
+        )
     last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
     raise RunError(
         f"the embedded Prefect server did not start: {last[0]}",

@@ -195,10 +195,15 @@ class Store:
         )
 
     def resolve(self, name: str) -> Artifact:
-        """The artifact a person means by STAGE/KEY, a key or digest prefix, or a path. Raises UserError."""
+        """The artifact a person means by STAGE/KEY, STAGE (its newest), a key or digest prefix, or a path.
+
+        Raises UserError when there is none, or more than one.
+        """
         path = Path(name)
         if (path / MANIFEST).is_file():
             return Artifact(path.absolute().parent.name, path.absolute().name, str(path.absolute().parent.parent))
+        if name in STAGES and (newest := max(self.readable(name), key=_finished, default=None)):
+            return newest
         stage, _, prefix = name.rpartition("/")
         if stage and stage not in STAGES:
             raise UserError(f"unknown stage {stage!r} in {name!r}", f"the stages are {', '.join(STAGES)}")
@@ -337,6 +342,10 @@ class Store:
         if manifest.content.digest != content_digest(manifest.content.files):
             return "the manifest's content digest does not match its list of files", True
         return None, False
+
+
+def _finished(artifact: Artifact) -> str:
+    return artifact.manifest.provenance.finished
 
 
 def _size_problem(folder: Path, name: str, entry: FileEntry) -> str | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 280.0  # seconds one command may take on a machine that others use too
 MARK = "COLLECT_TRAIN_TEST_MARK"  # every process that a run leaves behind carries it in its environment
 STEPS = 24
+PREFECT_HOME = tempfile.mkdtemp(prefix="collect-train-prefect-home-")  # not the user's own
+atexit.register(shutil.rmtree, PREFECT_HOME, ignore_errors=True)
 
 RECIPE = {
     "name": "tiny",
@@ -108,7 +113,8 @@ def environment(**changes: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("PREFECT_") and name not in (FAULT_VARIABLE, VARIABLE, MARK, "COLUMNS", "FORCE_COLOR")
     }
-    return {**kept, "OMP_NUM_THREADS": "1", "COLUMNS": "240", "DO_NOT_TRACK": "1", **changes}
+    ours = {"OMP_NUM_THREADS": "1", "COLUMNS": "240", "DO_NOT_TRACK": "1", "PREFECT_HOME": PREFECT_HOME}
+    return kept | ours | changes
 
 
 def start(*args: str, store: Path | str = "", env: dict[str, str] | None = None, **options) -> subprocess.Popen[str]:
@@ -131,7 +137,11 @@ def finish(process: subprocess.Popen[str], stdin: str | None = None, patience: f
 
 
 def collect(
-    *args: str, store: Path | str = "", env: dict[str, str] | None = None, stdin: str | None = None, code: int | None = 0
+    *args: str,
+    store: Path | str = "",
+    env: dict[str, str] | None = None,
+    stdin: str | None = None,
+    code: int | None = 0,
 ) -> Done:
     """Run `collect-train ARGS` to its end; fails when its exit code is not `code` (None: any)."""
     options = {} if stdin is None else {"stdin": subprocess.PIPE}

@@ -89,7 +89,9 @@ def fault_points() -> set[str]:
 def run_to_a_kill(recipe: str, store: Path, kill: Kill, env: dict[str, str]) -> Done:
     """Run the recipe with a fault armed; assert that it died of it, as it should, and left no process behind."""
     mark = uuid.uuid4().hex
-    process = start("run", recipe, "--edition", "first", store=store, env={**env, FAULT_VARIABLE: kill.fault, MARK: mark})
+    process = start(
+        "run", recipe, "--edition", "first", store=store, env={**env, FAULT_VARIABLE: kill.fault, MARK: mark}
+    )
     done = finish(process)
     told = f"{kill} gave exit code {done.code}:\n{done.out}\n{done.err}"
     if kill.in_trainer:
@@ -124,7 +126,9 @@ def pace(store: Path, whole: float) -> Pace:
     return Pace({"start": max(0.5, whole - sum(stages.values())), **stages, "end": 0.5})
 
 
-def run_to_a_random_kill(recipe: str, store: Path, phase: str, pace: Pace, draw: random.Random, env: dict[str, str]) -> str:
+def run_to_a_random_kill(
+    recipe: str, store: Path, phase: str, pace: Pace, draw: random.Random, env: dict[str, str]
+) -> str:
     """Run the recipe and kill -9 its main process at a random time after `phase` began.
 
     Gives where it was then, "" when it ended by itself before (which must be a success).

@@ -371,7 +371,8 @@ def test_an_unknown_base_is_told(write):
 def test_set_reaches_everything(write):
     path = write("a.yaml", MINIMAL | {"sources": [*MINIMAL["sources"], FILES]})
     overrides = [
-        "description=one: two = three",
+        "description='one: two = three'",
+        "train.prompts=[x, y]",
         "sources.0.max_pages=7",
         "sources.1.paths=[a.txt, b.txt]",
         "sources.1.paths.1=c.txt",
@@ -382,7 +383,7 @@ def test_set_reaches_everything(write):
         "train.grad_clip=null",
         "runtime.train.threads=2",
     ]
-    recipe = load_recipe(path, ["description='one: two = three'", "train.prompts=[x, y]", *overrides[1:]])
+    recipe = load_recipe(path, overrides)
     assert recipe.description == "one: two = three"
     assert recipe.sources[0].max_pages == 7
     assert recipe.sources[1].paths == ("a.txt", "c.txt")
@@ -390,8 +391,6 @@ def test_set_reaches_everything(write):
     assert recipe.curate.gates.min_documents == 1
     assert recipe.curate.rules.limits == {"min_words": 5.0}
     assert (recipe.model.tie_embeddings, recipe.train.grad_clip, recipe.runtime.train.threads) == (False, None, 2)
-    with pytest.raises(UserError, match="not valid YAML"):
-        load_recipe(path, overrides[:1])
 
 
 @pytest.mark.parametrize("budget", ["tokens=1000", "epochs=1.5", "minutes=0.5", "steps=3"])
@@ -522,10 +521,12 @@ def test_any_text_is_a_recipe_or_one_clear_error(tmp_path_factory, text):
 @given(values=st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), VALUES, max_size=6), known=st.booleans())
 def test_any_values_are_a_recipe_or_one_clear_error(values, known):
     values = {**MINIMAL, **values} if known else values
+    recipe = None
     with contextlib.suppress(UserError):
         recipe = parse_recipe(values, "any")
+    if recipe is not None:
         plan = json.loads(json.dumps(recipe.model_dump(mode="json")))
-        assert Recipe.model_validate(plan) == recipe
+        assert parse_recipe(plan, "its plan") == recipe
 
 
 @settings(max_examples=150, deadline=None)
