@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from storage.parquet import write_parquet
 
 ROOT = Path(__file__).parents[2]
 PINNED = ("pyarrow", "tokenizers", "numpy", "xxhash")  # what makes the bytes beside our own code
+ZLIB = "1.2.13"  # Python's own: its compressed sizes are a signal of curate
 
 TEXTS = (
     "The store is a folder of finished artifacts. Each has a name that says how it was made, and nothing that is not "
@@ -64,6 +66,9 @@ def check(stage, work):
     )
 
 
+@pytest.mark.skipif(
+    zlib.ZLIB_RUNTIME_VERSION != ZLIB, reason=f"zlib is {zlib.ZLIB_RUNTIME_VERSION}; the bytes were noted with {ZLIB}"
+)
 def test_curate_leaves_the_bytes_of_its_version(tmp_path):
     rows = [
         {
