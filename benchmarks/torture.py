@@ -22,8 +22,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "flows")]
 
-from frozen_site import FrozenSite  # noqa: E402
-from helpers_flows import collect, digests, prefect_server, unfinished, web_source, write_recipe  # noqa: E402
+from helpers_flows import (  # noqa: E402
+    collect,
+    digests,
+    frozen_site,
+    prefect_server,
+    unfinished,
+    web_source,
+    write_recipe,
+)
 from helpers_kill import pace, plan_of_kills, run_to_a_random_kill  # noqa: E402
 
 KILLS_PER_STORE = 5
@@ -35,7 +42,7 @@ def torture(folder: Path, kills: int, seed: int) -> int:
     draw = random.Random(seed)
     struck: Counter[str] = Counter()
     wrong = stores = 0
-    with FrozenSite() as site, prefect_server(folder / "prefect") as url:
+    with frozen_site() as site, prefect_server(folder / "prefect") as url:
         shared = {"PREFECT_API_URL": url}
         recipe = write_recipe(folder, web_source(site.url))
         done = collect("run", recipe, "--edition", "first", store=folder / "undisturbed", env=shared)

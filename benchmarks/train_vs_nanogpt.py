@@ -97,8 +97,9 @@ def work(arguments: argparse.Namespace) -> None:
 def ours(arguments: argparse.Namespace) -> tuple[str, Any]:
     """The step of `lmcore.train`, under the plan that its probe makes here."""
     sys.path.insert(0, str(HERE.parents[1]))
-    from lmcore.train.allocator import raise_thresholds
+    from lmcore.train.allocator import raise_thresholds, sleep_at_barriers
 
+    sleep_at_barriers()
     allocator = raise_thresholds()
 
     from lmcore.models import build

@@ -101,7 +101,7 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
         store, model, exported, evaluation, against, params=recipe.release, runtime=ReleaseRuntime(), mode=mode
     )
     built.add(decision)
-    move_champion(store, recipe.name, decision, model, exported, champion)
+    move_champion(store, recipe.name, decision, model, exported, built.plan.registry.champion)
 
 
 def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:

@@ -92,6 +92,8 @@ def resolve_edition(store: Store, recipe: Recipe, wanted: str) -> Edition:
     path = store.root / "editions" / f"{recipe.name}.json"
     with file_lock(store.root / ".locks" / f"editions-{recipe.name}"):
         known = _read_editions(path)
+        if wanted == "new" and known and not _has_collected(store, recipe, known[-1].name):
+            return known[-1]  # a run that was killed before it had collected anything goes on with it
         name = _edition_name(known, wanted, recipe.timezone)
         for edition in known:
             if edition.name == name:
@@ -106,18 +108,18 @@ def resolve_edition(store: Store, recipe: Recipe, wanted: str) -> Edition:
 
 
 def opponent(store: Store, registry: RegistryState, model: Artifact) -> Opponent | None:
-    """The champion to compare `model` with: today's, or, when the model is that one, the champion before it.
+    """The champion to compare `model` with: today's, or, when that is `model` itself, the one it followed.
 
-    So a second run of a released recipe asks the same question, and does nothing.
+    So a second run of a released recipe asks the same question, also after a rollback, and does nothing.
     """
     by_number = {release.number: release for release in registry.releases}
-    champions = [move.champion for move in registry.history]
-    while champions and (champions[-1] is None or by_number[champions[-1]].model_digest == model.digest):
-        champions.pop()
-    if registry.champion is None or not champions:
+    number = registry.champion
+    if number is not None and by_number[number].model_digest == model.digest:
+        champions = [move.champion for move in registry.history if move.champion is not None]
+        before = reversed(champions[: champions.index(number)])
+        number = next((other for other in before if by_number[other].model_digest != model.digest), None)
+    if number is None:
         return None
-    number = champions[-1]
-    assert number is not None
     found = store.find("train", by_number[number].model_key)
     if found is None:
         raise RunError(
@@ -141,6 +143,13 @@ def _edition_name(known: list[Edition], wanted: str, timezone: str) -> str:
     return next(
         name for number in range(1, 10_000) if (name := today if number == 1 else f"{today}-{number}") not in taken
     )
+
+
+def _has_collected(store: Store, recipe: Recipe, edition: str) -> bool:
+    """Whether any source of the recipe is finished in an edition."""
+    sources = {source.name for source in recipe.sources}
+    made = (artifact.manifest.provenance.params for artifact in store.readable("collect"))
+    return any(params["edition"] == edition and params["source"]["name"] in sources for params in made)
 
 
 def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]:

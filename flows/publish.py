@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from flows.plan import Opponent, run_folder
+from flows.plan import run_folder
 from storage.registry import Registry, ReleaseWithdrawn
 from storage.store import Artifact, Store
 from tasks.progress import say
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 
 def move_champion(
-    store: Store, name: str, decision: Artifact, model: Artifact, exported: Artifact, against: Opponent | None
+    store: Store, name: str, decision: Artifact, model: Artifact, exported: Artifact, champion: int | None
 ) -> None:
     """Put the release on record and, when it was promoted, make it the champion by compare-and-swap.
 
-    Running it again changes nothing. Raises RegistryMoved when another run moved the champion meanwhile.
+    `champion` is the number that the run's plan found in that place. Running it again changes nothing. Raises
+    RegistryMoved when another run moved the champion meanwhile.
     """
     found = json.loads(decision.file("release.json").read_text(encoding="utf-8"))
     registry = Registry(store.root)
@@ -40,7 +41,7 @@ def move_champion(
         say(f"  {name}@{entry.number} is not promoted: {found['reason']}", "yellow")
         return
     try:
-        registry.promote(name, entry.number, expected=against.number if against else None)
+        registry.promote(name, entry.number, expected=champion)
     except ReleaseWithdrawn as withdrawn:
         say(f"  {withdrawn.what}; {withdrawn.mend}", "yellow")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from lmcore.train.allocator import raise_thresholds
+from lmcore.train.allocator import raise_thresholds, sleep_at_barriers
 from storage.atomic import write_json
 from storage.errors import CollectTrainError, StorageError, UserError
 
@@ -51,9 +51,7 @@ class StopRequest:
 def main(arguments: list[str]) -> int:
     """Run one job and give the exit code."""
     stop = StopRequest()
-    # Threads that sleep at a barrier instead of spinning: within a tenth as fast on an idle machine, and several
-    # times faster as soon as any other process wants a core. OpenMP reads this once, when torch loads.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sleep_at_barriers()
     allocator = raise_thresholds()
     error_file: Path | None = None
     try:

@@ -6,8 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from frozen_site import FrozenSite
-from helpers_flows import collect, digests, unfinished, web_source, write_recipe
+from helpers_flows import collect, digests, frozen_site, unfinished, web_source, write_recipe
 from helpers_kill import (
     CHAIN,
     PHASES,
@@ -27,7 +26,7 @@ EMBEDDED = {"collect.page-stored:2", "train.step:3"}  # killed with a Prefect se
 
 @pytest.fixture(scope="module")
 def site():
-    with FrozenSite() as site:
+    with frozen_site() as site:
         yield site
 
 
