@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import Annotated
 
@@ -31,6 +32,15 @@ SetOption = Annotated[
 ModelArgument = Annotated[str, typer.Argument(help="A release (NAME or NAME@NUMBER) or a model folder.")]
 
 
+class Stopped(CollectTrainError):
+    """Somebody pressed Ctrl-C during a run."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("stopped", "run the same command again: it continues where this one stopped")
+
+
 def _store(where: str) -> Store:
     return Store(where) if where else Store.default()
 
@@ -49,7 +59,10 @@ def run(
     from flows.run import run_recipe
 
     first, last = (only, only) if only else (from_, until)
-    run_recipe(_store(store), recipe, set_ or [], edition=edition, first=first, last=last, console=console)
+    try:
+        run_recipe(_store(store), recipe, set_ or [], edition=edition, first=first, last=last, console=console)
+    except KeyboardInterrupt as interrupt:
+        raise Stopped from interrupt
 
 
 @app.command()
@@ -218,12 +231,9 @@ def main() -> None:
         app(arguments, prog_name="collect-train", standalone_mode=True)
     except CollectTrainError as error:
         if debug:
-            raise
+            traceback.print_exc()
         _tell(error.what, error.mend)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _tell("stopped", "run the same command again: it continues where this one stopped")
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

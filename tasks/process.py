@@ -15,7 +15,6 @@ from storage.errors import CollectTrainError, RunError, UserError
 
 GRACE_SECONDS = 30.0
 TICK_SECONDS = 0.5
-TAIL_LINES = 15
 
 
 def run_process(command: list[str], *, log: Path, error_file: Path, tick: Callable[[], None]) -> None:
@@ -23,7 +22,7 @@ def run_process(command: list[str], *, log: Path, error_file: Path, tick: Callab
 
     It gets its own process group; when this call is left by an exception (Ctrl-C, a cancelled run), the group
     is asked to stop by SIGTERM and killed after 30 seconds. Raises the CollectTrainError that the program left
-    in `error_file`, else RunError with the end of its output.
+    in `error_file`, else RunError with its last line.
     """
     error_file.unlink(missing_ok=True)  # an earlier attempt's; this one may die before it can write its own
     with disk_errors(log), open(log, "ab") as output:
@@ -64,7 +63,7 @@ def _error(command: list[str], code: int, log: Path, error_file: Path) -> Collec
         left = json.loads(error_file.read_text(encoding="utf-8"))
         kind = UserError if left["exit_code"] == UserError.exit_code else RunError
         return kind(left["what"], left["mend"])
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-TAIL_LINES:])
+    program = " ".join(command[1:3])
     if code < 0:
         name = signal.Signals(-code).name
         hint = (
@@ -72,7 +71,6 @@ def _error(command: list[str], code: int, log: Path, error_file: Path) -> Collec
             if code == -signal.SIGKILL
             else ""
         )
-        return RunError(f"{' '.join(command[1:3])} was ended by {name}", f"{hint}run again to continue; its log: {log}")
-    return RunError(
-        f"{' '.join(command[1:3])} ended with code {code}:\n{tail}", f"its whole log is {log}; run again to continue"
-    )
+        return RunError(f"{program} was ended by {name}", f"{hint}run again to continue; its log: {log}")
+    said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+    return RunError(f"{program} ended with code {code}: {said[-1]}", f"its whole log is {log}; run again to continue")

@@ -114,7 +114,7 @@ class TrainRuntime(Runtime):
     validate_every: Share = Field(
         0.1, description="Share of the budget between two quick looks at the validation split; 0 never looks."
     )
-    validation_tokens: int = Field(65_536, ge=1, description="Tokens of the validation split in a quick look.")
+    validation_tokens: int = Field(16_384, ge=1, description="Tokens of the validation split in a quick look.")
 
 
 class Job(Settings):

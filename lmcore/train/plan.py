@@ -33,7 +33,7 @@ DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfl
 BF16_GAIN = 1.3  # bf16 must win a product by this factor: it rounds more, and casts and norms gain nothing
 PLAIN_CONTEXT = 512  # on a CPU in bf16 two products and a softmax beat SDPA up to here (1.4 to 5 times, docs/train.md)
 PLAIN_CONTEXT_WIDE = 1024  # and up to here when a head is at least 64 wide
-PROBE_SECONDS = 4.0  # for micro-batches: a size is not tried when it would end later
+PROBE_SECONDS, PROBE_ROUNDS = 4.0, 5  # for micro-batches
 SAME_SPEED = 1.1  # a smaller micro-batch must win by a tenth: timings of a few passes are no more exact
 MEMORY_SHARE = 0.5  # of the free memory, for a micro-batch that the probe chooses
 COMPILE_MIN_SECONDS = 600.0  # torch.compile takes 20 to 65 s on two cores to win 8 to 30 % (docs/train.md)
@@ -232,45 +232,49 @@ def _choose_micro_batch(
     if params.micro_batch is not None:
         reasons["micro-batch"] = "as set"
         size = min(params.micro_batch, sequences)
-        return params.micro_batch, _time_pass(model, batch, size, device) * sequences / size
+        return params.micro_batch, _time_passes(model, batch, [size], device)[size] * sequences
+    powers = [2**n for n in range(sequences.bit_length()) if 2**n < sequences]
     free = machine.free_memory(device) * MEMORY_SHARE
-    deadline = time.perf_counter() + PROBE_SECONDS
-    seconds: dict[int, float] = {}  # of one sequence, by micro-batch size
-    size, why = 1, ""
-    while True:
-        started = time.perf_counter()
-        seconds[size] = _time_pass(model, batch, size, device) / size
-        took = time.perf_counter() - started
-        if size == sequences:
-            break
-        larger = min(2 * size, sequences)
-        needs = model.ledger().training_memory(
-            larger, optimizer=params.optimizer, stream_dtype=model.stream_dtype, attention=model.attention
-        )["total"]
-        if needs > free:
-            why = f"; {larger} need about {needs / 2**20:.0f} MiB, more than half of what is free"
-            break
-        if time.perf_counter() + took * larger / size > deadline:
-            why = f"; {larger} would take the probe too long"
-            break
-        size = larger
+    sizes = [size for size in [*powers, sequences] if size == 1 or _memory(model, params, size) <= free]
+    seconds = _time_passes(model, batch, sizes, device)
     fastest = min(seconds.values())
     best = max(size for size, each in seconds.items() if each <= fastest * SAME_SPEED)
-    reasons["micro-batch"] = "ms a sequence " + ", ".join(f"{n}: {1000 * s:.1f}" for n, s in seconds.items()) + why
+    reasons["micro-batch"] = "ms a sequence " + ", ".join(f"{n}: {1000 * s:.1f}" for n, s in seconds.items())
+    if len(sizes) <= len(powers):
+        needs = _memory(model, params, min(2 * sizes[-1], sequences)) / 2**20
+        reasons["micro-batch"] += f"; more would need {needs:,.0f} MiB, over half of what is free"
+    elif len(seconds) < len(sizes):
+        reasons["micro-batch"] += "; more would take the probe too long"
     return best, seconds[best] * sequences
 
 
-def _time_pass(model: Decoder, batch: TokenBatch, size: int, device: Device, rounds: int = 2) -> float:
-    """Best seconds of forward and backward over the first `size` sequences of `batch`."""
-    rows = first_rows(batch, size).to(device)
-    best = math.inf
-    for _ in range(rounds):
-        started = time.perf_counter()
-        total, _ = micro_loss(model, rows)
-        total.backward()  # type: ignore[no-untyped-call]
-        machine.synchronize(device)
-        best = min(best, time.perf_counter() - started)
-        model.zero_grad(set_to_none=True)
+def _memory(model: Decoder, params: TrainParams, size: int) -> int:
+    ledger = model.ledger()
+    return ledger.training_memory(
+        size, optimizer=params.optimizer, stream_dtype=model.stream_dtype, attention=model.attention
+    )["total"]
+
+
+def _time_passes(model: Decoder, batch: TokenBatch, sizes: list[int], device: Device) -> dict[int, float]:
+    """Best seconds a sequence of forward and backward over the first sequences of `batch`, by how many there are.
+
+    The sizes take turns, so that what else the machine does slows none of them alone. A size is left out when a pass
+    would end after PROBE_SECONDS; the first never is.
+    """
+    deadline = time.perf_counter() + PROBE_SECONDS
+    best: dict[int, float] = {}
+    for _ in range(PROBE_ROUNDS):
+        for size in sizes:
+            expected = size * best.get(size, max(best.values(), default=0.0))
+            if best and time.perf_counter() + expected > deadline:
+                return best
+            rows = first_rows(batch, size).to(device)
+            started = time.perf_counter()
+            total, _ = micro_loss(model, rows)
+            total.backward()  # type: ignore[no-untyped-call]
+            machine.synchronize(device)
+            best[size] = min(best.get(size, math.inf), (time.perf_counter() - started) / size)
+            model.zero_grad(set_to_none=True)
     return best
 
 

@@ -3,10 +3,11 @@ import json
 import os
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from store_made import fill, run
+from store_made import fill, run, start
 
 from storage import atomic
 from storage.atomic import disk_errors, fault, publish_folder, remove_parts, write_bytes, write_json, write_text
@@ -21,7 +22,7 @@ def armed(monkeypatch):
 
     def arm(text):
         monkeypatch.setenv(atomic.FAULT_VARIABLE, text)
-        monkeypatch.setattr(atomic, "_reached", type(atomic._reached)())
+        monkeypatch.setattr(atomic, "_reached", Counter())
 
     return arm
 
@@ -38,6 +39,25 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path, before):
     assert path.read_bytes() == b"new" * 1000
     remove_parts(tmp_path)
     assert list(path.parent.iterdir()) == [path], "what the killed one left is gone, the file stays"
+
+
+def test_a_reader_never_sees_half_of_a_write(tmp_path):
+    path = tmp_path / "state"
+    program = (
+        "import pathlib, sys, itertools; from storage.atomic import write_bytes\n"
+        "for letter in itertools.cycle(b'ab'): write_bytes(pathlib.Path(sys.argv[1]), bytes([letter]) * 2_000_000)"
+    )
+    write_bytes(path, b"a" * 2_000_000)
+    writer = start(program, path)
+    seen = Counter()
+    try:
+        while len(seen) < 2 or sum(seen.values()) < 200:
+            seen[path.read_bytes()] += 1
+            assert writer.poll() is None
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert set(seen) == {b"a" * 2_000_000, b"b" * 2_000_000}
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, armed):

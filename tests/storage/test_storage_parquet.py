@@ -68,9 +68,8 @@ ROW_BEFORE = {"id": "before", "text": "x" * 40, "n": 7, "x": 0.5, "yes": True, "
 def test_a_large_table_is_cut_into_fixed_groups(tmp_path, seed):
     draw = random.Random(seed)
     rows = 2 * ROWS_PER_GROUP + 17
-    table = pa.table(
-        {"n": [draw.randrange(9) for _ in range(rows)], "text": [f"t{draw.randrange(99)}" for _ in range(rows)]}
-    )
+    words = [draw.randbytes(draw.randrange(200)).hex() for _ in range(rows)]  # several pages a group
+    table = pa.table({"n": [draw.randrange(9) for _ in range(rows)], "text": words})
     write_parquet(tmp_path / "a.parquet", table)
     write_parquet(tmp_path / "b.parquet", cut(table, [draw.randrange(rows) for _ in range(20)]))
     assert digest_file(tmp_path / "a.parquet") == digest_file(tmp_path / "b.parquet")
