@@ -12,6 +12,7 @@ from storage.atomic import disk_errors, fault
 from storage.errors import RunError
 
 ROWS_PER_GROUP = 10_000
+DAMAGE = (OSError, ValueError, pa.ArrowException)  # ValueError: names that are no UTF-8
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
@@ -36,7 +37,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Read a whole file. Raises RunError naming the file when it is missing, truncated or not Parquet."""
     try:
         return pq.read_table(path, columns=columns, memory_map=True)
-    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+    except DAMAGE as error:
         raise RunError(
             f"cannot read the Parquet file {path}: {str(error).splitlines()[0]}",
             "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
@@ -48,7 +49,7 @@ def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> I
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             yield from file.iter_batches(batch_size=rows, columns=columns)
-    except (OSError, pa.ArrowInvalid) as error:
+    except DAMAGE as error:
         raise RunError(
             f"cannot read the Parquet file {path}: {str(error).splitlines()[0]}",
             "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",

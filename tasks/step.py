@@ -186,8 +186,11 @@ def _reused(artifact: Artifact, watch: Watch) -> Any:
 def _failure_shown(watch: Watch) -> Iterator[None]:
     try:
         yield
-    except BaseException as error:
+    except Exception as error:
         watch.end("Failed", str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM, a cancelled run
+        watch.end("Stopped", "the next run continues it")
         raise
 
 

@@ -168,12 +168,13 @@ def digests(store: Path | str) -> dict[str, list[str]]:
 
 
 def states(done: Done) -> dict[str, str]:
-    """How each stage of a run ended, from the lines it printed."""
+    """How each stage of a run ended, from the lines it printed; the champion's evaluation, which comes second, is
+    left out."""
     found = {}
     for line in done.out.splitlines():
         words = line.split()
         if len(words) > 2 and words[0] in ("✓", "=", "✗"):
-            found[words[1]] = next(word for word in words if word in ("Completed", "Reused", "Failed"))
+            found.setdefault(words[1], next(w for w in words if w in ("Completed", "Reused", "Failed", "Stopped")))
     return found
 
 

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import random
+import signal
+import time
+import uuid
 from collections import Counter
 
+import psutil
 import pytest
-from helpers_flows import collect, digests, frozen_site, unfinished, web_source, write_recipe
+from helpers_flows import (
+    MARK,
+    PATIENCE,
+    collect,
+    digests,
+    finish,
+    frozen_site,
+    start,
+    states,
+    unfinished,
+    web_source,
+    write_recipe,
+)
 from helpers_kill import (
     CHAIN,
     PHASES,
+    assert_no_orphans,
     fault_points,
     pace,
     phase_of,
@@ -98,3 +115,49 @@ def test_a_run_killed_at_random_times(site, recipe, shared_server, undisturbed, 
     collect("run", recipe, "--edition", "first", store=store, env=shared_server)
     assert digests(store) == undisturbed[0], struck
     assert unfinished(store) == []
+
+
+def until(condition, process):
+    """Wait for something that a living process will bring about."""
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+def trainers_log(store):
+    return "".join(path.read_text() for path in store.glob(".work/train-*/train.log"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_sigterm_stop_a_run_in_order(recipe, shared_server, tmp_path):
+    store = tmp_path / "store"
+    for starts, (number, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)], 1):
+        mark = uuid.uuid4().hex
+        env = {**shared_server, MARK: mark}
+        process = start("run", recipe, "--set", "train.steps=100000", store=store, env=env)
+        until(lambda: trainers_log(store).count("training for") == starts, process)  # noqa: B023 - used at once
+        process.send_signal(number)
+        done = finish(process)
+        assert_no_orphans(mark)
+        assert done.code == code, done
+        assert states(done)["train"] == "Stopped"
+        if number == signal.SIGINT:
+            assert done.error == ("stopped", "run the same command again: it continues where this one stopped")
+    assert trainers_log(store).count("nothing is lost") == 2
+    assert "resuming at step" in trainers_log(store)
+
+
+@pytest.mark.slow
+def test_the_documentation_server_dies_with_a_killed_run(shared_server, tmp_path):
+    source = {"name": "pydoc", "kind": "web", "serve": "pydoc", "delay": 0, "max_pages": 300}
+    recipe, store = write_recipe(tmp_path, source), tmp_path / "store"
+    process = start("run", recipe, "--until", "collect", store=store, env=shared_server)
+    main = psutil.Process(process.pid)
+    (server,) = until(lambda: [c for c in main.children(recursive=True) if "pydoc" in " ".join(c.cmdline())], process)
+    process.kill()
+    assert finish(process).code == -signal.SIGKILL
+    psutil.wait_procs([server], timeout=PATIENCE / 4)
+    assert not server.is_running() or server.status() == psutil.STATUS_ZOMBIE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -98,7 +99,7 @@ class TestFirstRun:
         path = re.search(r"report: (\S+report\.html)", done.out).group(1)
         page = (store / path).read_text()
         policy = re.search(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)"', page).group(1)
-        rules = dict(rule.split(maxsplit=1) for rule in policy.split("; "))
+        rules = dict(rule.split(maxsplit=1) for rule in html.unescape(policy).split("; "))
         assert rules["default-src"] == "'none'"
         assert "script-src" not in rules
         assert "<script" not in page
@@ -291,8 +292,6 @@ class TestLooking:
         rows = list(csv.DictReader(io.StringIO(collect("sql", "--csv", query, store=store).out)))
         assert [row["verdict"] for row in rows] == ["dropped", "kept"]
         assert sum(int(row["n"]) for row in rows) == only(store, "collect").metrics["records"]
-        told = collect("sql", "select name, stage from artifacts limit 3; ", store=store, code=None)
-        assert told.code in (0, 2)
         assert "2 rows" in collect("sql", query, store=store).out
 
     @pytest.mark.parametrize(
@@ -358,7 +357,7 @@ class TestTalking:
 
 @pytest.mark.slow
 def test_debug_shows_the_traceback(store):
-    done = collect("show", "train/ffff", "--debug", store=store, code=1)
+    done = collect("show", "train/ffff", "--debug", store=store, code=2)
     assert "Traceback (most recent call last)" in done.err
-    assert "no artifact 'train/ffff'" in done.err
+    assert done.err.splitlines()[-2].startswith("error: no artifact 'train/ffff' in ")
     assert "Traceback" not in collect("show", "train/ffff", store=store, code=2).err
