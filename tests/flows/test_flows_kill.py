@@ -138,7 +138,7 @@ def test_ctrl_c_and_sigterm_stop_a_run_in_order(recipe, shared_server, tmp_path)
         mark = uuid.uuid4().hex
         env = {**shared_server, MARK: mark}
         process = start("run", recipe, "--set", "train.steps=100000", store=store, env=env)
-        until(lambda: trainers_log(store).count("training for") == starts, process)  # noqa: B023 - used at once
+        until(lambda: trainers_log(store).count("  loss ") == starts, process)  # noqa: B023 - used at once
         process.send_signal(number)
         done = finish(process)
         assert_no_orphans(mark)

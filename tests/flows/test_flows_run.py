@@ -199,15 +199,14 @@ class TestAgain:
         assert (figures["new"], figures["unchanged"]) == (0, old.metrics["records"])
         documents = [read_parquet(path).num_rows for path in (new.path / "documents").iterdir()]
         assert sum(documents) == 0, "a copy was made"
-        rows = load_edition(new.path, lambda digest: Store(copy).by_digest(digest).path)
-        assert rows.equals(load_edition(old.path, lambda digest: pytest.fail("it needs no other")))
+        before, now = (
+            load_edition(edition.path, lambda digest: Store(copy).by_digest(digest).path).sort_by("record_id")
+            for edition in (old, new)
+        )
+        assert now.equals(before)
         # The same texts give the same corpus, so that nothing after it is built again.
-        assert states(done) == {
-            "collect": "Completed",
-            "curate": "Completed",
-            "tokenizer": "Reused",
-            "tokens": "Reused",
-        }
+        built, reused = ("collect", "curate"), ("tokenizer", "tokens")
+        assert states(done) == dict.fromkeys(built, "Completed") | dict.fromkeys(reused, "Reused")
         assert [len(found) for found in digests(copy).values()] == [2, 2, 1, 1, 1, 1, 1, 1]
 
 

@@ -17,6 +17,8 @@ FAILURES = {
     "user": UserError("wrong", "write it right"),
     "run": RunError("dead server", "wait"),
     "bug": KeyError("bug"),
+    "ctrl-c": KeyboardInterrupt(),
+    "sigterm": SystemExit(143),
 }
 
 

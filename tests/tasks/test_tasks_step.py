@@ -122,6 +122,17 @@ def test_a_failed_build_keeps_its_work_and_raises_what_it_raised(store, log, tol
     assert log.read_text() == "xx"
 
 
+@pytest.mark.parametrize(("fail", "kind"), [("ctrl-c", KeyboardInterrupt), ("sigterm", SystemExit)])
+def test_a_stopped_build_is_no_failure_and_is_continued(store, log, told, fail, kind):
+    with pytest.raises(kind):
+        chapter(store, [], params=Words(), runtime=Orders(log=str(log), fail=fail))
+    assert "Stopped" in told()
+    assert "Failed" not in told()
+    artifact = chapter(store, [], params=Words(), runtime=Orders(log=str(log)))
+    assert artifact.manifest.provenance.attempts == 2
+    assert log.read_text() == "xx"
+
+
 def test_the_failure_of_a_submitted_step_reaches_the_caller(store, task_states):
     def work():
         future = chapter.submit(store, [], params=Words(), runtime=Orders(fail="run"))
