@@ -14,6 +14,7 @@ from rich.console import Console
 
 from storage.errors import CollectTrainError
 from storage.store import STAGES, VARIABLE, Store
+from storage.text import printable
 
 app = typer.Typer(
     name="collect-train",
@@ -248,7 +249,9 @@ def main() -> None:
 
 
 def _tell(what: str, mend: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {what}\n  to mend: {mend}", markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        printable(f"error: {what}\n  to mend: {mend}"), markup=False
+    )
 
 
 if __name__ == "__main__":

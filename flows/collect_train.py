@@ -21,6 +21,7 @@ from tasks.collect import CollectParams, collect
 from tasks.curate import curate
 from tasks.evaluate import evaluate
 from tasks.export import export
+from tasks.progress import say, stop_all
 from tasks.release import release
 from tasks.tokenizer import train_tokenizer
 from tasks.tokens import make_tokens
@@ -93,7 +94,7 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     built.add(exported)
 
     mode = wanted.mode("release")
-    champion = opponent(store, built.plan.registry, model)
+    champion = opponent(store, built.plan.registry, model, say)
     against: list[Artifact] = []
     if champion is not None:
         against = [evaluate(store, champion.model, corpus, params=recipe.evaluate, runtime=runtime.evaluate, mode=mode)]
@@ -119,5 +120,9 @@ def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:
         collect.submit(store, call["parent"], params=call["params"], runtime=recipe.runtime.collect, mode=mode)
         for call in calls
     ]
-    wait(futures)
+    try:
+        wait(futures)
+    except BaseException:
+        stop_all()  # Ctrl-C reaches this thread only
+        raise
     return [future.result() for future in futures]

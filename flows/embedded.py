@@ -25,6 +25,7 @@ from storage.errors import RunError, StorageError
 from storage.store import Store
 
 START_SECONDS = 90.0
+STOP_SECONDS = 20.0
 DATABASE_BYTES = 2_000_000  # an empty one
 
 
@@ -84,7 +85,11 @@ def _server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        process.wait(20)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()  # it holds no work; a finished run must not fail because of it
+            process.wait()
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -20,6 +20,7 @@ from storage.catalog import Catalog
 from storage.errors import UserError
 from storage.registry import Registry
 from storage.store import Artifact, Store
+from storage.text import printable
 from tasks.words import summarise
 
 
@@ -84,7 +85,7 @@ def show_why(store: Store, page: str, console: Console) -> None:
         table = Table(show_header=False)
         for name, value in row.items():
             if value is not None:
-                table.add_row(name, Text(str(value)))
+                table.add_row(name, Text(printable(str(value))))
         console.print(table)
 
 
@@ -178,5 +179,5 @@ def _ancestors(store: Store, artifact: Artifact, depth: int = 0) -> list[tuple[i
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    text = f"{value:,.4f}" if isinstance(value, float) else str(value)
+    text = printable(f"{value:,.4f}" if isinstance(value, float) else str(value))
     return text if len(text) <= 200 else text[:199] + "…"

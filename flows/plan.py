@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lmcore.recipe import Recipe, parse_recipe
 from storage.atomic import write_json
+from storage.digest import canonical_json
 from storage.errors import RunError, UserError
 from storage.locks import file_lock
 from storage.registry import Registry, RegistryState
@@ -93,7 +95,7 @@ def resolve_edition(store: Store, recipe: Recipe, wanted: str) -> Edition:
     with file_lock(store.root / ".locks" / f"editions-{recipe.name}"):
         known = _read_editions(path)
         if wanted == "new" and known and not _has_collected(store, recipe, known[-1].name):
-            return known[-1]  # a run that was killed before it had collected anything goes on with it
+            return known[-1]  # a run that was killed while it collected goes on with it
         name = _edition_name(known, wanted, recipe.timezone)
         for edition in known:
             if edition.name == name:
@@ -107,10 +109,13 @@ def resolve_edition(store: Store, recipe: Recipe, wanted: str) -> Edition:
     return edition
 
 
-def opponent(store: Store, registry: RegistryState, model: Artifact) -> Opponent | None:
+def opponent(
+    store: Store, registry: RegistryState, model: Artifact, warn: Callable[[str], None] = lambda _: None
+) -> Opponent | None:
     """The champion to compare `model` with: today's, or, when that is `model` itself, the one it followed.
 
-    So a second run of a released recipe asks the same question, also after a rollback, and does nothing.
+    So a second run of a released recipe asks the same question, also after a rollback, and does nothing. None when
+    there is no champion, or when its artifact is gone or was rebuilt as another model; `warn` is then told.
     """
     by_number = {release.number: release for release in registry.releases}
     number = registry.champion
@@ -121,11 +126,9 @@ def opponent(store: Store, registry: RegistryState, model: Artifact) -> Opponent
     if number is None:
         return None
     found = store.find("train", by_number[number].model_key)
-    if found is None:
-        raise RunError(
-            f"the champion {number} refers to train/{by_number[number].model_key[:12]}, which the store no longer has",
-            "restore it, or choose another champion with `collect-train rollback`",
-        )
+    if found is None or found.digest != by_number[number].model_digest:
+        warn(f"the champion {number} is no longer in the store as it was released: there is nothing to compare with")
+        return None
     return Opponent(number, found)
 
 
@@ -146,23 +149,29 @@ def _edition_name(known: list[Edition], wanted: str, timezone: str) -> str:
 
 
 def _has_collected(store: Store, recipe: Recipe, edition: str) -> bool:
-    """Whether any source of the recipe is finished in an edition."""
-    sources = {source.name for source in recipe.sources}
+    """Whether every source of the recipe is finished in an edition."""
+    wanted = {_identity(source.model_dump(mode="json")) for source in recipe.sources}
     made = (artifact.manifest.provenance.params for artifact in store.readable("collect"))
-    return any(params["edition"] == edition and params["source"]["name"] in sources for params in made)
+    return wanted <= {_identity(params["source"]) for params in made if params["edition"] == edition}
+
+
+def _identity(source: dict[str, Any]) -> str:
+    """What makes it the same source, whatever its limits: another recipe may use the same name for another."""
+    return canonical_json({name: source.get(name) for name in ("kind", "name", "seeds", "serve", "base", "paths")})
 
 
 def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]:
     """The newest finished collection of each source, by the order of the editions."""
     order = {name: number for number, name in enumerate(earlier)}
-    newest: dict[str, tuple[int, str]] = {}
+    newest: dict[str, tuple[int, str]] = {}  # by identity: place of the edition, content digest
     for artifact in store.readable("collect"):
         params = artifact.manifest.provenance.params
         place = order.get(params["edition"])
-        name = params["source"]["name"]
-        if place is not None and place >= newest.get(name, (-1, ""))[0]:
-            newest[name] = (place, artifact.digest)
-    return {source.name: newest[source.name][1] for source in recipe.sources if source.name in newest}
+        same = _identity(params["source"])
+        if place is not None and place >= newest.get(same, (-1, ""))[0]:
+            newest[same] = (place, artifact.digest)
+    named = {source.name: _identity(source.model_dump(mode="json")) for source in recipe.sources}
+    return {name: newest[same][1] for name, same in named.items() if same in newest}
 
 
 def _read_plan(path: Path) -> Plan:

@@ -13,6 +13,7 @@ from rich.text import Text
 from lmcore.generate.engine import Generation
 from lmcore.generate.load import LanguageModel, load
 from storage.store import Store
+from storage.text import printable
 
 
 def continue_text(model: str, prompt: str, store: Store, **sampling: Any) -> None:
@@ -60,7 +61,7 @@ def _print_as_it_comes(pieces: Generator[str, None, Generation]) -> str:
                 sys.stderr.write(f"({end.value.note})\n")
             return text
         text += piece
-        sys.stdout.write(piece)
+        sys.stdout.write(printable(piece))
         sys.stdout.flush()
 
 

@@ -38,7 +38,7 @@ def decide(
     new = _bits_per_byte(evaluation)
     old = None if champion is None else _bits_per_byte(champion)
     if old is None:
-        promoted, reason = True, f"first release: {new:.4f} bits per byte on held-out text"
+        promoted, reason = True, f"no champion to compare with: {new:.4f} bits per byte on held-out text"
     elif new < old - params.min_gain:
         promoted, reason = True, f"{new:.4f} bits per byte against the champion's {old:.4f} on the same held-out text"
     else:

@@ -159,14 +159,16 @@ class Registry:
     def promote(self, name: str, number: int, *, expected: int | None, why: str = "") -> Release:
         """Make a release the champion if the champion still is `expected`; nothing to do when it already is.
 
-        Raises RegistryMoved when it is another one, ReleaseWithdrawn after a rollback, UserError for an unknown number.
+        Raises RegistryMoved when it is another one, ReleaseWithdrawn when its model was rolled back (under this or
+        another number), UserError for an unknown number.
         """
 
         def move(state: RegistryState) -> RegistryState:
             release = _of(state, name, number)
             if state.champion == number:
                 return state
-            if number in state.withdrawn:
+            rolled_back = {r.model_digest for r in state.releases if r.number in state.withdrawn}
+            if release.model_digest in rolled_back:
                 raise ReleaseWithdrawn(
                     f"release {name}@{number} was rolled back and is not promoted again by itself",
                     f"to use it after all: `collect-train rollback {name} --to {number}`",
@@ -194,7 +196,8 @@ class Registry:
                 return state
             order = _order(state)
             later = order[order.index(target.number) + 1 :]
-            withdrawn = tuple(sorted({*later, *state.withdrawn} - {target.number}))
+            same = {release.number for release in state.releases if release.model_digest == target.model_digest}
+            withdrawn = tuple(sorted({*later, *state.withdrawn} - same))
             return _moved(state.model_copy(update={"withdrawn": withdrawn}), target, why)
 
         found = _now_champion(self._change(name, back))

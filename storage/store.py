@@ -327,7 +327,8 @@ class Store:
             manifest = read_manifest(artifact.path)
         except ManifestDamaged as error:
             return error.what, True
-        assert manifest is not None
+        if manifest is None:
+            return None, False  # another process has just set it aside
         groups: tuple[tuple[dict[str, FileEntry], bool], ...] = (
             (manifest.content.files, True),
             (manifest.provenance.files, False),

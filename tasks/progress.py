@@ -14,9 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from storage.text import printable
+
 ARTIFACT_SECONDS = 2.0
 LINE_SECONDS = 15.0
 
+_stop = threading.Event()
 _console = Console(stderr=True, highlight=False)
 _bars: Progress | None = None
 
@@ -48,9 +51,18 @@ def terminal(console: Console) -> Iterator[None]:
         _console, _bars = before
 
 
+class Stopping(BaseException):
+    """The run is being stopped; work in other threads ends at its next report. Nothing is lost."""
+
+
+def stop_all() -> None:
+    """Make every step that still works in a thread of this process end."""
+    _stop.set()
+
+
 def say(text: str, style: str = "") -> None:
     """One line for the person who watches; never interpreted as markup."""
-    _console.print(Text(text, style=style), soft_wrap=True)
+    _console.print(Text(printable(text), style=style), soft_wrap=True)
 
 
 class Watch:
@@ -66,7 +78,9 @@ class Watch:
         self._line_at = self.started
 
     def __call__(self, done: float, total: float | None, note: str = "") -> None:
-        """Show how far the step is."""
+        """Show how far the step is. Raises Stopping, in whichever thread works, after `stop_all`."""
+        if _stop.is_set():
+            raise Stopping
         with self._lock:
             if _bars is not None:
                 if self._row is None:

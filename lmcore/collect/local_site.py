@@ -98,7 +98,7 @@ class PydocSite:
         output = self._folder / "output"
         with open(output, "wb") as file:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-u", "-c", _PROGRAM],
+                [_base_python(), "-I", "-S", "-u", "-c", _PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -136,3 +136,8 @@ class PydocSite:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _base_python() -> str:
+    """The interpreter behind a virtual environment: its path shows on a page, and names no project folder."""
+    return str(getattr(sys, "_base_executable", sys.executable))

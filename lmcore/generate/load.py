@@ -141,8 +141,13 @@ def _find(name: str, store: str | os.PathLike[str] | None) -> tuple[Path, str | 
             "name the folder of a train artifact, or a release (`collect-train releases` lists them)",
         )
     from storage.registry import Registry
-    from storage.store import Store
+    from storage.store import Artifact, Store
 
     root = (Store.default() if store is None else Store(store)).root
     found = Registry(root).resolve(name)
+    if Artifact("train", found.model_key, str(root)).digest != found.model_digest:
+        raise RunError(
+            f"the model of {name} was rebuilt since it was released and is not the same one",
+            "run its recipe again to release the new one, or restore the old one from a copy",
+        )
     return found.model_path(root), f"{name.partition('@')[0]}@{found.number}"

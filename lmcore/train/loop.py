@@ -54,6 +54,7 @@ def train(
     Raises Stopped after saving when `stopped` says so, UserError for wrong settings, RunError when the numbers
     diverge, the data do not fit or the disk refuses.
     """
+    assert world == 1, "gradients are not exchanged between processes yet"
     params, runtime, work = job.params, job.runtime, job.work
     with (
         file_lock(work / "trainer.lock", lambda holder: print(f"waiting for trainer process {holder}", flush=True)),

@@ -1,11 +1,7 @@
-import json
-import os
-import random
 import shutil
 import signal
 import tempfile
 import textwrap
-import threading
 from pathlib import Path
 
 import pytest
@@ -14,15 +10,10 @@ from hypothesis import strategies as st
 from store_made import fill, provenance, published, run, start
 
 from storage.errors import RunError, UserError
-from storage.manifest import MANIFEST, ManifestDamaged, list_files, read_manifest
+from storage.manifest import MANIFEST, list_files
 from storage.store import Artifact, ArtifactDamaged, Store
 
 KEY = "0123456789abcdef01234567"
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "store")
 
 
 # the key
@@ -239,162 +230,6 @@ def test_a_full_disk_while_publishing_is_told_with_the_path(store):
     assert run(PUBLISH, store.root).returncode == 0
 
 
-# finding, and what time does to files
-
-
-def test_a_changed_size_is_seen_at_once_and_the_file_named(store):
-    artifact = published(store, "curate", KEY, {"a.txt": "hello", "b.txt": "world", "provenance/c": "c"})
-    (artifact.path / "provenance/c").unlink()
-    assert store.find("curate", KEY) == artifact, "provenance is not needed to use an artifact"
-    with open(artifact.path / "b.txt", "a") as file:
-        file.write("!")
-    with pytest.raises(ArtifactDamaged, match=r"b\.txt has 6 bytes, its manifest says 5") as error:
-        store.find("curate", KEY)
-    assert str(artifact.path) in error.value.what
-    assert error.value.fault_found.startswith("b.txt")
-    (artifact.path / "b.txt").unlink()
-    with pytest.raises(ArtifactDamaged, match=r"b\.txt is missing"):
-        store.find("curate", KEY)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", "{", "null", "[]", '{"format": 1}', "\x00" * 200, '{"format":1,"stage":"curate","key":"a","content":{}}'],
-)
-def test_an_unreadable_manifest_is_damage(store, text):
-    artifact = published(store, "curate", KEY)
-    (artifact.path / MANIFEST).write_text(text)
-    with pytest.raises(ManifestDamaged, match=MANIFEST):
-        read_manifest(artifact.path)
-    with pytest.raises(ArtifactDamaged, match=MANIFEST):
-        store.find("curate", KEY)
-    assert list(store.readable()) == []
-    (damage,) = store.verify()
-    assert (damage.key, damage.content) == (KEY, True)
-    assert store.find("curate", KEY) is None
-
-
-def test_a_manifest_of_another_format_is_refused(store):
-    artifact = published(store, "curate", KEY)
-    values = json.loads((artifact.path / MANIFEST).read_text())
-    (artifact.path / MANIFEST).write_text(json.dumps(values | {"format": 2}))
-    with pytest.raises(ManifestDamaged, match="format 2"):
-        read_manifest(artifact.path)
-    (artifact.path / MANIFEST).write_bytes(b"\xff\xfe{}")
-    with pytest.raises(ManifestDamaged):
-        read_manifest(artifact.path)
-
-
-def test_damaged_artifacts_are_numbered_and_keep_their_reason(store):
-    for number in (1, 2, 3):
-        published(store, "curate", KEY, {"data.txt": f"attempt {number}"})
-        aside = store.set_aside("curate", KEY, f"reason {number}")
-        assert aside == store.root / ".aside" / f"curate-{KEY}-{number}"
-        assert (aside / "reason.txt").read_text() == f"reason {number}\n"
-        assert (aside / "data.txt").read_text() == f"attempt {number}"
-        assert store.find("curate", KEY) is None
-    assert list(store.artifacts()) == []
-
-
-@pytest.fixture
-def chain(store):
-    """collect -> curate -> tokenizer -> tokens (from both), and a stranger."""
-    collect = published(store, "collect", "c0", pure=False)
-    curate = published(store, "curate", "d0", inputs=[collect])
-    tokenizer = published(store, "tokenizer", "e0", inputs=[curate])
-    tokens = published(store, "tokens", "f0", inputs=[curate, tokenizer])
-    published(store, "collect", "c1")
-    return collect, curate, tokenizer, tokens
-
-
-def test_descendants_are_all_that_was_built_from_it(store, chain):
-    collect, curate, tokenizer, tokens = chain
-    assert store.descendants(collect.digest) == (curate, tokenizer, tokens)
-    assert store.descendants(tokenizer.digest) == (tokens,)
-    assert store.descendants(tokens.digest) == ()
-    assert store.descendants("f" * 64) == ()
-
-
-def test_verify_finds_a_flipped_bit_and_names_what_is_stale(store, chain):
-    collect, curate, tokenizer, tokens = chain
-    assert store.verify() == []
-    path = curate.file("data.txt")
-    data = bytearray(path.read_bytes())
-    data[3] ^= 1
-    path.write_bytes(data)
-    assert store.find("curate", "d0") == curate, "the size is right, so only verify can see it"
-    seen = []
-    (damage,) = store.verify(seen.append)
-    assert len(seen) == 5
-    assert (damage.stage, damage.key, damage.content) == ("curate", "d0", True)
-    assert damage.fault_found == "data.txt has other bytes than its manifest says"
-    assert damage.stale == (tokenizer, tokens)
-    assert damage.aside == store.root / ".aside" / "curate-d0-1"
-    assert damage.aside.is_dir()
-    assert store.find("curate", "d0") is None
-    assert store.find("collect", "c0") == collect
-    assert store.verify() == []
-
-
-@pytest.mark.parametrize("how", ["missing", "truncated", "grown"])
-def test_verify_finds_files_that_are_not_whole(store, chain, how):
-    path = chain[0].file("data.txt")
-    if how == "missing":
-        path.unlink()
-    else:
-        os.truncate(path, 2) if how == "truncated" else path.write_text("x" * 99)
-    (damage,) = store.verify()
-    assert (damage.key, damage.content) == ("c0", True)
-    assert "data.txt" in damage.fault_found
-    assert damage.stale == chain[1:]
-
-
-def test_verify_finds_a_truncated_manifest(store, chain):
-    manifest = chain[2].path / MANIFEST
-    os.truncate(manifest, 100)
-    (damage,) = store.verify()
-    assert (damage.stage, damage.content) == ("tokenizer", True)
-    assert damage.stale == (chain[3],), "its users know by its key that they were built from it"
-    assert str(manifest) in damage.fault_found
-    assert store.find("tokenizer", "e0") is None
-
-
-def test_verify_finds_a_list_of_files_that_was_edited(store):
-    artifact = published(store, "curate", KEY, {"a.txt": "a", "b.txt": "b"})
-    values = json.loads((artifact.path / MANIFEST).read_text())
-    del values["content"]["files"]["b.txt"]
-    (artifact.path / MANIFEST).write_text(json.dumps(values))
-    (damage,) = store.verify()
-    assert "content digest" in damage.fault_found
-
-
-def test_damage_to_provenance_alone_is_told_and_changes_nothing(store):
-    artifact = published(store, "curate", KEY, {"a.txt": "a", "provenance/log.txt": "fetched"})
-    (artifact.path / "provenance/log.txt").write_text("Fetched")
-    (damage,) = store.verify()
-    assert (damage.content, damage.aside, damage.stale) == (False, None, ())
-    assert "provenance/log.txt" in damage.fault_found
-    assert store.find("curate", KEY) == artifact
-
-
-REPLACE = """
-import sys
-from store_made import published
-from storage.store import Store
-store = Store(sys.argv[1])
-store.set_aside("curate", "abc", "by another program")
-published(store, "curate", "abc", {"data.txt": "rebuilt, and other"})
-"""
-
-
-def test_a_rebuild_by_another_process_is_seen(store):
-    before = published(store, "curate", "abc", pure=False).digest
-    assert run(REPLACE, store.root).returncode == 0
-    artifact = store.find("curate", "abc")
-    assert artifact is not None
-    assert artifact.digest != before, "a digest of an artifact that is gone would give wrong keys downstream"
-
-
 # names
 
 
@@ -474,67 +309,3 @@ def test_work_in_progress_is_kept_until_it_is_cleared(store):
     store.clear_work("train", KEY)
     store.clear_work("train", KEY)
     assert not store.has_work("train", KEY)
-
-
-# locks
-
-HOLD = """
-import os, sys, time
-from storage.store import Store
-with Store(sys.argv[1]).lock("curate", "abc"):
-    print(os.getpid(), flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_lock_is_held_over_processes_and_the_kernel_frees_it(store):
-    holder = start(HOLD, store.root)
-    pid = holder.stdout.readline().strip()
-    told, done = [], threading.Event()
-
-    def wait():
-        with store.lock("curate", "abc", told.append):
-            done.set()
-
-    waiter = threading.Thread(target=wait)
-    waiter.start()
-    with store.lock("curate", "another"), store.lock("tokens", "abc"):
-        pass  # other keys are free
-    assert not done.wait(0.5), "two builders at once"
-    assert told == [pid]
-    holder.send_signal(signal.SIGKILL)
-    holder.communicate()
-    assert done.wait(5), "a dead process holds the lock"
-    waiter.join()
-    assert told == [pid], "told once"
-
-
-def test_threads_of_one_process_exclude_each_other_too(store, seed):
-    inside, most = 0, 0
-    counter = threading.Lock()
-    pauses = random.Random(seed)
-
-    def work():
-        nonlocal inside, most
-        for _ in range(3):
-            with store.lock("curate", KEY):
-                with counter:
-                    inside += 1
-                    most = max(most, inside)
-                threading.Event().wait(pauses.random() / 200)
-                with counter:
-                    inside -= 1
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 1
-
-
-def test_a_lock_is_freed_when_the_block_fails(store):
-    with pytest.raises(KeyError), store.lock("curate", KEY):
-        raise KeyError
-    with store.lock("curate", KEY, lambda pid: pytest.fail(f"held by {pid}")):
-        pass
