@@ -49,8 +49,10 @@ slow: setup-dev
 torture: setup-dev
 	$(BIN)/python benchmarks/torture.py --kills 50
 
+# what is written from the settings themselves
 schema: setup
 	$(BIN)/collect-train schema > docs/recipe.schema.json
+	$(BIN)/python tools/recipe_docs.py --write
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -40,7 +40,14 @@ def publish(store, stage, key, text, **params):
 
 
 def collected(store, source, edition, key):
-    return publish(store, "collect", key, f"{source} {edition}", edition=edition, source={"name": source})
+    return publish(
+        store,
+        "collect",
+        key,
+        f"{source} {edition}",
+        edition=edition,
+        source=recipe(source).sources[0].model_dump(mode="json"),
+    )
 
 
 def today(zone="UTC"):
@@ -209,11 +216,16 @@ class TestOpponent:
         self.released(store, 3, models[2], "on more text")
         assert self.met(store, models[2]) == (1, models[1])
 
-    def test_a_champion_that_the_store_lost_is_named(self, store, models):
+    def test_a_champion_that_the_store_lost_or_rebuilt_is_no_opponent_and_that_is_told(self, store, models):
         self.released(store, 1, models[1])
-        store.set_aside("train", models[1].key, "test")
-        with pytest.raises(RunError, match="champion 1 refers to train/111111111111"):
-            self.met(store, models[2])
+        for rebuilt in (False, True):
+            if rebuilt:
+                publish(store, "train", models[1].key, "other weights")
+            else:
+                store.set_aside("train", models[1].key, "test")
+            told = []
+            assert opponent(store, Registry(store.root).read("tiny"), models[2], told.append) is None
+            assert "champion 1" in told[0]
 
 
 class TestRange:

@@ -11,7 +11,9 @@ from lmcore.generate.load import load
 from lmcore.models import build, save_model
 from lmcore.models.config import DecoderConfig
 from storage.errors import RunError, UserError
+from storage.manifest import Provenance
 from storage.registry import Registry
+from storage.store import Store
 
 TALE = "The cat sat on the mat. Der Bär aß Öl und Brei. ሰላም ለዓለም! 🙂 The end."
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -40,13 +42,18 @@ def test_a_release_is_found_by_name(tmp_path, folder, monkeypatch):
     store = tmp_path / "store"
     registry = Registry(store)
     for number, key in enumerate(("aaa", "bbb"), 1):
-        shutil.copytree(folder, store / "train" / key)
+        shutil.copytree(folder, tmp_path / key)
+        made = Provenance(
+            params={}, stage_version=1, pure=True, inputs=[], metrics={}, started="", finished="", seconds=0,
+            attempts=1, host="", environment={}, code={}, run="",
+        )  # fmt: skip
+        model = Store(store).publish("train", key, tmp_path / key, made)
         release = registry.record(
             "tale",
             release_key=f"r{number}",
             digest=f"d{number}",
             model_key=key,
-            model_digest=f"m{number}",
+            model_digest=model.digest,
             export_key=None,
             bits_per_byte=2.0,
             reason="",
@@ -65,6 +72,12 @@ def test_a_release_is_found_by_name(tmp_path, folder, monkeypatch):
     assert load("model").release is None
     with pytest.raises(UserError, match="tale"):
         load("tail", store)
+    Store(store).set_aside("train", "bbb", "damaged")
+    shutil.copytree(folder, tmp_path / "again")
+    (tmp_path / "again" / "config.json").write_text((folder / "config.json").read_text() + "\n")
+    Store(store).publish("train", "bbb", tmp_path / "again", made)
+    with pytest.raises(RunError, match="rebuilt since it was released"):
+        load("tale@2", store)
 
 
 @pytest.mark.parametrize(("name", "problem"), [("./nowhere", "does not exist"), (".", "has no config.json")])

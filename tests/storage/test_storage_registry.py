@@ -97,6 +97,16 @@ def test_rollback_goes_back_and_withdraws(registry):
         registry.rollback("quickstart", why="more")
 
 
+def test_a_rolled_back_model_does_not_come_back_under_another_number(registry):
+    registry.rollback("quickstart", to=1, why="bad answers")
+    again = registry.record(
+        "quickstart", release_key="r4", digest="d4", model_key="m3", model_digest="md3", export_key=None,
+        bits_per_byte=1.7, reason="judged anew",
+    )  # fmt: skip
+    with pytest.raises(ReleaseWithdrawn, match="rolled back"):
+        registry.promote("quickstart", again.number, expected=1)
+
+
 def test_an_explicit_rollback_brings_a_withdrawn_release_back(registry):
     registry.rollback("quickstart", to=1, why="far")
     assert registry.read("quickstart").withdrawn == (2, 3)
