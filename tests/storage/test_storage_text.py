@@ -15,4 +15,4 @@ def test_nothing_but_controls_changes(text):
     shown = printable(text)
     assert len(shown) == len(text)
     assert all(a == b or b == "\ufffd" for a, b in zip(text, shown, strict=True))
-    assert not any(ord(c) < 32 and c not in "\t\n" or 0x7F <= ord(c) < 0xA0 for c in shown)
+    assert not any((ord(c) < 32 and c not in "\t\n") or 0x7F <= ord(c) < 0xA0 for c in shown)
