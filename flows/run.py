@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ def run_recipe(
     """Run a recipe in this process, with an embedded Prefect server unless one is configured, and print a summary."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # Prefect's: how much it has left to send at the end
     started = time.monotonic()
     Range(first, last)  # a mistake here or in the recipe is told before anything starts
     loaded = load_recipe(recipe, overrides)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lmcore.progress import Report
-from lmcore.train.journal import FILE, read_lines
+from lmcore.train.journal import FILE, parse_lines
 from lmcore.train.params import Job, TrainParams, TrainRuntime
 from storage.atomic import write_text
 from storage.store import Artifact
 from tasks.process import run_process
+from tasks.progress import say
 from tasks.step import step
+
+TOLD = ("resumed", "checkpoint-damaged", "skipped", "no-validation")  # the trainer's events that a person should see
 
 
 def _is_pure(params: TrainParams) -> bool:
@@ -41,23 +44,22 @@ def train(
 
 
 class _Watcher:
-    """Turns the trainer's progress lines into reports."""
+    """Turns the lines that the trainer adds to its progress file into reports, and what happened once into notes."""
 
     def __init__(self, path: Path, report: Report) -> None:
         self._path = path
         self._report = report
-        self._size = -1
+        self._read = path.stat().st_size if path.exists() else 0  # told when it happened, to an earlier attempt
 
     def tick(self) -> None:
-        """Report the newest line, if there is a new one."""
-        size = self._path.stat().st_size if self._path.exists() else 0
-        if size == self._size:
+        """Tell what is new."""
+        lines = self._new_lines()
+        for line in lines:
+            if line.get("event") in TOLD:
+                say(f"  {'train':<26} {line['text']}", "yellow")
+        at = next((line for line in reversed(lines) if "loss" in line), None)
+        if at is None:
             return
-        self._size = size
-        lines = [line for line in read_lines(self._path) if "step" in line and "loss" in line]
-        if not lines:
-            return
-        at = lines[-1]
         left = int(at.get("eta_seconds") or 0)
         self._report(
             at["progress"],
@@ -65,6 +67,15 @@ class _Watcher:
             f"step {at['step']:,}  {at['bits_per_byte']:.3f} bits/byte  {at['tokens_per_second']:,.0f} tokens/s  "
             f"{left // 60}:{left % 60:02d} left",
         )
+
+    def _new_lines(self) -> list[dict[str, Any]]:
+        if not self._path.exists():
+            return []
+        with open(self._path, "rb") as file:
+            file.seek(self._read)
+            whole = file.read().rpartition(b"\n")[0]
+        self._read += len(whole)
+        return parse_lines(whole)
 
 
 def _metrics(out: Path) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Journal:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Every whole line of a progress file; lines that a kill cut short are left out."""
-    return _parse(path.read_bytes()) if path.exists() else []
+    return parse_lines(path.read_bytes()) if path.exists() else []
 
 
 def newest_line(path: Path) -> dict[str, Any] | None:
@@ -87,11 +87,12 @@ def newest_line(path: Path) -> dict[str, Any] | None:
         return None
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        lines = _parse(file.read())
+        lines = parse_lines(file.read())
     return next((line for line in reversed(lines) if "loss" in line), None)
 
 
-def _parse(data: bytes) -> list[dict[str, Any]]:
+def parse_lines(data: bytes) -> list[dict[str, Any]]:
+    """The JSON objects of these lines; what is cut short is left out."""
     lines = []
     for raw in data.splitlines():
         try:

@@ -389,6 +389,7 @@ class TestDamage:
         truncate(checkpoints[-1] / "optimizer.safetensors")
         done = collect("run", recipe, *FIRST, store=copy, env=shared_server)
         assert re.search(rf"train +.*{checkpoints[-1].name}.*optimizer\.safetensors", done.out), done.out
+        assert "resuming at step 20" in done.out
         assert digests(copy) == digests(whole)
 
 
