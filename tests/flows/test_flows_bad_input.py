@@ -31,6 +31,12 @@ from storage.atomic import FAULT_VARIABLE
 from storage.parquet import read_parquet
 from storage.store import STAGES, Store
 
+FRENCH = (
+    "Tous les êtres humains naissent libres et égaux en dignité et en droits. Ils sont doués de raison et de "
+    "conscience et doivent agir les uns envers les autres dans un esprit de fraternité. De plus, il ne sera fait "
+    "aucune distinction fondée sur le statut politique, juridique ou international du pays dont une personne est "
+    "ressortissante, que ce pays soit indépendant, sous tutelle, non autonome ou soumis à une limitation quelconque."
+)
 FIRST = ("--edition", "first")  # so that two stores can be compared
 
 
@@ -170,7 +176,7 @@ class TestBadSites:
             "/bad/slow": Reply(act=slowly),
             "/bad/cut": Reply(body=body[: len(body) // 2], headers={"Content-Encoding": "gzip"}),
             "/bad/charset": Reply(
-                body=("<p>" + "Un été à la plage, déjà vu, garçon, forêt. " * 20 + "</p>").encode("cp1252"),
+                body=f"<p>{FRENCH}</p>".encode("cp1252"),
                 content_type="text/html; charset=klingon",
             ),
             "/bad/huge": Reply(act=endlessly),
@@ -185,7 +191,9 @@ class TestBadSites:
         pages["/"] = Reply(body=pages["/"].body.replace("</main>", links + "</main>"))
         with FrozenSite(pages=pages | bad) as site:
             source = web_source(site.url, max_pages=35, timeout=3, max_bytes=2_000_000)
-            recipe, store = write_recipe(tmp_path, source), tmp_path / "store"
+            # Its port is any: which pages the splits get is a matter of chance here.
+            gates = {"min_documents": 15, "min_train_bytes": 10_000, "min_val_documents": 0, "min_test_documents": 0}
+            recipe, store = write_recipe(tmp_path, source, curate={"gates": gates}), tmp_path / "store"
             done = collect("run", recipe, "--until", "curate", store=store, env=shared_server)
         assert states(done) == dict.fromkeys(STAGES[:2], "Completed")
         rows = read_parquet(one(store, "collect").path / "provenance" / "fetch_log.parquet").to_pylist()
@@ -199,7 +207,7 @@ class TestBadSites:
         }  # fmt: skip
         assert all(row["reason"] for row in rows if row["outcome"] != "ok"), "every failure has a reason"
         texts = {row["url"].removeprefix(site.url): row["text"] for row in documents(store)}
-        assert "Un été à la plage, déjà vu, garçon, forêt." in texts["/bad/charset"]
+        assert FRENCH in texts["/bad/charset"]
         assert Counter(row["outcome"] for row in rows)["ok"] == len(texts) > 20
         assert one(store, "collect").metrics["failed"] == sum(
             row["outcome"] not in ("ok", "no_text", "short") for row in rows
