@@ -213,6 +213,26 @@ class TestBadSites:
             row["outcome"] not in ("ok", "no_text", "short") for row in rows
         )
 
+    def test_one_source_of_two(self, tmp_path, shared_server):
+        """What the good source collected is kept while the bad one is mended."""
+        (tmp_path / "texts").mkdir()
+        for number, (path, reply) in enumerate(frozen_pages().items()):
+            if isinstance(reply.body, str):
+                (tmp_path / "texts" / f"{number:02d}.html").write_text(reply.body)
+        files = {"name": "disk", "kind": "files", "paths": ["texts"]}
+        with FrozenSite(pages={"/": Reply(500)}) as site:
+            recipe, store = write_recipe(tmp_path, web_source(site.url), files), tmp_path / "store"
+            done = collect("run", recipe, "--until", "curate", store=store, env=shared_server, code=1)
+            assert "source frozen: no page of 1 gave a record" in done.error[0]
+            assert re.search(r"✓ collect disk +Completed", done.out)
+            assert re.search(r"✗ collect frozen +Failed", done.out)
+            site.replies = {path: [reply] for path, reply in frozen_pages().items()}
+            done = collect("run", recipe, "--until", "curate", store=store, env=shared_server)
+        assert re.search(r"= collect disk +Reused", done.out)
+        assert re.search(r"✓ collect frozen +Completed", done.out)
+        records = sum(a.metrics["records"] for a in Store(store).artifacts("collect"))
+        assert one(store, "curate").metrics["input_documents"] == records > 60
+
 
 def documents(store):
     return load_edition(one(store, "collect").path, lambda digest: pytest.fail("no parent")).to_pylist()
