@@ -216,7 +216,7 @@ class TestBadSites:
     def test_one_source_of_two(self, tmp_path, shared_server):
         """What the good source collected is kept while the bad one is mended."""
         (tmp_path / "texts").mkdir()
-        for number, (path, reply) in enumerate(frozen_pages().items()):
+        for number, (_path, reply) in enumerate(frozen_pages().items()):
             if isinstance(reply.body, str):
                 (tmp_path / "texts" / f"{number:02d}.html").write_text(reply.body)
         files = {"name": "disk", "kind": "files", "paths": ["texts"]}
