@@ -230,8 +230,9 @@ class TestBadSites:
             done = collect("run", recipe, "--until", "curate", store=store, env=shared_server)
         assert re.search(r"= collect disk +Reused", done.out)
         assert re.search(r"✓ collect frozen +Completed", done.out)
-        records = sum(a.metrics["records"] for a in Store(store).artifacts("collect"))
-        assert one(store, "curate").metrics["input_documents"] == records > 60
+        records = [artifact.metrics["records"] for artifact in Store(store).artifacts("collect")]
+        assert len(records) == 2 and min(records) > 20
+        assert one(store, "curate").metrics["input_documents"] == sum(records)
 
 
 def documents(store):
