@@ -51,9 +51,10 @@ def prefect_server(store: Store) -> Iterator[None]:
 def _database_folder(store: Store) -> Iterator[Path]:
     """The store's own folder when no other run holds it, a temporary one otherwise."""
     folder = store.root / ".prefect"
-    with disk_errors(folder), contextlib.ExitStack() as stack:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = stack.enter_context(open(folder / "lock", "ab"))
+    with contextlib.ExitStack() as stack:
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(folder / "lock", "ab"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -29,7 +29,7 @@ from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
 from lmcore.tokens.shards import TokensParams, TokensRuntime
-from lmcore.train.params import TrainParams, TrainRuntime, TrainSettings
+from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSettings
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
@@ -162,7 +162,12 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         return values
     if not isinstance(base, str):
         raise UserError(f"{path}: extends must be the name of a recipe or a path", "write it as text")
-    return _merged(_read(_locate(base, path.parent), (*chain, path)), values)
+    below = _read(_locate(base, path.parent), (*chain, path))
+    train, train_below = values.get("train"), below.get("train")
+    if isinstance(train, dict) and isinstance(train_below, dict) and any(train.get(name) for name in HORIZONS):
+        for name in HORIZONS:
+            train_below.pop(name, None)  # a new training budget replaces the old one
+    return _merged(below, values)
 
 
 def _resolve_bases(values: dict[str, Any], folder: Path) -> None:
@@ -210,8 +215,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if isinstance(target, list):
         target[_index(target, last, place)] = value
         return
-    if way == ["train"] and last in (budgets := ("steps", "tokens", "epochs", "minutes")) and value is not None:
-        for other in budgets:
+    if way == ["train"] and last in HORIZONS and value is not None:
+        for other in HORIZONS:
             target.pop(other, None)
     target[last] = value
 

@@ -66,7 +66,7 @@ def disk_errors(path: Path | str) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM):
             raise StorageError(
-                f"no permission to write {where}", "change its owner or mode, or choose another store with --store DIR"
+                f"no permission to use {where}", "change its owner or mode, or choose another store with --store DIR"
             ) from error
         raise
 

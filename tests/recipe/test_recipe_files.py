@@ -98,12 +98,13 @@ def test_extends_may_be_packaged_relative_absolute_or_a_chain(write, tmp_path, m
     assert load_recipe(absolute).description == "base"
 
 
-def test_a_budget_of_the_base_is_put_away_with_null(write):
+def test_a_budget_replaces_the_one_of_the_base(write):
     write("base.yaml", MINIMAL)
+    for train in ({"minutes": 3}, {"minutes": 3, "steps": None}):
+        recipe = load_recipe(write("a.yaml", {"extends": "base.yaml", "train": train}))
+        assert (recipe.train.minutes, recipe.train.steps) == (3.0, None)
     with pytest.raises(UserError, match="2 budgets"):
-        load_recipe(write("a.yaml", {"extends": "base.yaml", "train": {"minutes": 3}}))
-    recipe = load_recipe(write("b.yaml", {"extends": "base.yaml", "train": {"minutes": 3, "steps": None}}))
-    assert (recipe.train.minutes, recipe.train.steps) == (3.0, None)
+        load_recipe(write("b.yaml", {"extends": "base.yaml", "train": {"minutes": 3, "steps": 5}}))
 
 
 def test_a_circle_of_extends_is_broken(write):

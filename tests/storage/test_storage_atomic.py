@@ -125,8 +125,8 @@ def test_a_fault_kills_as_kill_9_does():
         (errno.ENOSPC, "disk full while writing {}", "--store"),
         (errno.EDQUOT, "disk full while writing {}", "--store"),
         (errno.EROFS, "{} is on a read-only file system", "--store"),
-        (errno.EACCES, "no permission to write {}", "owner"),
-        (errno.EPERM, "no permission to write {}", "owner"),
+        (errno.EACCES, "no permission to use {}", "owner"),
+        (errno.EPERM, "no permission to use {}", "owner"),
     ],
 )
 def test_the_disk_s_refusals_become_one_line_with_the_path(tmp_path, number, what, mend):
@@ -153,7 +153,7 @@ def test_other_errors_pass_as_they_are(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_named(tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(StorageError, match=r"no permission to write .*closed"):
+    with pytest.raises(StorageError, match=r"no permission to use .*closed"):
         write_text(tmp_path / "closed" / "file", "x")
 
 
