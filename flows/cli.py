@@ -163,6 +163,7 @@ def info(model: ModelArgument, store: StoreOption = "") -> None:
 @app.command()
 def verify(store: StoreOption = "") -> None:
     """Hash every file again; set damaged artifacts aside and name what was built from them."""
+    from flows.look import verify_store
 
     damaged = verify_store(store_at(store), console)
     raise typer.Exit(1 if damaged else 0)
