@@ -23,6 +23,7 @@ RecipeArgument = Annotated[str, typer.Argument(help="A packaged recipe, or the p
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated.")
 ]
+RunArgument = Annotated[str, typer.Argument(help="A run's id; its first characters will do.")]
 ModelArgument = Annotated[str, typer.Argument(help="A release (NAME or NAME@NUMBER) or a model folder.")]
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import flows.cli_operate  # noqa: F401 - registers its commands
-from flows.app import ModelArgument, RecipeArgument, SetOption, StoreOption, app, console, store_at
+from flows.app import ModelArgument, RecipeArgument, RunArgument, SetOption, StoreOption, app, console, store_at
 from storage.errors import CollectTrainError
 from storage.store import STAGES
 from storage.text import printable
@@ -57,11 +57,15 @@ def params(recipe: RecipeArgument, set_: SetOption = None) -> None:
 
 
 @app.command()
-def status(store: StoreOption = "") -> None:
-    """What the store holds: champions, work in progress, finished artifacts."""
+def status(run: RunArgument = "", store: StoreOption = "") -> None:
+    """Runs that go on or were left unfinished, champions, finished artifacts; or the stages of one run."""
     from flows.look import show_status
+    from flows.runs import show_runs
 
-    show_status(store_at(store), console)
+    if run:
+        show_runs(store_at(store), console, run)
+    else:
+        show_status(store_at(store), console)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 from lmcore.curate import CurateParams, CurateRuntime
 from lmcore.curate import curate as curate_collected
+from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact
 from tasks.step import step
@@ -25,4 +26,5 @@ def curate(
         params=params,
         runtime=runtime,
         report=report,
+        forgotten=forgotten_in(store.root),
     )

@@ -9,14 +9,17 @@ import platform
 import subprocess
 from pathlib import Path
 
+RESOURCES_VARIABLE = "COLLECT_TRAIN_RESOURCES"  # what deploy/launch.py was asked to limit this process to
 PACKAGES = ("torch", "numpy", "pyarrow", "tokenizers", "safetensors", "trafilatura", "prefect", "duckdb")
 
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """Versions of Python and of the packages that make bytes, and the processor."""
+    """Versions of Python and of the packages that make bytes, the processor, and the resources a worker gave."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return found | {"python": platform.python_version(), "processor": _processor(), "cpus": str(os.cpu_count())}
+    found |= {"python": platform.python_version(), "processor": _processor(), "cpus": str(os.cpu_count())}
+    asked = os.environ.get(RESOURCES_VARIABLE)
+    return found | ({"resources": asked} if asked else {})
 
 
 @functools.cache

@@ -13,16 +13,23 @@ from pathlib import Path
 from storage.atomic import disk_errors
 from storage.errors import CollectTrainError, RunError, UserError
 
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 8.0
 TICK_SECONDS = 0.5
 
 
-def run_process(command: list[str], *, log: Path, error_file: Path, tick: Callable[[], None]) -> None:
+def run_process(
+    command: list[str],
+    *,
+    log: Path,
+    error_file: Path,
+    tick: Callable[[], None],
+    on_start: Callable[[int], None] = lambda _: None,
+) -> None:
     """Run `command` to its end, its output appended to `log`, calling `tick` about twice a second.
 
-    It gets its own process group; when this call is left by an exception (Ctrl-C, a cancelled run), the group
-    is asked to stop by SIGTERM and killed after 30 seconds. Raises the CollectTrainError that the program left
-    in `error_file`, else RunError with its last line.
+    `on_start` is called once, with its process id. It gets its own process group; when this call is left by an
+    exception (Ctrl-C, a cancelled run), the group is asked to stop by SIGTERM and killed after 8 seconds. Raises the
+    CollectTrainError that the program left in `error_file`, else RunError with its last line.
     """
     error_file.unlink(missing_ok=True)  # an earlier attempt's; this one may die before it can write its own
     with disk_errors(log), open(log, "ab") as output:
@@ -35,6 +42,7 @@ def run_process(command: list[str], *, log: Path, error_file: Path, tick: Callab
             start_new_session=True,
         )
     try:
+        on_start(process.pid)
         while process.poll() is None:
             tick()
             time.sleep(TICK_SECONDS)

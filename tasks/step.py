@@ -13,7 +13,7 @@ import json
 import platform
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,22 +27,24 @@ from prefect.states import Completed
 
 from lmcore.config import Params, Runtime
 from storage.atomic import disk_errors, write_json
-from storage.errors import UserError
+from storage.errors import RunError, UserError
 from storage.manifest import InputEntry, Provenance
-from storage.store import Artifact, ArtifactDamaged, Store
+from storage.store import CORPUS_STAGES, Artifact, ArtifactDamaged, Store
 from tasks.environment import code_version, environment
 from tasks.progress import Watch
 from tasks.words import summarise
 
 Mode = Literal["build", "reuse"]
 Build = Callable[..., dict[str, Any]]
+Inputs = Mapping[str, Artifact | Sequence[Artifact]]
 
 
 class Step:
     """A stage as a Prefect task. Call it to run it here, `submit` it to run it beside others."""
 
-    def __init__(self, task: Task[..., Any]) -> None:
+    def __init__(self, task: Task[..., Any], key: Callable[[Inputs, Params], str]) -> None:
         self.task = task
+        self.key = key  # of the artifact that these inputs, by name, and these settings make
 
     def __call__(self, store: Store, *inputs: Artifact | Sequence[Artifact], **settings: Any) -> Artifact:
         """Run now and give the artifact. Raises what the stage raised."""
@@ -59,17 +61,24 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
 
     `version` is raised by hand when the same settings begin to give other bytes. `pure` says whether the key
     determines the bytes (a network or a time budget does not), for all settings or by a function of Params.
-    What `build` leaves in `work/out` becomes the artifact.
+    What `build` leaves in `work/out` becomes the artifact. An input with a default was added later and is left out
+    of the key while it is empty, so that it renames nothing that was built before.
     """
 
     def decorate(build: Build) -> Step:
         signature = inspect.signature(build)
-        names = [p.name for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        taken = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+        names, later = [p.name for p in taken], {p.name for p in taken if p.default is not p.empty}
+
+        def key_of(inputs: Inputs, params: Params) -> str:
+            given = {name: _digests(stage, value) for name, value in inputs.items()}
+            named = {name: digests for name, digests in given.items() if digests or name not in later}
+            return Store.key(stage, version, params.key_values(), named)
 
         def run(store: Store, *arguments: Any, params: Params, runtime: Runtime, mode: Mode = "build") -> Any:
             inputs = dict(zip(names, arguments, strict=True))
-            key = Store.key(stage, version, params.key_values(), {n: _digests(value) for n, value in inputs.items()})
-            watch = Watch(_label(stage, params))
+            key = key_of(inputs, params)
+            watch = Watch(_label(stage, params), key)
             is_pure = pure if isinstance(pure, bool) else pure(params)
             if found := _finished(store, stage, key, strict=mode == "reuse"):
                 _clear_leftovers(store, found)
@@ -81,8 +90,14 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
                 )
             with (
                 _failure_shown(watch),
+                store.in_use(lambda pid: watch.note(f"process {pid} takes a text out of the store; waiting")),
                 store.lock(stage, key, lambda pid: watch.note(f"process {pid} builds it; waiting")),
             ):
+                if key_of(inputs, params) != key:
+                    raise RunError(
+                        f"a text was taken out of the store while {stage} was about to use it",
+                        "run the same command again: it builds on what is left",
+                    )
                 if found := _repaired(store, stage, key, is_pure, watch):
                     store.clear_work(stage, key)
                     return _reused(found, watch)
@@ -93,11 +108,23 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
         run.__name__ = run.__qualname__ = build.__name__
         run.__doc__ = build.__doc__
         run.__signature__ = _signature(signature)  # type: ignore[attr-defined]
-        return Step(
-            Task(run, name=stage, task_run_name=lambda: _run_name(stage), cache_policy=NO_CACHE, persist_result=False)
+        task = Task(
+            run, name=stage, task_run_name=lambda: _run_name(stage), cache_policy=NO_CACHE, persist_result=False
         )
+        return Step(task, key_of)
 
     return decorate
+
+
+def keep(artifact: Artifact, why: str) -> Artifact:
+    """Show a finished artifact as its stage, in the state "Reused", where the flow takes it as it is."""
+
+    def run() -> Any:
+        return _reused(artifact, Watch(artifact.stage, artifact.key), why)
+
+    stage = artifact.stage
+    task = Task(run, name=stage, task_run_name=stage, cache_policy=NO_CACHE, persist_result=False)
+    return cast(Artifact, task(return_state=True).result())
 
 
 def _build(
@@ -177,9 +204,10 @@ def _clear_leftovers(store: Store, artifact: Artifact) -> None:
             store.clear_work(artifact.stage, artifact.key)
 
 
-def _reused(artifact: Artifact, watch: Watch) -> Any:
-    watch.end("Reused", f"{artifact.key[:12]}  {summarise(artifact.metrics)}")
-    return Completed(name="Reused", message=f"{artifact.stage}/{artifact.key[:12]} was built before", data=artifact)
+def _reused(artifact: Artifact, watch: Watch, why: str = "") -> Any:
+    watch.end("Reused", f"{artifact.key[:12]}  {why or summarise(artifact.metrics)}")
+    message = f"{artifact.stage}/{artifact.key[:12]} {f'is kept: {why}' if why else 'was built before'}"
+    return Completed(name="Reused", message=message, data=artifact)
 
 
 @contextmanager
@@ -205,8 +233,19 @@ def _artifacts(value: Artifact | Sequence[Artifact]) -> list[Artifact]:
     return [value] if isinstance(value, Artifact) else list(value)
 
 
-def _digests(value: Artifact | Sequence[Artifact]) -> Any:
-    return value.digest if isinstance(value, Artifact) else [a.digest for a in value]
+def _digests(stage: str, value: Artifact | Sequence[Artifact]) -> Any:
+    return _named(stage, value) if isinstance(value, Artifact) else [_named(stage, a) for a in value]
+
+
+def _named(stage: str, used: Artifact) -> str:
+    """The content digest by which the key of a `stage` names what it is built on.
+
+    It is the newest where `collect-train forget` took texts out of what is built on: that is built anew. It is the
+    first where that changes nothing: an edition is still the one after its parent, and an export is still that of the
+    model whose samples were blotted.
+    """
+    anew = used.stage in CORPUS_STAGES and used.stage != stage
+    return used.digest if anew else used.digests[0]
 
 
 def _label(stage: str, params: Params) -> str:
@@ -222,7 +261,8 @@ def _run_name(stage: str) -> str:
 
 def _signature(build: inspect.Signature) -> inspect.Signature:
     """The task's signature: `store` for `work`, the same inputs, and the step's own keywords."""
-    positional = [p for p in build.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    taken = [p for p in build.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
+    positional = [p.replace(default=p.empty) for p in taken]  # Prefect would give one with a default by its name
     keywords = [p for p in build.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "report"]
     first = inspect.Parameter("store", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     mode = inspect.Parameter("mode", inspect.Parameter.KEYWORD_ONLY, default="build")

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lmcore.progress import Report
-from lmcore.train.journal import FILE, parse_lines
+from lmcore.train.journal import FILE
 from lmcore.train.params import Job, TrainParams, TrainRuntime
 from storage.atomic import write_text
+from storage.errors import CollectTrainError
 from storage.store import Artifact
+from tasks.alive import describe
+from tasks.journal import Tail, log, note_event
 from tasks.process import run_process
 from tasks.progress import say
 from tasks.step import step
 
 TOLD = ("resumed", "checkpoint-damaged", "skipped", "no-validation")  # the trainer's events that a person should see
+LOGGED_LINES = 20  # of a training process that failed
 
 
 def _is_pure(params: TrainParams) -> bool:
@@ -27,19 +32,41 @@ def _is_pure(params: TrainParams) -> bool:
 
 @step("train", version=1, pure=_is_pure)
 def train(
-    work: Path, tokens: Artifact, tokenizer: Artifact, *, params: TrainParams, runtime: TrainRuntime, report: Report
+    work: Path,
+    tokens: Artifact,
+    tokenizer: Artifact,
+    start: Sequence[Artifact] = (),
+    *,
+    params: TrainParams,
+    runtime: TrainRuntime,
+    report: Report,
 ) -> dict[str, Any]:
-    """Train in a process of its own; it continues from its newest checkpoint."""
-    job = Job(work=work, tokens=tokens.local(), tokenizer=tokenizer.local(), params=params, runtime=runtime)
+    """Train in a process of its own; it continues from its newest checkpoint.
+
+    `start` holds the model whose weights are the first ones, or nothing: then they are random.
+    """
+    job = Job(
+        work=work,
+        tokens=tokens.local(),
+        tokenizer=tokenizer.local(),
+        start_from=start[0].local() if start else None,
+        params=params,
+        runtime=runtime,
+    )
     job_file = work / "job.json"
     write_text(job_file, job.model_dump_json(indent=1))
     watcher = _Watcher(work / FILE, report)
-    run_process(
-        [sys.executable, "-m", "lmcore.train", str(job_file)],
-        log=work / "train.log",
-        error_file=work / "error.json",
-        tick=watcher.tick,
-    )
+    try:
+        run_process(
+            [sys.executable, "-m", "lmcore.train", str(job_file)],
+            log=work / "train.log",
+            error_file=work / "error.json",
+            tick=watcher.tick,
+            on_start=lambda pid: note_event("process", stage="train", **describe(pid)),
+        )
+    except CollectTrainError:
+        _log_end_of(work / "train.log")
+        raise
     return _metrics(work / "out")
 
 
@@ -47,13 +74,12 @@ class _Watcher:
     """Turns the lines that the trainer adds to its progress file into reports, and what happened once into notes."""
 
     def __init__(self, path: Path, report: Report) -> None:
-        self._path = path
+        self._tail = Tail(path, at_end=True)  # what is there was told when it happened, to an earlier attempt
         self._report = report
-        self._read = path.stat().st_size if path.exists() else 0  # told when it happened, to an earlier attempt
 
     def tick(self) -> None:
         """Tell what is new."""
-        lines = self._new_lines()
+        lines = self._tail.events()
         for line in lines:
             if line.get("event") in TOLD:
                 say(f"  {'train':<26} {line['text']}", "yellow")
@@ -68,14 +94,13 @@ class _Watcher:
             f"{left // 60}:{left % 60:02d} left",
         )
 
-    def _new_lines(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
-            return []
-        with open(self._path, "rb") as file:
-            file.seek(self._read)
-            whole = file.read().rpartition(b"\n")[0]
-        self._read += len(whole)
-        return parse_lines(whole)
+
+def _log_end_of(path: Path) -> None:
+    """What the training process said last, for the run's log; the terminal has its error in two lines."""
+    if not path.exists():  # the disk refused it
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-LOGGED_LINES:]
+    log("\n".join([f"the end of {path}:", *(f"  | {line}" for line in lines)]))
 
 
 def _metrics(out: Path) -> dict[str, Any]:

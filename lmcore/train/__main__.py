@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 from lmcore.train.allocator import raise_thresholds, sleep_at_barriers
 from storage.atomic import write_json
-from storage.errors import CollectTrainError, StorageError, UserError
+from storage.errors import CollectTrainError, RunError, StorageError, UserError
 
 if TYPE_CHECKING:
     from lmcore.train.params import Job
 
 _PR_SET_PDEATHSIG = 1  # prctl(2): the kernel sends this signal when the parent dies
 ERROR = "error.json"
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class StopRequest:
@@ -68,12 +69,27 @@ def main(arguments: list[str]) -> int:
             train(job, stopped=stop, allocator=allocator)
         except Stopped:
             return 128 + stop.signal
+        except (MemoryError, RuntimeError) as error:  # torch has no type of its own for a CPU that has no more
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+                raise
+            raise _out_of_memory() from error
     except CollectTrainError as error:
         print(f"error: {error.what}\n  to mend: {error.mend}", file=sys.stderr)
         if error_file is not None:
             _leave(error_file, error)
         return error.exit_code
     return 0
+
+
+def _out_of_memory() -> RunError:
+    from lmcore.train.machine import limits
+
+    limit = limits()["memory_bytes"]
+    return RunError(
+        "the training process ran out of memory" + (f"; it may use {limit / 2**20:,.0f} MiB" if limit else ""),
+        "set train.micro_batch lower or make the model smaller"
+        + (", or give it more: the job variable memory, in MiB" if limit else ""),
+    )
 
 
 def _leave(path: Path, error: CollectTrainError) -> None:

@@ -33,6 +33,7 @@ from lmcore.train.schedule import lr_share
 from storage.atomic import fault, write_json
 from storage.errors import UserError
 from storage.locks import file_lock
+from storage.text import printable
 
 MicroLoss = Callable[[Decoder, TokenBatch], tuple[Tensor, Tensor]]
 
@@ -105,6 +106,8 @@ def train(
             if due(runtime.sample_at, passed, at.progress):
                 for prompt, text in looks.continue_prompts(run, tokenizer):
                     history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
+                    told = printable(f"sample: {prompt}{text}").replace("\n", " ")
+                    journal.event("sample", told, step=at.step, prompt=prompt, continuation=text)
             passed = at.progress
 
             finished, stopping, unsaved = at.progress >= 1.0, stopped(), at.step - saved_step

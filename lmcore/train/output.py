@@ -39,7 +39,7 @@ def write(run: Run) -> dict[str, Any]:
         for name in ("timings", "validation", "samples"):
             write_parquet(provenance / f"{name}.parquet", history.table(name))
         shutil.copyfile(work / "plan.json", provenance / "plan.json")
-        write_json(provenance / "training.json", metrics | {"events": run.journal.events})
+        write_json(provenance / "training.json", metrics | {"limits": machine.limits(), "events": run.journal.events})
         write_json(work / "metrics.json", metrics)
         publish_folder(part, out, "train.out")
     run.journal.event("finished", _summary(metrics), metrics=metrics)

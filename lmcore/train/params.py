@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainSettings(Params):
-    """A recipe's `train:` section: settings of training that can change the model."""
+    """Settings of training that can change the model."""
 
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of the initial weights and of the order of the data.")
     batch: int = Field(16, ge=1, description="Sequences of model.context tokens in one optimizer step.")
@@ -87,6 +87,19 @@ class TrainSettings(Params):
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
         return self
+
+
+class TrainSection(TrainSettings):
+    """A recipe's `train:` section: the settings, and the name of the model that training starts from.
+
+    The name moves, so it is no setting of the stage: the flow resolves it to a model, whose digest is in the key.
+    """
+
+    init_from: Literal["scratch", "champion"] = Field(
+        "scratch",
+        description="scratch: random weights; champion: those of the model that was champion when the edition was "
+        "begun, and its vocabulary.",
+    )
 
 
 class TrainParams(TrainSettings):

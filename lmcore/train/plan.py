@@ -183,6 +183,10 @@ def _choose_threads(wanted: int, reasons: dict[str, str]) -> int:
         reasons["threads"] = "as set"
         return wanted
     usable, physical = machine.usable_cores(), machine.physical_cores()
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if told.isdigit() and int(told):
+        reasons["threads"] = "OMP_NUM_THREADS"
+        return int(told)
     if usable == physical:
         reasons["threads"] = "every core this process may use"
         return usable
