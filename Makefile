@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 export DO_NOT_TRACK := 1
 
-.PHONY: quickstart setup setup-dev test lint types imports licences fast slow torture bench schema clean
+.PHONY: quickstart ui setup setup-dev test lint types imports licences fast slow torture bench schema clean
 
 quickstart: setup
 	$(BIN)/collect-train run quickstart
+
+# Prefect's server with its user interface, the deployments and a worker, until Ctrl-C
+ui: setup
+	$(BIN)/collect-train up
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev

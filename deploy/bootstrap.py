@@ -26,7 +26,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
-from deploy.recovery import apply_automations, crash_what_nobody_runs
+from deploy.recovery import apply_automations, take_up_what_nobody_runs
 from flows.deployed import offered_recipes
 from storage.errors import CollectTrainError, RunError, UserError
 
@@ -60,7 +60,7 @@ def bootstrap(wanted: argparse.Namespace) -> None:
             _deploy(plan)
             apply_automations()
             if wanted.nobody_works:
-                crash_what_nobody_runs(client)
+                take_up_what_nobody_runs(client, wanted.pool)
         except PrefectHTTPStatusError as error:
             raise _refused(error) from error
 
@@ -74,7 +74,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--timezone", help="of the cron fields, such as Europe/Budapest")
     parser.add_argument("--no-nightly", action="store_true", help="stop the nightly retrain")
     parser.add_argument(
-        "--nobody-works", action="store_true", help="no worker is alive: runs that still look alive have crashed"
+        "--nobody-works",
+        action="store_true",
+        help="no worker of --pool is alive: its runs that still look alive are offered again",
     )
     return parser.parse_args(arguments)
 

@@ -19,12 +19,14 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    WorkPoolFilter,
+    WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import State, StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.states import Cancelled, Crashed, Scheduled
+from prefect.states import Cancelled, Scheduled
 
 from deploy.launch import HEARTBEAT_SECONDS
 
@@ -98,20 +100,22 @@ def apply_automations() -> None:
         automation.update()
 
 
-def crash_what_nobody_runs(client: SyncPrefectClient) -> int:
-    """Mark runs that still look alive as crashed, when no worker can be alive; gives how many.
+def take_up_what_nobody_runs(client: SyncPrefectClient, pool: str) -> int:
+    """Offer runs of a pool that still look alive again, when no worker of it can be alive; gives how many.
 
-    One that never began is offered again, a cancelled one ends as cancelled. Saves the wait for the heartbeat when a
-    whole machine comes back.
+    A cancelled one ends as cancelled. Workers of other pools, on other machines, may well have gone on. Marking a run
+    Crashed and leaving the rest to the automation would not do: a server that has just started waits up to 15 minutes
+    for the event before the crash, which went to the server before it.
     """
     alive = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     found = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=alive))),
         deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG])),
+        work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool])),
     )
     for run in found:
         assert run.state is not None
-        state: State[Any] = Crashed(message="its worker had stopped")
+        state: State[Any] = Scheduled(name="AwaitingRetry", message="its worker had stopped")
         if run.state.is_cancelling():
             state = Cancelled()
         elif run.state.is_pending():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from typing import Annotated
 
 import typer
 
-from flows.app import StoreOption, app, console, store_at
+from flows.app import RunArgument, StoreOption, app, console, store_at
 
 
 @app.command()
@@ -30,5 +31,63 @@ def up(
     options = [part for name, value in told.items() if value for part in (name, value)]
     options += ["--no-nightly"] if no_nightly else []
     wishes = Wishes(host=host or Wishes.host, port=port, pool=pool, runs=runs, deploy=tuple(options))
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         serve(store_at(store), wishes, console)
+    except KeyboardInterrupt:
+        return
+    except SystemExit as stopped:
+        if stopped.code != 128 + signal.SIGTERM:  # this is how a service manager ends a service that is well
+            raise
+
+
+@app.command()
+def logs(
+    run: RunArgument = "",
+    store: StoreOption = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends, or Ctrl-C.")] = False,
+) -> None:
+    """What a run told, with times; of the newest run when none is named."""
+    from flows.logs import print_log
+
+    with contextlib.suppress(KeyboardInterrupt):
+        print_log(store_at(store), run, follow=follow)
+
+
+@app.command()
+def watch(run: RunArgument = "", store: StoreOption = "") -> None:
+    """A run as it goes: its stages, the curve of its training, what the model says by now; Ctrl-C leaves it be."""
+    from flows.watch import watch_run
+
+    with contextlib.suppress(KeyboardInterrupt):
+        watch_run(store_at(store), run, console)
+
+
+@app.command()
+def forget(
+    what: Annotated[str, typer.Argument(metavar="URL|RECORD_ID", help="A page, or a record (8 digits of it will do).")],
+    store: StoreOption = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would be done.")] = False,
+) -> None:
+    """Take a text out of the store for ever, after saying exactly what that changes."""
+    from flows.forget import forget as forget_text
+
+    forget_text(store_at(store), what, console, yes=yes)
+
+
+@app.command()
+def gc(
+    store: StoreOption = "",
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this, only say what would go.")] = False,
+    keep_runs: Annotated[int, typer.Option(min=0, help="Newest runs of each recipe to keep all of.")] = 3,
+    older_than: Annotated[
+        str, typer.Option(help="How long unfinished work and set-aside artifacts stay untouched: 30m, 12h, 7d, 2w.")
+    ] = "7d",
+    refused: Annotated[
+        bool, typer.Option("--refused", help="Let the models of refused releases go; the registry keeps the figures.")
+    ] = False,
+) -> None:
+    """What may go from the store, why the rest stays, and how much that frees."""
+    from flows.gc import Wishes, collect_garbage, duration
+
+    wishes = Wishes(keep_runs=keep_runs, older_than=duration(older_than), refused=refused)
+    collect_garbage(store_at(store), wishes, console, delete=delete)

@@ -89,7 +89,7 @@ def collect_train_on_worker(
 
 
 @flow(name="train", persist_result=False)
-def train_on_worker(run: str, inputs: dict[str, list[str]]) -> Any:
+def train_on_worker(run: str, inputs: dict[str, str | list[str]]) -> Any:
     """Train for a run that is being built elsewhere, in the store that both share.
 
     Args:

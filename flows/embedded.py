@@ -21,12 +21,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from storage.atomic import disk_errors
 from storage.errors import RunError, StorageError, UserError
+from storage.redact import blank_secrets
 from storage.store import Store
 
 START_SECONDS = 90.0
@@ -34,6 +36,23 @@ STOP_SECONDS = 20.0
 DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 ANNOUNCED = "server.json"  # url, pid and port of the server of `collect-train up`
 DATABASE_BYTES = 8_000_000  # an empty one is 1.4 MB, and its log grows to 4 MB
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that this process runs."""
+
+    url: str  # of its API
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def check(self) -> None:
+        """Raises RunError when it has ended."""
+        if self.process.poll() is not None:
+            raise RunError(
+                f"the Prefect server ended with code {self.process.returncode}: {_last_line(self.log)}",
+                f"see {self.log}, then start it again; what was being built goes on",
+            )
 
 
 @contextlib.contextmanager
@@ -48,7 +67,7 @@ def prefect_server(store: Store) -> Iterator[None]:
         url = running_server(store)
         if url is None:
             folder = stack.enter_context(database_folder(store))
-            url = stack.enter_context(server(folder))
+            url = stack.enter_context(server(folder)).url
         stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
         yield
 
@@ -84,8 +103,8 @@ def database_folder(store: Store, *, alone: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def server(folder: Path, *, host: str = "127.0.0.1", port: int = 0, ui: bool = False) -> Iterator[str]:
-    """Run a Prefect server with its database in `folder` for the length of the block; gives its API's URL.
+def server(folder: Path, *, host: str = "127.0.0.1", port: int = 0, ui: bool = False) -> Iterator[Server]:
+    """Run a Prefect server with its database in `folder` for the length of the block.
 
     With `ui`, which only `collect-train up` asks for, PREFECT_SERVER_DATABASE_CONNECTION_URL may name another
     database, such as PostgreSQL; a run's own server never uses it. `port` 0 takes a free one. Raises RunError when
@@ -116,7 +135,7 @@ def server(folder: Path, *, host: str = "127.0.0.1", port: int = 0, ui: bool = F
         )
     try:
         _wait_until_ready(url, process, folder / "server.log")
-        yield url
+        yield Server(url, folder / "server.log", process)
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -145,11 +164,15 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
             f"disk full: no room for the embedded Prefect server's database in {log.parent}",
             "free space or move the store (--store DIR); what was finished is kept, run the same command again",
         )
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
     raise RunError(
-        f"the embedded Prefect server did not start: {last[0]}",
+        f"the embedded Prefect server did not start: {_last_line(log)}",
         f"see {log}; or start one with `prefect server start` and set PREFECT_API_URL",
     )
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return blank_secrets(lines[-1].strip()) if lines else "it said nothing"
 
 
 def _free_port(host: str, wanted: int) -> int:

@@ -25,24 +25,19 @@ def print_log(store: Store, name: str, *, follow: bool) -> None:
     if not (run.folder / LOG).exists():
         raise RunError(f"{run.folder / LOG} is gone", "the journal is there: collect-train status " + run.run)
     tail = Tail(run.folder / LOG)
-    dead = False
+    told = False
     while True:
-        # Whether it goes on is asked before the log is read, so that nothing which is told in between is left out.
-        over, died = _standing(run)
+        # The state is asked for before the log is read, so that nothing which is told in between is left out.
+        over, state = run.over, run.state
         _print(tail.new())
+        if state == "interrupted" and not told:
+            sys.stdout.flush()
+            sys.stderr.write(f"(its process is gone; to continue: {printable(continuing(run))})\n")
+        told = state == "interrupted"
         if not follow or over:
             return
-        if died and not dead:
-            sys.stderr.write(f"(its process is gone; waiting for it to be resumed. Else: {continuing(run)})\n")
-        dead = died
         time.sleep(POLL_SECONDS)
         run.update()
-
-
-def _standing(run: RunState) -> tuple[bool, bool]:
-    """Whether a run is over, and whether it died and may yet be resumed."""
-    died = run.end is None and not run.going
-    return run.end is not None or (died and not run.begun["deployed"]), died
 
 
 def _print(data: bytes) -> None:

@@ -124,7 +124,7 @@ def resolve_edition(store: Store, recipe: Recipe, wanted: str, tell: Callable[[s
     """
     path = store.root / "editions" / f"{recipe.name}.json"
     with file_lock(store.root / ".locks" / f"editions-{recipe.name}"):
-        known = _read_editions(path)
+        known = read_editions(path)
         if wanted == "new" and known and not _has_collected(store, recipe, known[-1].name):
             return known[-1]  # a run that was killed while it collected goes on with it
         name = _edition_name(known, wanted, recipe.timezone)
@@ -156,14 +156,14 @@ def opponent(
     """
     by_number = {release.number: release for release in registry.releases}
     number = registry.champion
-    if number is not None and by_number[number].model_digest == model.digest:
+    if number is not None and by_number[number].model_digest in model.digests:
         champions = [move.champion for move in registry.history if move.champion is not None]
         before = reversed(champions[: champions.index(number)])
-        number = next((other for other in before if by_number[other].model_digest != model.digest), None)
+        number = next((other for other in before if by_number[other].model_digest not in model.digests), None)
     if number is None:
         return None
     found = store.find("train", by_number[number].model_key)
-    if found is None or found.digest != by_number[number].model_digest:
+    if found is None or by_number[number].model_digest not in found.digests:
         warn(f"the champion {number} is no longer in the store as it was released: there is nothing to compare with")
         return None
     return Opponent(number, found)
@@ -238,7 +238,8 @@ def read_plan(store: Store, run: str) -> Plan:
         raise RunError(f"the plan {path} is damaged: {str(error).splitlines()[0]}", "start a new run") from error
 
 
-def _read_editions(path: Path) -> list[Edition]:
+def read_editions(path: Path) -> list[Edition]:
+    """The editions of one recipe, in order of creation, from its list. Raises RunError when it is damaged."""
     if not path.exists():
         return []
     try:

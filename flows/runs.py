@@ -42,7 +42,9 @@ def stage_table(run: RunState, planned: Planned, width: int, used: dict[int, Usa
     """Every stage of a run, begun or to come; with `used`, also the process that works on it and what that uses."""
     now = datetime.now(UTC)
     notes = width >= NOTE_WIDTH
-    table = Table("stage", "state")
+    table = Table(expand=notes)
+    for heading in ("stage", "state"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("%", "planned", "actual", "left", *(["PID", "CPU %", "memory"] if used is not None else [])):
         table.add_column(heading, justify="right", no_wrap=True)
     if notes:
@@ -108,9 +110,7 @@ def clock(seconds: float | None) -> str:
 def _show(run: RunState, planned: Planned, console: Console) -> None:
     console.print(headline(run))
     used = _usage(run) if run.going else None
-    table = stage_table(run, planned, console.width, used)
-    table.expand = console.width >= NOTE_WIDTH
-    console.print(table)
+    console.print(stage_table(run, planned, console.width, used))
 
 
 def _usage(run: RunState) -> dict[int, Usage]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from storage.errors import UserError
+from storage.errors import RunError, UserError
 from storage.store import Store
 from tasks.alive import lives
 from tasks.journal import JOURNAL, Tail, last_event
@@ -83,7 +83,9 @@ class RunState:
 
     @property
     def begun(self) -> dict[str, Any]:
-        """The newest attempt. The journal's first line is one."""
+        """The newest attempt. Raises RunError when the journal does not tell of one, though its first line does."""
+        if not self.attempts:
+            raise RunError(f"{self.folder / JOURNAL} has lost its beginning", "look at the log and the store instead")
         return self.attempts[-1]
 
     @property
@@ -108,6 +110,11 @@ class RunState:
         if self.end is not None:
             return str(self.end["state"])
         return "running" if self.going else "interrupted"
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come: it ended, or it died and nobody resumes it under the same id."""
+        return self.end is not None or not (self.going or self.begun["deployed"])
 
     def unended(self) -> list[StageState]:
         """The stages that were begun and are not finished."""

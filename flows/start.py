@@ -7,7 +7,7 @@ here that record becomes artifacts: the model whose weights are the first ones, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -49,9 +49,11 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
     shape = DecoderConfig.model_validate(model.manifest.provenance.params["model"])
     if shape.resolved() != recipe.model.resolved():
         _refuse(release, "model", recipe.model.key_values(), shape.key_values())
-    learnt = tokenizer.manifest.provenance.params
-    if learnt != recipe.tokenizer.key_values():
-        _refuse(release, "tokenizer", recipe.tokenizer.key_values(), learnt)
+    cut = tokenizer.manifest.provenance.params
+    if cut != recipe.tokenizer.key_values():
+        _refuse(release, "tokenizer", recipe.tokenizer.key_values(), cut)
+    if any(corpus.digest != then for corpus, then in _lessons(store, model, lambda _: None)):
+        tell(f"{release} has learnt texts that were taken out of the store since; begin anew without them: {ANEW}")
     return WarmStart(release, model, tokenizer)
 
 
@@ -67,15 +69,19 @@ def learnt_before(store: Store, model: Artifact, corpus: Artifact, tell: Callabl
 
     `tell` hears which are no longer in the store: whether a model has met a text there cannot be said any more.
     """
-    found: dict[str, Artifact] = {}
+    found = {learnt.digest: learnt for learnt, _ in _lessons(store, model, tell)}
+    return [found[digest] for digest in sorted(found.keys() - {corpus.digest})]
+
+
+def _lessons(store: Store, model: Artifact, tell: Callable[[str], None]) -> Iterator[tuple[Artifact, str]]:
+    """The corpus that a model was trained on and the digest it had then, and so on along what it started from."""
     last: Artifact | None = model
     while last is not None:
-        tokens = _input(store, last, "tokens", tell)
-        learnt = tokens and _input(store, tokens, "curate", tell)
-        if learnt and learnt.digest != corpus.digest:
-            found[learnt.digest] = learnt
-        last = _input(store, last, "train", tell)
-    return [found[digest] for digest in sorted(found)]
+        tokens, _ = _input(store, last, "tokens", tell)
+        corpus, then = _input(store, tokens, "curate", tell) if tokens else (None, "")
+        if corpus:
+            yield corpus, then
+        last, _ = _input(store, last, "train", tell)
 
 
 def _found(store: Store, stage: str, key: str, digest: str, what: str) -> Artifact:
@@ -85,7 +91,7 @@ def _found(store: Store, stage: str, key: str, digest: str, what: str) -> Artifa
         problem = "is not in the store any more" if found is None else "was built again and is not the same one"
     except ArtifactDamaged as damage:
         found, problem = None, f"is damaged ({damage.fault_found})"
-    if found is None or found.digest != digest:
+    if found is None or digest not in found.digests:
         raise RunError(
             f"train.init_from is champion, and {what} ({stage}/{key[:12]}) {problem}",
             f"restore it from a backup (`collect-train verify` says what it sets aside), or begin anew: {ANEW}",
@@ -105,18 +111,18 @@ def _refuse(release: str, section: str, asked: dict[str, Any], has: dict[str, An
     )
 
 
-def _input(store: Store, artifact: Artifact, stage: str, tell: Callable[[str], None]) -> Artifact | None:
-    """What `artifact` was built from at a stage, when it was and the store still has it."""
+def _input(store: Store, artifact: Artifact, stage: str, tell: Callable[[str], None]) -> tuple[Artifact | None, str]:
+    """What `artifact` was built from at a stage, when it was and the store still has it, and the digest it had then."""
     for entry in artifact.manifest.provenance.inputs:
         if entry.stage == stage:
             try:
                 found = store.find(stage, entry.key)
             except ArtifactDamaged:
                 found = None
-            if found is not None and found.digest == entry.digest:
-                return found
+            if found is not None and entry.digest in found.digests:
+                return found, entry.digest
             tell(
                 f"{stage}/{entry.key[:12]}, which {artifact.stage}/{artifact.key[:12]} was built from, is not in the "
                 "store any more: held-out texts that were learnt there cannot be told from others"
             )
-    return None
+    return None, ""

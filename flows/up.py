@@ -1,8 +1,8 @@
 """`collect-train up`: server, deployments and one worker, until Ctrl-C.
 
 With PREFECT_API_URL set, that server is used and only the worker is ours. Else a server with its user interface is
-started, its database in the store; it tells its address in `<store>/.prefect/server.json`, where our other
-commands and Prefect's (through deploy/cli_plugin.py) find it.
+started, its database in the store unless PREFECT_SERVER_DATABASE_CONNECTION_URL names another; it tells its address
+in `<store>/.prefect/server.json`, where our other commands and Prefect's (through deploy/cli_plugin.py) find it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from flows.embedded import ANNOUNCED, database_folder, server
+from flows.embedded import ANNOUNCED, DATABASE_VARIABLE, Server, database_folder, server
 from storage.atomic import write_json
 from storage.errors import RunError, UserError
 from storage.store import VARIABLE, Store
@@ -29,7 +29,8 @@ from storage.store import VARIABLE, Store
 POOL = "collect-train"
 WORKER_STOP_SECONDS = 60.0
 RESTARTS = 5  # of a worker that dies, within one `up`
-RESTART_SECONDS = 5.0
+RESTART_SECONDS = 3.0
+WATCH_SECONDS = 2.0  # between looks at the server
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 AUTH_VARIABLE = "PREFECT_SERVER_API_AUTH_STRING"
 
@@ -60,15 +61,17 @@ def up(store: Store, wishes: Wishes, console: Console) -> None:
     }
     environment.setdefault("PREFECT_WORKER_QUERY_SECONDS", "3")
     with contextlib.ExitStack() as stack:
-        url = configured or stack.enter_context(_own_server(store, wishes, environment))
-        environment["PREFECT_API_URL"] = url
+        own = None if configured else stack.enter_context(_own_server(store, wishes, environment))
+        url = environment["PREFECT_API_URL"] = own.url if own else str(configured)
+        for name in (AUTH_VARIABLE, DATABASE_VARIABLE):  # the server's own; no run has any use for them
+            environment.pop(name, None)
         say = _Speaker(console)
-        say(f"server    {url.removesuffix('/api')}" + ("" if configured else "  (opens in a browser)"))
-        _bootstrap(wishes, environment, own=not configured)
+        say(f"server    {url.removesuffix('/api')}" + ("  (opens in a browser)" if own else ""))
+        _bootstrap(wishes, environment, own=own is not None)
         say(f"store     {store.root.absolute()}")
         say(f"worker    of pool {wishes.pool}, {wishes.runs} runs at once")
-        _tell_how(say, url, configured=bool(configured))
-        _work(wishes, environment, say)
+        _tell_how(say, url, configured=own is None)
+        _work(wishes, environment, say, own)
 
 
 class _Speaker:
@@ -82,12 +85,14 @@ class _Speaker:
 def _tell_how(say: _Speaker, url: str, *, configured: bool) -> None:
     say("start     prefect deployment run collect-train            in this folder")
     setting = "" if configured else f"PREFECT_API_URL={url} "
+    if not configured and os.environ.get(AUTH_VARIABLE):
+        setting = f"PREFECT_API_AUTH_STRING=user:password {setting}"
     say(f"          {setting}prefect deployment run collect-train/collect-train -p recipe=quickstart")
     say("stop      Ctrl-C: what is being built goes on with the next `collect-train up`")
 
 
 @contextlib.contextmanager
-def _own_server(store: Store, wishes: Wishes, environment: dict[str, str]) -> Iterator[str]:
+def _own_server(store: Store, wishes: Wishes, environment: dict[str, str]) -> Iterator[Server]:
     if wishes.host not in LOOPBACK and not environment.get(AUTH_VARIABLE):
         raise UserError(
             f"--host {wishes.host} would let anyone who reaches this machine start runs",
@@ -97,10 +102,10 @@ def _own_server(store: Store, wishes: Wishes, environment: dict[str, str]) -> It
         environment.setdefault("PREFECT_API_AUTH_STRING", environment[AUTH_VARIABLE])
     with database_folder(store, alone=True) as folder:
         announced = folder / ANNOUNCED
-        with server(folder, host=wishes.host, port=wishes.port, ui=True) as url:
-            write_json(announced, {"url": url, "pid": os.getpid(), "port": wishes.port})
+        with server(folder, host=wishes.host, port=wishes.port, ui=True) as own:
+            write_json(announced, {"url": own.url, "pid": os.getpid(), "port": wishes.port})
             try:
-                yield url
+                yield own
             finally:
                 announced.unlink(missing_ok=True)
 
@@ -126,19 +131,28 @@ def _bootstrap(wishes: Wishes, environment: dict[str, str], *, own: bool) -> Non
         )
 
 
-def _work(wishes: Wishes, environment: dict[str, str], say: _Speaker) -> None:
-    """Keep one worker working until this process is told to stop."""
+def _work(wishes: Wishes, environment: dict[str, str], say: _Speaker, own: Server | None) -> None:
+    """Keep one worker working until this process is told to stop, or our server ends (RunError)."""
     for _ in range(RESTARTS + 1):
         worker = _start_worker(wishes, environment)
         try:
-            code = worker.wait()
-        except BaseException:  # Ctrl-C or SIGTERM
+            code = _ended(worker, own)
+        except BaseException:  # Ctrl-C, SIGTERM, or the server is gone
             say("stopping", "yellow")
             _stop(worker)
             raise
         say(f"the worker ended with code {code}; starting it again", "yellow")
         time.sleep(RESTART_SECONDS)
     raise RunError(f"the worker of pool {wishes.pool} ended {RESTARTS + 1} times", "see what it printed above")
+
+
+def _ended(worker: subprocess.Popen[bytes], own: Server | None) -> int:
+    """Wait for the worker's exit code. Raises RunError when our server ends: a service manager starts both again."""
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return worker.wait(WATCH_SECONDS)
+        if own:
+            own.check()
 
 
 def _start_worker(wishes: Wishes, environment: dict[str, str]) -> subprocess.Popen[bytes]:

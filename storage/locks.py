@@ -26,6 +26,17 @@ class Locked(Exception):
         self.holder = holder
 
 
+def holder(path: Path) -> str | None:
+    """The process that holds the lock file `path` alone, None when nobody does."""
+    if not path.exists():
+        return None
+    try:
+        with file_lock(path, wait=False, shared=True):
+            return None
+    except Locked as locked:
+        return locked.holder
+
+
 @contextlib.contextmanager
 def file_lock(
     path: Path, on_wait: Callable[[str], None] | None = None, *, shared: bool = False, wait: bool = True

@@ -7,40 +7,34 @@ same words under another URL) and what was made of them (`parent_record`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from lmcore.collect.editions import REFERENCES, document_files
+from lmcore.collect.editions import REFERENCES
 from lmcore.collect.links import canonical_url
 from lmcore.documents import SPLITS
-from lmcore.forget.texts import Forgotten, text_digest
+from lmcore.forget.places import Place, places_of_texts
+from lmcore.forget.texts import Forgotten, all_of, text_digest
 from storage.errors import UserError
-from storage.parquet import batches, read_parquet
+from storage.parquet import read_parquet
 from storage.store import Store
+from storage.tombstones import Tombstone
 
-ASIDE = ".aside"
-_COLLECTED = ["record_id", "source", "url", "title", "text", "lang", "page_of_origin", "parent_record", "meta"]
-_CURATED = ["record_id", "source", "url", "title", "text", "lang", "page_of_origin"]
 _RECORD = re.compile(r"[0-9a-f]{8,32}")
 _ROW_OF_A_FILE = re.compile(r"file:.*#\d+")  # names another row when the file has changed
 
 
 @dataclass
 class Found:
-    """Everything that is meant, and the folders (artifacts, finished or set aside) that hold some of it."""
+    """Everything that is meant by `what`, and the places that hold some of it."""
 
+    what: str  # canonical URL, or whole record id
     meant: Forgotten
-    rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # by record id, as collected or as curated
-    places: dict[Path, set[str]] = field(default_factory=dict)  # folder to the record ids that lie in it
-
-    @property
-    def records(self) -> frozenset[str]:
-        """Ids of all records that are meant."""
-        return self.meant.records
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)  # texts by record id (by URL where there is none yet)
+    held: dict[Path, set[str]] = field(default_factory=dict)  # folder (or file of a crawl) to keys of `rows` in it
+    unreadable: set[Path] = field(default_factory=set)  # damaged or unfinished: nobody can say what they hold
 
     @property
     def lasting_urls(self) -> frozenset[str]:
@@ -48,34 +42,32 @@ class Found:
         return frozenset(url for url in self.meant.urls if not _ROW_OF_A_FILE.fullmatch(url))
 
 
-def find(store: Store, what: str, earlier: Forgotten) -> Found:
-    """Look for a URL, or a record id of which 8 digits are enough, and for what is known of it from `earlier`.
+def find(store: Store, what: str, tombstones: Sequence[Tombstone]) -> Found:
+    """Look for a URL, or for a record id of which 8 digits are enough.
 
-    Raises UserError when the store holds nothing of it and nothing is known, or when digits fit several records;
-    RunError for a damaged file.
+    Raises UserError when nothing is known of it, or when digits fit several records; RunError for a damaged artifact.
     """
-    folders = [(a.stage, a.path) for a in store.readable("collect", "curate")]
-    found = Found(_asked(store, folders, what, earlier))
-    hashed: frozenset[str] | None = None  # texts that have been looked for everywhere
+    places = places_of_texts(store)
+    found = _asked(store, places, what, tombstones)
+    hashed: frozenset[str] | None = None  # the texts that all others were compared with
     while True:
         before = found.meant
-        for stage, folder in folders:
-            _scan(found, folder, _batches(stage, folder), texts=before.texts != hashed)
+        for place in places:
+            _scan(found, place, texts=before.texts != hashed)
         hashed = before.texts
         if found.meant == before:
             break
-    if not found.rows and not earlier:
+    if not found.rows and not any(tombstone.what == found.what for tombstone in tombstones):
         raise UserError(
             f"the store {store.root} holds no text of {what[:200]!r}",
             f"`collect-train why {what[:200]}` says what is known of it; `deny` in a source keeps pages from being "
             "collected",
         )
-    for stage, folder in folders:
-        if stage == "collect":
-            _add(found, folder, read_parquet(folder / REFERENCES, ["record_id"]))
+    for artifact in store.readable("collect"):
+        _add(found, artifact.path, artifact.path / REFERENCES)
     for artifact in store.readable("tokens"):
         for split in SPLITS:
-            _add(found, artifact.path, read_parquet(artifact.path / split / "documents.parquet", ["record_id"]))
+            _add(found, artifact.path, artifact.path / split / "documents.parquet")
     return found
 
 
@@ -89,9 +81,8 @@ def learnt_by(store: Store, found: Found) -> tuple[set[str], set[str]]:
     tokens: set[str] = set()
     for stage, digests in (("curate", corpora), ("tokens", tokens)):
         for artifact in store.readable(stage):
-            files = sorted((artifact.path / "train").glob("*.parquet")) if artifact.path in found.places else []
-            held = (set(read_parquet(path, ["record_id"])["record_id"].to_pylist()) for path in files)
-            if any(not found.records.isdisjoint(records) for records in held):
+            files = sorted((artifact.path / "train").glob("*.parquet")) if artifact.path in found.held else []
+            if any(_records(path) & found.meant.records for path in files):
                 digests.update(artifact.digests)
     tokenizers = {
         artifact.key
@@ -99,45 +90,39 @@ def learnt_by(store: Store, found: Found) -> tuple[set[str], set[str]]:
         if any(entry.digest in corpora for entry in artifact.manifest.provenance.inputs)
     }
     models: set[str] = set()
-    learnt = set(tokens)
     while True:
         new = [
             artifact
             for artifact in store.readable("train")
             if artifact.key not in models
-            and any(e.stage in ("tokens", "train") and e.digest in learnt for e in artifact.manifest.provenance.inputs)
+            and any(entry.digest in tokens for entry in artifact.manifest.provenance.inputs)
         ]
         if not new:
             return models, tokenizers
-        models |= {artifact.key for artifact in new}
-        learnt |= {digest for artifact in new for digest in artifact.digests}
+        models.update(artifact.key for artifact in new)
+        tokens.update(digest for artifact in new for digest in artifact.digests)  # others may have started from it
 
 
-def holds(stage: str, folder: Path, found: Found) -> bool:
-    """Whether a folder that is no finished artifact holds something of it. Raises RunError for a damaged file."""
-    if stage == "tokens":
-        files = [folder / split / "documents.parquet" for split in SPLITS]
-        ids = (set(read_parquet(path, ["record_id"])["record_id"].to_pylist()) for path in files)
-        return any(not found.records.isdisjoint(records) for records in ids)
-    return any(any(found.meant.rows(batch).to_pylist()) for batch in _batches(stage, folder))
-
-
-def _asked(store: Store, folders: list[tuple[str, Path]], what: str, earlier: Forgotten) -> Forgotten:
+def _asked(store: Store, places: list[Place], what: str, tombstones: Sequence[Tombstone]) -> Found:
     """What is meant before any text was looked at."""
     if not _RECORD.fullmatch(what):
-        url = canonical_url(what) or what
-        return Forgotten(earlier.urls | _names(store, url), earlier.records, earlier.texts)
-    urls: set[str] = set()
-    records: set[str] = set()
-    for stage, folder in folders:
-        for batch in _batches(stage, folder, ["record_id", "url"]):
-            for row in batch.to_pylist():
-                if row["record_id"].startswith(what):
-                    records.add(row["record_id"])
-                    urls.add(row["url"])
-    if len(records) > 1:
-        raise UserError(f"{what} fits {len(records)} records: {', '.join(sorted(records)[:5])}", "give more digits")
-    return Forgotten(earlier.urls | urls, earlier.records | records, earlier.texts)
+        name = canonical_url(what) or what
+        earlier = all_of(tombstone for tombstone in tombstones if tombstone.what == name)
+        return Found(name, Forgotten(earlier.urls | _names(store, name), earlier.records, earlier.texts))
+    urls: dict[str, set[str]] = {t.what: set(t.urls) for t in tombstones if t.what.startswith(what)}
+    for place in places:
+        if place.damaged is None:
+            for batch in place.batches(["record_id", "url"]):
+                for row in batch.to_pylist():
+                    if row["record_id"].startswith(what):
+                        urls.setdefault(row["record_id"], set()).add(row["url"])
+    if not urls:
+        return Found(what, Forgotten())
+    if len(urls) > 1:
+        raise UserError(f"{what} fits {len(urls)} records: {', '.join(sorted(urls)[:5])}", "give more digits")
+    ((name, pages),) = urls.items()
+    earlier = all_of(tombstone for tombstone in tombstones if tombstone.what == name)
+    return Found(name, Forgotten(earlier.urls | pages, earlier.records | {name}, earlier.texts))
 
 
 def _names(store: Store, url: str) -> frozenset[str]:
@@ -153,37 +138,29 @@ def _names(store: Store, url: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def _batches(stage: str, folder: Path, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """The texts of a collected or curated folder, some at a time."""
-    if stage == "collect":
-        files, wanted = document_files(folder), columns or _COLLECTED
-    else:
-        files, wanted = sorted(folder.glob("*/[0-9]*.parquet")), columns or _CURATED
-    for path in files:
-        for batch in batches(path, wanted):
-            yield pa.Table.from_batches([batch])
-
-
-def _scan(found: Found, folder: Path, tables: Iterator[pa.Table], *, texts: bool) -> None:
-    """Note what of these tables is meant, and what else is meant because of it."""
-    for table in tables:
+def _scan(found: Found, place: Place, *, texts: bool) -> None:
+    """Note what of a place is meant, and what else is meant because of it."""
+    if place.damaged is not None:
+        found.unreadable.add(place.path)
+        return
+    for table in place.batches():
         mask = found.meant.rows(table) if texts else found.meant.named(table)
         for row in table.filter(mask).to_pylist():
-            found.rows.setdefault(row["record_id"], row)
-            found.places.setdefault(folder, set()).add(row["record_id"])
+            key = row["record_id"] or row["url"]
+            found.rows.setdefault(key, row)
+            found.held.setdefault(place.path, set()).add(key)
             found.meant = Forgotten(
                 found.meant.urls,
-                found.meant.records | {row["record_id"]},
+                found.meant.records | ({row["record_id"]} - {""}),
                 found.meant.texts | ({text_digest(row["text"])} if row["text"].split() else set()),
             )
 
 
-def _add(found: Found, folder: Path, table: pa.Table) -> None:
-    """Note the records of a folder that only names them."""
-    if held := found.records.intersection(table["record_id"].to_pylist()):
-        found.places.setdefault(folder, set()).update(held)
+def _add(found: Found, folder: Path, path: Path) -> None:
+    """Note the records of a folder that a file of it names."""
+    if held := _records(path) & found.meant.records:
+        found.held.setdefault(folder, set()).update(held)
 
 
-def facts_of(rows: Mapping[str, Mapping[str, Any]], records: set[str]) -> list[Mapping[str, Any]]:
-    """The rows of these records, as far as they are known, in order of the id."""
-    return [rows[record] for record in sorted(records) if record in rows]
+def _records(path: Path) -> set[str]:
+    return set(read_parquet(path, ["record_id"])["record_id"].to_pylist())

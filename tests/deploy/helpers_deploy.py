@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 from helpers_flows import ROOT, Done, environment, finish
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 
 from deploy.recovery import SILENT
@@ -115,12 +116,13 @@ class Up:
                     return process
         return None
 
-    def training(self) -> psutil.Process:
-        """Wait for the training process and for its first checkpoint, so that there is something to resume."""
-        wait_for(lambda: self.trainer() is not None, "training")
-        wait_for(lambda: any(self.store.glob(".work/train-*/checkpoints/*")), "a checkpoint")
+    def training(self, run: FlowRun) -> psutil.Process:
+        """Wait for the training process of a run and for a checkpoint, so that there is something to resume."""
+        wait_for(lambda: self.trainer() is not None or self.run(run).state.is_final(), "training")
+        saved = ".work/train-*/checkpoints/*"
+        wait_for(lambda: any(self.store.glob(saved)) or self.run(run).state.is_final(), "a checkpoint")
         found = self.trainer()
-        assert found is not None, "training ended too soon for this test"
+        assert found is not None, f"no training process: the run is {self.run(run).state!r}\n{self.said()[-4000:]}"
         return found
 
 
@@ -143,3 +145,12 @@ def engine(run: FlowRun) -> psutil.Process:
             if "prefect.engine" in process.cmdline() and process.environ().get("PREFECT__FLOW_RUN_ID") == str(run.id):
                 return process
     raise AssertionError(f"no process runs {run.id}")
+
+
+def task_states(up: Up, run: FlowRun) -> list[str]:
+    """Names of the states of a run's tasks, as far as the server has recorded them."""
+    with up.api() as client:
+        return [
+            task.state.name
+            for task in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id])))
+        ]

@@ -149,7 +149,7 @@ class TestAnotherPool:
         )  # fmt: skip
         try:
             run = up.begin(parameters={"recipe": "elsewhere"})
-            up.training()
+            up.training(run)
             with up.api() as client:
                 gpu = client.read_deployment_by_name("train/gpu")
                 chosen = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[gpu.id]))

@@ -205,5 +205,5 @@ def prefect_server(folder: Path):
     from flows.embedded import server
 
     folder.mkdir(parents=True, exist_ok=True)
-    with server(folder) as url:
-        yield url
+    with server(folder) as running:
+        yield running.url

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import pytest
@@ -132,6 +133,26 @@ def test_a_champion_that_is_lost_or_damaged_is_never_silently_done_without(store
     assert SCRATCH in error.value.mend
 
 
+def rewrite(artifact):
+    """Give an artifact other content, as `forget` does when it takes a text out."""
+    path = artifact.path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["provenance"]["rewritten"] = [manifest["content"]["digest"]]
+    manifest["content"]["digest"] = "f" * 64
+    path.write_text(json.dumps(manifest))
+
+
+def test_texts_that_were_taken_out_since_are_told(store):
+    one, tokenizer, _, first = trained(store, 1)
+    _, _, _, second = trained(store, 2, start=first, tokenizer=tokenizer)
+    rewrite(one)
+    told = []
+    assert warm_start(store, plan(second), recipe(), told.append).model == second
+    assert told == [
+        "tiny@3 has learnt texts that were taken out of the store since; begin anew without them: " + SCRATCH
+    ]
+
+
 class TestNothingNew:
     def test_the_same_tokens_and_settings_are_nothing_new(self, store):
         _, _, tokens, model = trained(store, 1)
@@ -149,6 +170,11 @@ class TestNothingNew:
         assert not has_learnt(model, others, recipe())
         assert not has_learnt(model, tokens, recipe(train={"steps": 4, "init_from": "champion"}))
         assert not has_learnt(model, tokens, recipe(train={"steps": 3, "seed": 2, "init_from": "champion"}))
+
+    def test_tokens_without_a_text_that_was_taken_out_are_new(self, store):
+        _, _, tokens, model = trained(store, 1)
+        rewrite(tokens)
+        assert not has_learnt(model, tokens, recipe())
 
     def test_equal_tokens_under_another_key_are_the_same(self, store):
         _, _, tokens, model = trained(store, 1)
@@ -181,6 +207,13 @@ class TestLearntBefore:
         again = publish(store, "curate", "9a", text=f"curate {one.key}")
         assert again.digest == one.digest
         assert learnt_before(store, model, again, pytest.fail) == []
+
+    def test_a_corpus_that_a_text_was_taken_out_of_still_counts(self, store):
+        one, tokenizer, tokens, first = trained(store, 1)
+        two, _, _, second = trained(store, 2, start=first, tokenizer=tokenizer)
+        rewrite(one)
+        rewrite(tokens)
+        assert learnt_before(store, second, two, pytest.fail) == [one]
 
     @pytest.mark.parametrize("stage", ["curate", "tokens", "train"])
     def test_what_is_gone_is_told(self, store, stage):
