@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.app import RunArgument, StoreOption, app, console, store_at
+from flows.app import RunArgument, SetOption, StoreOption, app, console, store_at
 
 
 @app.command()
@@ -91,3 +91,17 @@ def gc(
 
     wishes = Wishes(keep_runs=keep_runs, older_than=duration(older_than), refused=refused)
     collect_garbage(store_at(store), wishes, console, delete=delete)
+
+
+@app.command()
+def doctor(
+    recipe: Annotated[str, typer.Argument(help="A recipe to check the machine against; empty: any.")] = "",
+    store: StoreOption = "",
+    set_: SetOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check this machine, the store, Prefect and a recipe: what would fail, and how to mend it. Exit code 1 then."""
+    from flows.doctor import examine, show_findings
+
+    failing = show_findings(examine(store_at(store), recipe, set_ or []), console, as_json=json)
+    raise typer.Exit(1 if failing else 0)

@@ -19,6 +19,7 @@ from flows.stages import Finished, Range
 from flows.start import WarmStart, has_learnt, learnt_before, warm_start
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.release import ReleaseRuntime
+from storage.registry import Registry, RegistryMoved
 from storage.store import STAGES, Artifact, Store
 from tasks.collect import CollectParams, collect
 from tasks.curate import curate
@@ -107,13 +108,20 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     built.add(exported)
 
     mode = wanted.mode("release")
-    champion = opponent(store, built.plan.registry, model, say)
-    against = [_evaluated(built, recipe, champion.model, corpus, mode)] if champion else []
-    decision = release(
-        store, model, exported, evaluation, against, params=recipe.release, runtime=ReleaseRuntime(), mode=mode
-    )
+    registry = built.plan.registry
+    while True:
+        champion = opponent(store, registry, model, say)
+        against = [_evaluated(built, recipe, champion.model, corpus, mode)] if champion else []
+        decision = release(
+            store, model, exported, evaluation, against, params=recipe.release, runtime=ReleaseRuntime(), mode=mode
+        )
+        try:
+            move_champion(store, recipe.name, decision, model, exported, registry.champion)
+            break
+        except RegistryMoved as moved:  # by another run of the recipe, beside this one
+            say(f"  {moved.what}: compared with it now", "yellow")
+            registry = Registry(store.root).read(recipe.name)
     built.add(decision)
-    move_champion(store, recipe.name, decision, model, exported, built.plan.registry.champion)
 
 
 def _trained(

@@ -22,11 +22,13 @@ def move_champion(
 ) -> None:
     """Put the release on record and, when it was promoted, make it the champion by compare-and-swap.
 
-    `champion` is the number that the run's plan found in that place. Running it again changes nothing. Raises
+    `champion` is the number that the decision found in that place. Running it again changes nothing. Raises
     RegistryMoved when another run moved the champion meanwhile.
     """
     found = json.loads(decision.file("release.json").read_text(encoding="utf-8"))
     registry = Registry(store.root)
+    if found["promoted"]:
+        registry.check(name, decision.digest, expected=champion)  # no release on record that is compared with the past
     entry = registry.record(
         name,
         release_key=decision.key,

@@ -103,9 +103,7 @@ class Recipe(Settings):
     @property
     def training(self) -> TrainParams:
         """The Params of the train stage: `train` and `model` together."""
-        return TrainParams(
-            **{name: getattr(self.train, name) for name in TrainSettings.model_fields}, model=self.model
-        )
+        return TrainParams(**{name: getattr(self.train, name) for name in TrainSettings.model_fields}, model=self.model)
 
 
 def packaged_recipes() -> dict[str, Path]:

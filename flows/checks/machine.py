@@ -26,8 +26,18 @@ def measure_precision() -> tuple[dict[str, float], str]:
     return {"fp32": fp32, "bf16": bf16}, "bf16" if bf16 >= BF16_GAIN * fp32 else "fp32"
 
 
-def check_machine(speeds: dict[str, float], chosen: str, needed: Needs | None) -> Iterator[Finding]:
-    """Cores, thread settings, speed of bf16, and memory against what the recipe needs."""
+def training_device(wanted: str) -> str | None:
+    """The device that training would take, None when this machine does not have the one wanted."""
+    import torch
+
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(device for device, there in here.items() if there)
+    return wanted if here[wanted] else None
+
+
+def check_machine(speeds: dict[str, float], chosen: str, wanted: str, needed: Needs | None) -> Iterator[Finding]:
+    """Cores, thread settings, speed of bf16, and memory of the `wanted` device against what the recipe needs."""
     yield _cores()
     gain = speeds["bf16"] / speeds["fp32"]
     yield ok(
@@ -35,7 +45,13 @@ def check_machine(speeds: dict[str, float], chosen: str, needed: Needs | None) -
         f"bf16 multiplies {gain:.1f} times as fast as fp32 ({speeds['bf16']:,.0f} and {speeds['fp32']:,.0f} GFLOP/s): "
         f"training on the CPU would take {chosen}",
     )
-    yield _memory(needed)
+    device = training_device(wanted)
+    if device is None:
+        told = f"runtime.train.device is {wanted}, which torch does not have here"
+        yield failure("device", told, "set it to auto, or install a build of torch for it")
+    yield _memory(needed, on_cpu=device in ("cpu", "mps"))
+    if device == "cuda":
+        yield _gpu_memory(needed)
 
 
 def _cores() -> Finding:
@@ -58,20 +74,32 @@ def _cores() -> Finding:
     return ok("cores", told)
 
 
-def _memory(needed: Needs | None) -> Finding:
+def _memory(needed: Needs | None, *, on_cpu: bool) -> Finding:
     from lmcore.train.machine import free_memory
 
     free, whole = free_memory("cpu"), psutil.virtual_memory().total
     told = f"{human_bytes(free)} free of {human_bytes(whole)}"
     if free < psutil.virtual_memory().available:
         told += " (a container's limit)"
+    return _against(needed if on_cpu else None, "memory", told, free)
+
+
+def _gpu_memory(needed: Needs | None) -> Finding:
+    import torch
+
+    free, whole = torch.cuda.mem_get_info()
+    return _against(needed, "GPU memory", f"{human_bytes(free)} free of {human_bytes(whole)}", free)
+
+
+def _against(needed: Needs | None, name: str, told: str, free: int) -> Finding:
+    """The memory there is, against what training needs."""
     if needed is None:
-        return ok("memory", told)
+        return ok(name, told)
     least, whole_batch = (TORCH_BYTES + memory["total"] for memory in (needed.least_memory, needed.memory))
     told += f"; training needs about {human_bytes(least)}"
     if whole_batch > least:
         told += f", {human_bytes(whole_batch)} to pass a whole batch at once"
     mend = "make the model, its context or train.batch smaller, or free memory"
     if least > free:
-        return failure("memory", told, mend)
-    return warning("memory", told, mend) if least > NARROW * free else ok("memory", told)
+        return failure(name, told, mend)
+    return warning(name, told, mend) if least > NARROW * free else ok(name, told)

@@ -50,9 +50,7 @@ def _packages(required: list[str]) -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            yield failure(
-                f"package {requirement.name}", "is not installed", f"pip install '{_plain(requirement)}'"
-            )
+            yield failure(f"package {requirement.name}", "is not installed", f"pip install '{_plain(requirement)}'")
             continue
         if requirement.specifier.contains(version, prereleases=True):
             fit += 1
@@ -81,10 +79,8 @@ def _torch() -> Finding:
         build = f"ROCm {torch.version.hip}"
     devices = ["cpu"]
     if torch.cuda.is_available():
-        devices += [
-            f"cuda:{n} {torch.cuda.get_device_name(n)} ({torch.cuda.get_device_properties(n).total_memory / 1e9:.0f} GB)"
-            for n in range(torch.cuda.device_count())
-        ]
+        found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+        devices += [f"cuda:{n} {gpu.name} ({gpu.total_memory / 1e9:.0f} GB)" for n, gpu in enumerate(found)]
     if torch.backends.mps.is_available():
         devices.append("mps")
     told = f"{torch.__version__}, built for {build}; devices: {', '.join(devices)}"

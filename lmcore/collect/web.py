@@ -68,7 +68,7 @@ class WebCrawl:
     def run(self) -> None:
         """Crawl until nothing is left to do. Raises UserError for a public crawl without contact, RunError when
         a seed's host goes away (what was fetched is kept, the next run continues)."""
-        public = sorted({site_of(url) for url in self._area.seeds.values() if not _is_local(url)})
+        public = sorted({site_of(url) for url in self._area.seeds.values() if not is_local(url)})
         if public and not self._runtime.contact:
             raise UserError(
                 f"crawling {public[0]} needs a contact address in the User-Agent",
@@ -338,7 +338,7 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _is_local(url: str) -> bool:
+def is_local(url: str) -> bool:
     """Whether a URL names a machine of one's own: a loopback or private address, localhost or a served site."""
     host = urlsplit(url).hostname or ""
     try:

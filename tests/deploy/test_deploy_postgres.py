@@ -78,6 +78,7 @@ def test_twenty_runs_at_once_end_right(up, postgres, two_recipes, tmp_path):
 
     def all_ended() -> bool:
         nonlocal most
+        time.sleep(1)
         now = states(up)
         most = max(most, sum(state is StateType.RUNNING for state in now.values()))
         return all(now[run.id] in (StateType.COMPLETED, StateType.FAILED) for run in runs)
