@@ -10,7 +10,6 @@ PREFECT_API_URL names; without one this stops, since a temporary server would fo
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -20,13 +19,13 @@ from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
 from deploy.recovery import apply_automations, take_up_what_nobody_runs
+from deploy.workpools import TYPES, apply_pool, parse_defaults
 from flows.deployed import offered_recipes
 from storage.errors import CollectTrainError, RunError, UserError
 
@@ -53,8 +52,10 @@ def bootstrap(wanted: argparse.Namespace) -> None:
     with get_client(sync_client=True) as client:
         try:
             pools = {deployment["work_pool"]["name"] for deployment in plan["deployments"]} | {wanted.pool}
-            for pool in sorted(pools):
-                _apply_pool(client, pool, wanted.runs if pool == wanted.pool else None)
+            for pool in sorted(pools - {wanted.pool}):
+                apply_pool(client, pool, kind=None, runs=None, defaults={})
+            defaults = parse_defaults(wanted.default)
+            apply_pool(client, wanted.pool, kind=wanted.pool_type, runs=wanted.runs, defaults=defaults)
             nightly = next(d for d in plan["deployments"] if d["name"] == NIGHTLY)
             _schedule(nightly, _nightly_now(client), wanted)
             _deploy(plan)
@@ -67,8 +68,16 @@ def bootstrap(wanted: argparse.Namespace) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m deploy.bootstrap", description=__doc__.partition("\n")[0])
-    parser.add_argument("--pool", default="collect-train", help="pool that --runs is for")
+    parser.add_argument("--pool", default="collect-train", help="pool that the next three are for; made if need be")
+    parser.add_argument("--pool-type", choices=TYPES, help="what it starts runs as; without it as it is, or process")
     parser.add_argument("--runs", type=int, help="runs of the pool at once; without it the limit stays")
+    parser.add_argument(
+        "--default",
+        metavar="VARIABLE=VALUE",
+        action="append",
+        default=[],
+        help="default of a job variable of the pool, such as memory=8000 or image=registry/collect-train; repeatable",
+    )
     parser.add_argument("--nightly", metavar="RECIPE", help="recipe that is retrained every night")
     parser.add_argument("--cron", help="when; five fields, such as '30 2 * * *'")
     parser.add_argument("--timezone", help="of the cron fields, such as Europe/Budapest")
@@ -79,27 +88,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="no worker of --pool is alive: its runs that still look alive are offered again",
     )
     return parser.parse_args(arguments)
-
-
-def _apply_pool(client: SyncPrefectClient, name: str, runs: int | None) -> None:
-    """Create a process pool, or bring ours up to date; a pool of another type is its owner's and stays."""
-    template = json.loads((HERE / "pools" / "process.json").read_text(encoding="utf-8"))
-    try:
-        pool = client.read_work_pool(name)
-    except ObjectNotFound:
-        client.create_work_pool(
-            WorkPoolCreate(
-                name=name,
-                type="process",
-                description="Runs of collect-train as processes, with resources per run.",
-                base_job_template=template,
-                concurrency_limit=runs,
-            )
-        )
-        return
-    limit = pool.concurrency_limit if runs is None else runs
-    changes = {"concurrency_limit": limit} | ({"base_job_template": template} if pool.type == "process" else {})
-    client.update_work_pool(name, WorkPoolUpdate(**changes))
 
 
 def _nightly_now(client: SyncPrefectClient) -> dict[str, Any] | None:

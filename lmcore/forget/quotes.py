@@ -3,7 +3,7 @@
 A quote is a run of eight words (all words of a shorter text, four at least) that stand in a forgotten text and in no
 other text that the store keeps: what many pages say, a licence or a menu, is nobody's passage. Quotes are blotted:
 every letter and digit in them becomes an x, so that a file keeps its length and JSON, HTML and logs stay what they
-are. Words are runs without white space, compared without regard to case; JSON's and HTML's escapes are read as what
+are. Words are runs of letters and digits, compared without regard to case; JSON's and HTML's escapes are read as what
 they stand for.
 """
 
@@ -23,7 +23,7 @@ PASSAGE = 8  # words
 SHORTEST = 4  # a text of fewer words is nothing that could be recognised
 _MARKUP = re.compile(r'<[^<>]{0,2000}>|&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|\w{2,31});|\\u[0-9a-fA-F]{4}|\\[nrtbf"\\/]')
 _ESCAPED_OR_LETTER = re.compile(r"\\u[0-9a-fA-F]{4}|[^\W_]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_LETTER = re.compile(r"[\W_]")
 _CHUNK = 2**22  # characters looked at together
 
 
@@ -132,8 +132,8 @@ def _meant(markup: str) -> str:
 
 
 def _comparable(text: str) -> str:
-    """`text` with what cannot be encoded as spaces, and as long as it is in lower case."""
-    text = _SURROGATE.sub(" ", text).replace("\u0130", "I")
+    """`text` with spaces for all but letters and digits, and as long as it is in lower case."""
+    text = _NO_LETTER.sub(" ", text).replace("\u0130", "I")
     return text if len(text.lower()) == len(text) else "".join(c if len(c.lower()) == 1 else " " for c in text)
 
 

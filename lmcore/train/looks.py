@@ -31,7 +31,7 @@ def can_validate(run: Run) -> bool:
 
 @torch.no_grad()
 def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
-    """Bits per byte over the first `runtime.validation_tokens` of the validation split.
+    """Bits per byte over the first `runtime.validation_tokens` of the validation split, shared by all ranks.
 
     Every window starts without what came before it, so this is a little above what `evaluate` measures.
     """
@@ -39,7 +39,8 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
     run.model.eval()
     nats, n_bytes, seen = 0.0, 0, 0
     for batch in sequential(run.job.tokens, "val", params.batch, params.model.context, tokenizer_bytes=token_bytes):
-        for micro in batch.split(plan.micro_batch):
+        share = run.team.share(batch)
+        for micro in share.split(plan.micro_batch) if len(share.ids) else ():
             _, of_bytes = micro_loss(run.model, micro.to(plan.device))
             nats += float(of_bytes)
         n_bytes += int(batch.n_bytes.sum())
@@ -47,7 +48,7 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
         if seen >= run.job.runtime.validation_tokens:
             break
     run.model.train()
-    return bits_per_byte(nats, n_bytes)
+    return bits_per_byte(*run.team.total(nats), n_bytes)
 
 
 def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:

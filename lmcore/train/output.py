@@ -52,7 +52,7 @@ def _metrics(run: Run) -> dict[str, Any]:
     tail = steps.slice(int(steps.num_rows * (1 - TAIL)))
     looks = run.history.table("validation")
     speed = at.tokens / at.seconds
-    peak = run.plan.gflops[run.plan.precision] * 1e9
+    peak = run.plan.gflops[run.plan.precision] * 1e9 * run.plan.processes
     resumes = sum(event["event"] == "resumed" for event in run.journal.events)
     return {
         "steps": at.step,
@@ -67,6 +67,7 @@ def _metrics(run: Run) -> dict[str, Any]:
         "utilisation": round(ledger.flops_per_token() * speed / peak, 4),
         "peak_memory_mib": round(machine.peak_memory(run.plan.device) / 2**20, 1),
         "resumes": resumes,
+        "processes": run.plan.processes,
         "device": run.plan.device,
         "precision": run.plan.precision,
     }

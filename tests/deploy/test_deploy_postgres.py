@@ -121,7 +121,8 @@ def test_nothing_is_left_behind(up, postgres):
         assert client.read_flow_runs(flow_run_filter=chosen) == []
     up.stop()
     assert up.process.returncode == 0
-    assert postgres.ask("select count(*) from pg_stat_activity where usename = 'prefect' and pid <> pg_backend_pid()") == "0"
+    others = "select count(*) from pg_stat_activity where usename = 'prefect' and pid <> pg_backend_pid()"
+    assert postgres.ask(others) == "0"
     assert not [p for p in psutil.process_iter() if str(up.store) in " ".join(p.cmdline())]
 
 

