@@ -24,8 +24,14 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(PIP) -e .
 	touch $@
 
+# the workers of docker and kubernetes pools, to render templates with: in a folder of their own, since every server
+# and worker of Prefect would import them, which takes seconds
+CLUSTER := prefect-docker prefect-kubernetes kubernetes-asyncio kopf python-on-whales tenacity iso8601 \
+	aiohttp aiosignal aiohappyeyeballs frozenlist multidict propcache yarl
+
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps --upgrade --target $(VENV)/cluster $(CLUSTER)
 	touch $@
 
 test: lint types imports licences fast

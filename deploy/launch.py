@@ -2,23 +2,28 @@
 
     python -m deploy.launch --cpus 2 --memory 4000 --gpus none -- python -m prefect.engine
 
-The job template of the process pool (`pools/process.json`) starts every flow run this way. The limits are set on
-this process, which then becomes the command, so that everything it starts, the training process above all, has
-them too: cores by CPU affinity, threads by the variables that OpenMP, MKL and Rayon read, memory by RLIMIT_DATA
-(per process), GPUs by CUDA_VISIBLE_DEVICES. What was asked for is handed on in COLLECT_TRAIN_RESOURCES and ends in
-the provenance of every artifact.
+The job templates of all pools (`pools/*.json`) start every flow run this way. The limits are set on this process,
+which then becomes the command, so that everything it starts, the training process above all, has them too: cores by
+CPU affinity (those that the fewest others are bound to), threads by the variables that OpenMP, MKL and Rayon read,
+memory by RLIMIT_DATA (per process), GPUs by CUDA_VISIBLE_DEVICES. What was asked for is handed on in
+COLLECT_TRAIN_RESOURCES and ends in the provenance of every artifact.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
+import random
 import resource
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
+
+import psutil
 
 VARIABLE = "COLLECT_TRAIN_RESOURCES"
 THREAD_VARIABLES = (
@@ -80,7 +85,20 @@ def _limit_cores(cpus: int) -> None:
     usable = sorted(os.sched_getaffinity(0))
     if cpus > len(usable):
         sys.exit(f"deploy.launch: cpus is {cpus}, but this worker may use {len(usable)}: lower the job variable cpus")
-    os.sched_setaffinity(0, usable[-cpus:])
+    random.shuffle(usable)  # containers do not see each other
+    claims = _claims(set(usable))
+    os.sched_setaffinity(0, sorted(usable, key=lambda core: claims[core])[:cpus])
+
+
+def _claims(usable: set[int]) -> Counter[int]:
+    """How many processes are bound to each core, so that two runs do not share cores while others are idle."""
+    found: Counter[int] = Counter()
+    for pid in psutil.pids():
+        with contextlib.suppress(OSError):  # it has ended
+            bound = os.sched_getaffinity(pid)
+            if not bound >= usable:
+                found.update(bound)
+    return found
 
 
 if __name__ == "__main__":

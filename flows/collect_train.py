@@ -86,7 +86,8 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
 
     mode = wanted.mode("tokenizer")
     if start:  # its weights mean these ids
-        tokenizer = keep(start.tokenizer, f"the vocabulary of {start.release}, which training starts from")
+        why = f"the vocabulary of {start.release}, which training starts from"
+        tokenizer = keep(start.tokenizer, why, train_tokenizer.pages)
     else:
         tokenizer = train_tokenizer(store, corpus, params=recipe.tokenizer, runtime=runtime.tokenizer, mode=mode)
     built.add(tokenizer)
@@ -111,7 +112,9 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     registry = built.plan.registry
     while True:
         champion = opponent(store, registry, model, say)
-        against = [_evaluated(built, recipe, champion.model, corpus, mode)] if champion else []
+        against = []
+        if champion:
+            against = [_evaluated(built, recipe, champion.model, corpus, mode, "evaluate champion")]
         decision = release(
             store, model, exported, evaluation, against, params=recipe.release, runtime=ReleaseRuntime(), mode=mode
         )
@@ -130,17 +133,20 @@ def _trained(
     """The model: of random weights or those of `start`, which is the model itself when there is nothing new."""
     store, first = built.store, [start.model] if start else []
     if start and has_learnt(start.model, tokens, recipe):
-        return keep(start.model, f"{start.release} has been trained on exactly this")
+        return keep(start.model, f"{start.release} has been trained on exactly this", train.pages)
     if recipe.resources.train.work_pool and mode == "build":
         inputs: Inputs = {"tokens": tokens, "tokenizer": tokenizer, "start": first}
         train_elsewhere(store, recipe, built.plan.run, inputs)
     return train(store, tokens, tokenizer, first, params=recipe.training, runtime=recipe.runtime.train, mode=mode)
 
 
-def _evaluated(built: Built, recipe: Recipe, model: Artifact, corpus: Artifact, mode: Mode) -> Artifact:
+def _evaluated(
+    built: Built, recipe: Recipe, model: Artifact, corpus: Artifact, mode: Mode, label: str = ""
+) -> Artifact:
     """What a model is worth on the held-out texts of a corpus, without those that it has learnt elsewhere."""
     store, learnt = built.store, learnt_before(built.store, model, corpus, say)
-    return evaluate(store, model, corpus, learnt, params=recipe.evaluate, runtime=recipe.runtime.evaluate, mode=mode)
+    params, runtime = recipe.evaluate, recipe.runtime.evaluate
+    return evaluate(store, model, corpus, learnt, params=params, runtime=runtime, mode=mode, label=label)
 
 
 def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:

@@ -7,10 +7,12 @@ never a path, since whoever may start a run need not be the one who may read the
 
 from __future__ import annotations
 
+import functools
 import os
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, ParamSpec
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -22,11 +24,15 @@ from flows.collect_train import build_recipe
 from flows.elsewhere import train_for
 from flows.plan import scheduled_edition
 from flows.stages import Range
-from lmcore.recipe import load_recipe, packaged_recipes
-from storage.errors import RunError, UserError
+from lmcore.recipe import Recipe, load_recipe, packaged_recipes
+from storage.errors import CollectTrainError, RunError, UserError
 from storage.store import Store
+from tasks.environment import resources
+from tasks.prefect_ui import failed
+from tasks.train import with_resources
 
 RECIPES_VARIABLE = "COLLECT_TRAIN_RECIPES"
+Given = ParamSpec("Given")
 ATTEMPTS = 3  # a run that crashes every time must not be resumed for ever
 
 
@@ -48,6 +54,17 @@ def offered_recipes() -> dict[str, Path]:
     return offered
 
 
+def _failing_in_a_sentence(build: Callable[Given, Any]) -> Callable[Given, Any]:
+    @functools.wraps(build)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> Any:
+        try:
+            return build(*args, **kwargs)
+        except CollectTrainError as error:
+            return failed(error)
+
+    return run
+
+
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": sorted(offered_recipes())})]
 
 
@@ -57,6 +74,7 @@ RecipeName = Annotated[str, Field(json_schema_extra={"enum": sorted(offered_reci
     task_runner=ThreadPoolTaskRunner(max_workers=4),  # type: ignore[arg-type]
     persist_result=False,
 )
+@_failing_in_a_sentence
 def collect_train_on_worker(
     recipe: RecipeName = "quickstart",
     edition: str = "",
@@ -80,6 +98,7 @@ def collect_train_on_worker(
     if recipe not in offered:
         raise UserError(f"this worker offers no recipe {recipe!r}", f"it offers {', '.join(offered)}")
     loaded = load_recipe(str(offered[recipe]), _overrides(minutes, device, seed, set or []))
+    _check_resources(loaded)
     if edition == "today":
         edition = scheduled_edition(loaded, _scheduled())
     built = build_recipe(Store.default(), loaded, edition, Range())
@@ -89,6 +108,7 @@ def collect_train_on_worker(
 
 
 @flow(name="train", persist_result=False)
+@_failing_in_a_sentence
 def train_on_worker(run: str, inputs: dict[str, str | list[str]]) -> Any:
     """Train for a run that is being built elsewhere, in the store that both share.
 
@@ -97,6 +117,7 @@ def train_on_worker(run: str, inputs: dict[str, str | list[str]]) -> Any:
         inputs: Content digests of what it trains on, by name.
     """
     _count_attempts()
+    resources()
     artifact = train_for(Store.default(), run, inputs)
     return Completed(message=f"train/{artifact.key[:12]}")
 
@@ -110,6 +131,13 @@ def _overrides(minutes: float | None, device: str, seed: int | None, more: list[
         "runtime.evaluate.device": chosen,
     }
     return [*(f"{place}={value}" for place, value in given.items() if value is not None), *more]
+
+
+def _check_resources(recipe: Recipe) -> None:
+    """Raise UserError now, not after an hour of collecting, when the job variables do not suit the training."""
+    resources()
+    if not recipe.resources.train.work_pool:
+        with_resources(recipe.training, recipe.runtime.train)
 
 
 def _scheduled() -> datetime:

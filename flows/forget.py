@@ -15,8 +15,6 @@ from storage.locks import Locked, holder
 from storage.store import Store
 from storage.text import printable
 
-SHOWN = 10  # of one kind of thing; the rest is counted
-
 
 def forget(store: Store, what: str, console: Console, *, yes: bool) -> None:
     """Say what forgetting `what` (a URL, or a record id of at least 8 digits) would do; with `yes`, do it.
@@ -61,10 +59,8 @@ class _Speaker:
         """A heading and what is under it; nothing when there is nothing."""
         if lines:
             self(heading, "bold")
-            for line in lines[:SHOWN]:
+            for line in lines:
                 self(f"  {line}", style)
-            if len(lines) > SHOWN:
-                self(f"  and {len(lines) - SHOWN} more")
 
 
 def _is_settled(takedown: Takedown) -> bool:

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from prefect.runtime import deployment
 
-from flows.plan import Plan, run_folder
+from flows.plan import Plan, read_plan, run_folder
 from flows.stages import Range
 from lmcore.train.journal import read_lines
 from storage.errors import CollectTrainError
 from storage.store import Store
 from tasks.alive import describe
 from tasks.journal import JOURNAL, RunJournal, log, note_event, recording
+from tasks.prefect_ui import showing
 from tasks.progress import say_here
 
 TRACED = 6  # innermost frames of a fault's traceback; those before are Prefect's and ours, always the same
@@ -36,7 +37,7 @@ def record_run(store: Store, plan: Plan, wanted: Range) -> Iterator[None]:
     about = {"recipe": plan.recipe["name"], "edition": plan.edition.name}
     process, command = describe(os.getpid()), _command()
     deployed = bool(deployment.id)
-    with recording(RunJournal(folder, say_here)):
+    with recording(RunJournal(folder, say_here)), showing(about["recipe"]):
         log(
             f"attempt {number} at run {plan.run}: {about['recipe']}, edition {about['edition']}; "
             f"process {process['pid']} on {process['host']}; {'from a deployment' if deployed else command}"
@@ -78,7 +79,8 @@ def record_run(store: Store, plan: Plan, wanted: Range) -> Iterator[None]:
 @contextlib.contextmanager
 def join_run(store: Store, run: str) -> Iterator[None]:
     """Record what this process does for a run that another process builds."""
-    with recording(RunJournal(run_folder(store, run), say_here)):
+    recipe = read_plan(store, run).recipe["name"]
+    with recording(RunJournal(run_folder(store, run), say_here)), showing(recipe):
         yield
 
 

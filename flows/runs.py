@@ -148,7 +148,10 @@ def _tell_end(run: RunState, console: Console) -> None:
         assert run.end is not None
         _say(console, f"{told} was completed in {clock(run.end['seconds'])}", "green")
         return
-    at = [f"{stage.label} at {_percent(stage)} %" if stage.share and stage.share < 1 else stage.label for stage in run.unended()]
+    at = [
+        f"{stage.label} at {_percent(stage)} %" if stage.share and stage.share < 1 else stage.label
+        for stage in run.unended()
+    ]
     where = f" in {', '.join(at)}" if at else ""
     if run.end is None:
         process = f"process {begun['pid']} on {begun['host']}"

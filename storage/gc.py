@@ -7,6 +7,7 @@ instant, so that a kill leaves whole artifacts and a folder that the next time i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -128,11 +129,18 @@ def _remove(store: Store, thing: Verdict | Leftover) -> str:
             fsync_path(path.parent)
             path = gone
         fault("gc.after-rename")
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        _delete(path)
     return ""
+
+
+def _delete(path: Path) -> None:
+    """Delete a file, or a folder that another gc may be deleting at the same time; links are not followed."""
+    if not path.is_dir() or path.is_symlink():
+        path.unlink(missing_ok=True)
+        return
+    while path.exists():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def _reached(

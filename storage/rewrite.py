@@ -67,13 +67,14 @@ def settle(artifact: Path) -> None:
     if not (staged / MANIFEST).exists():
         return
     with disk_errors(artifact):
-        for path in sorted(staged.rglob("*")):
-            name = path.relative_to(staged)
-            if path.is_file() and name.name != MANIFEST and not name.name.endswith(".part"):
-                _into_place(path, artifact / name)
-                fault("store.rewrite.between-files")
-        for folder in {path.parent for path in artifact.rglob("*") if FOLDER not in path.parts}:
-            fsync_path(folder)
+        for folder, folders, names in os.walk(staged):  # passes over what another process has just removed
+            folders.sort()
+            place = artifact / Path(folder).relative_to(staged)
+            for name in sorted(names):
+                if name != MANIFEST and not name.endswith(".part"):
+                    _into_place(Path(folder, name), place / name)
+                    fault("store.rewrite.between-files")
+            fsync_path(place)
         _into_place(staged / MANIFEST, artifact / MANIFEST)  # last: until now the work is still known
         fsync_path(artifact)
         shutil.rmtree(staged, ignore_errors=True)

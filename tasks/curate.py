@@ -11,9 +11,10 @@ from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact
 from tasks.step import step
+from tasks.ui_pages import show_corpus
 
 
-@step("curate", version=1)
+@step("curate", version=1, pages=show_corpus)
 def curate(
     work: Path, collected: list[Artifact], *, params: CurateParams, runtime: CurateRuntime, report: Report
 ) -> dict[str, Any]:

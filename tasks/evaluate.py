@@ -10,9 +10,10 @@ from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
 from lmcore.progress import Report
 from storage.store import Artifact
 from tasks.step import step
+from tasks.ui_pages import show_evaluation
 
 
-@step("evaluate", version=1)
+@step("evaluate", version=1, pages=show_evaluation)
 def evaluate(
     work: Path,
     model: Artifact,

@@ -1,11 +1,12 @@
 """What a person sees while a step works: bars in a terminal or lines in a log, and the same in Prefect.
 
-Everything told here is also in the run's log and journal (tasks/journal.py).
+Everything told here is also in the run's log and journal (tasks/journal.py) and in Prefect's log of the run.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -17,10 +18,11 @@ from rich.text import Text
 
 from storage.text import printable
 from tasks.journal import log, note_event
-from tasks.prefect_ui import ProgressArtifact
+from tasks.prefect_ui import ProgressArtifact, tell_run
 
 EVENT_SECONDS = 2.0  # between two progress events in the journal
 LINE_SECONDS = 15.0
+LEVELS = {"yellow": logging.WARNING, "red": logging.ERROR}  # by style
 
 _stop = threading.Event()
 _console = Console(stderr=True, highlight=False)
@@ -75,8 +77,14 @@ def say_here(text: str) -> None:
 
 
 def _show(text: str, style: str = "") -> None:
-    log(text)
+    _keep(text, style)
     _console.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def _keep(text: str, style: str = "") -> None:
+    """For those who look later: in the run's log and in Prefect's."""
+    log(text)
+    tell_run(text, LEVELS.get(style, logging.INFO))
 
 
 class Watch:
@@ -111,7 +119,7 @@ class Watch:
                 self._line_at = now
                 share = f"{100 * done / total:3.0f}%  " if total else ""
                 line = f"  {self.label:<26} {share}{note}"
-                log(line) if _bars is not None else _show(line)
+                _keep(line) if _bars is not None else _show(line)
             if total:
                 self._artifact.update(min(100.0, 100.0 * done / total), note)
 
@@ -126,6 +134,8 @@ class Watch:
             if _bars is not None and self._row is not None:
                 _bars.remove_task(self._row)
                 self._row = None
+        if state == "Completed":
+            self._artifact.finish(summary)
         seconds = time.monotonic() - self.started
         self._note_event("ended", state=state, summary=summary, seconds=round(seconds, 3))
         mark, style = {"Completed": ("✓", "green"), "Reused": ("=", "cyan")}.get(state, ("✗", "red"))

@@ -2,6 +2,8 @@
 
 compute the key -> found? end in the state "Reused" -> lock -> work in a folder that survives a crash -> publish
 
+A failure of the kind that people are told of ends in the state "Failed" (or "Stalled") with its two lines as message.
+`label` names the step where a run has another one of its stage.
 The store decides what is done, so Prefect's own cache and result persistence are off. A step may be killed at
 any instant; the next attempt finds its work folder and continues.
 """
@@ -27,13 +29,17 @@ from prefect.states import Completed
 
 from lmcore.config import Params, Runtime
 from storage.atomic import disk_errors, write_json
-from storage.errors import RunError, UserError
+from storage.errors import CollectTrainError, RunError, UserError
 from storage.manifest import InputEntry, Provenance
 from storage.store import CORPUS_STAGES, Artifact, ArtifactDamaged, Store
 from tasks.environment import code_version, environment
+from tasks.prefect_ui import failed
 from tasks.progress import Watch
+from tasks.stall import Stalled
+from tasks.ui_pages import Pages, show_finished
 from tasks.words import summarise
 
+STALLED = "Stalled"  # name of the state of a step whose process stood still
 Mode = Literal["build", "reuse"]
 Build = Callable[..., dict[str, Any]]
 Inputs = Mapping[str, Artifact | Sequence[Artifact]]
@@ -42,13 +48,16 @@ Inputs = Mapping[str, Artifact | Sequence[Artifact]]
 class Step:
     """A stage as a Prefect task. Call it to run it here, `submit` it to run it beside others."""
 
-    def __init__(self, task: Task[..., Any], key: Callable[[Inputs, Params], str]) -> None:
+    def __init__(self, task: Task[..., Any], key: Callable[[Inputs, Params], str], pages: Pages | None) -> None:
         self.task = task
+        self.pages = pages  # shows its artifact in Prefect
         self.key = key  # of the artifact that these inputs, by name, and these settings make
 
     def __call__(self, store: Store, *inputs: Artifact | Sequence[Artifact], **settings: Any) -> Artifact:
-        """Run now and give the artifact. Raises what the stage raised."""
+        """Run now and give the artifact. One that stands still is ended and tried once more. Raises what it raised."""
         state = self.task(store, *inputs, return_state=True, **settings)
+        if state.name == STALLED:
+            state = self.task(store, *inputs, return_state=True, **settings)
         return cast(Artifact, state.result())
 
     def submit(self, store: Store, *inputs: Artifact | Sequence[Artifact], **settings: Any) -> PrefectFuture[Any]:
@@ -56,13 +65,15 @@ class Step:
         return cast(PrefectFuture[Any], self.task.submit(store, *inputs, **settings))
 
 
-def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True) -> Callable[[Build], Step]:
+def step(
+    stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True, pages: Pages | None = None
+) -> Callable[[Build], Step]:
     """Make `build(work, *inputs, params, runtime, report) -> metrics` a step.
 
     `version` is raised by hand when the same settings begin to give other bytes. `pure` says whether the key
     determines the bytes (a network or a time budget does not), for all settings or by a function of Params.
-    What `build` leaves in `work/out` becomes the artifact. An input with a default was added later and is left out
-    of the key while it is empty, so that it renames nothing that was built before.
+    What `build` leaves in `work/out` becomes the artifact, which `pages` shows in Prefect. An input with a default was
+    added later and is left out of the key while it is empty, so that it renames nothing that was built before.
     """
 
     def decorate(build: Build) -> Step:
@@ -75,14 +86,29 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
             named = {name: digests for name, digests in given.items() if digests or name not in later}
             return Store.key(stage, version, params.key_values(), named)
 
-        def run(store: Store, *arguments: Any, params: Params, runtime: Runtime, mode: Mode = "build") -> Any:
+        def run(store: Store, *arguments: Any, **settings: Any) -> Any:
+            try:
+                return attempt(store, *arguments, **settings)
+            except Stalled as error:
+                return failed(error, STALLED)
+            except CollectTrainError as error:
+                return failed(error)
+
+        def attempt(
+            store: Store,
+            *arguments: Any,
+            params: Params,
+            runtime: Runtime,
+            mode: Mode = "build",
+            label: str = "",
+        ) -> Any:
             inputs = dict(zip(names, arguments, strict=True))
             key = key_of(inputs, params)
-            watch = Watch(_label(stage, params), key)
+            watch = Watch(label or _label(stage, params), key)
             is_pure = pure if isinstance(pure, bool) else pure(params)
             if found := _finished(store, stage, key, strict=mode == "reuse"):
                 _clear_leftovers(store, found)
-                return _reused(found, watch)
+                return _reused(found, watch, pages)
             if mode == "reuse":
                 raise UserError(
                     f"stage {stage} is not built yet for these settings (it would be {stage}/{key[:12]})",
@@ -100,9 +126,10 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
                     )
                 if found := _repaired(store, stage, key, is_pure, watch):
                     store.clear_work(stage, key)
-                    return _reused(found, watch)
+                    return _reused(found, watch, pages)
                 artifact = _build(store, stage, key, version, is_pure, build, inputs, params, runtime, watch)
             watch.end("Completed", summarise(artifact.metrics))
+            show_finished(pages, watch.label, artifact)
             return Completed(name="Completed", message=f"{stage}/{key[:12]}", data=artifact)
 
         run.__name__ = run.__qualname__ = build.__name__
@@ -111,16 +138,16 @@ def step(stage: str, *, version: int, pure: bool | Callable[[Any], bool] = True)
         task = Task(
             run, name=stage, task_run_name=lambda: _run_name(stage), cache_policy=NO_CACHE, persist_result=False
         )
-        return Step(task, key_of)
+        return Step(task, key_of, pages)
 
     return decorate
 
 
-def keep(artifact: Artifact, why: str) -> Artifact:
+def keep(artifact: Artifact, why: str, pages: Pages | None = None) -> Artifact:
     """Show a finished artifact as its stage, in the state "Reused", where the flow takes it as it is."""
 
     def run() -> Any:
-        return _reused(artifact, Watch(artifact.stage, artifact.key), why)
+        return _reused(artifact, Watch(artifact.stage, artifact.key), pages, why)
 
     stage = artifact.stage
     task = Task(run, name=stage, task_run_name=stage, cache_policy=NO_CACHE, persist_result=False)
@@ -204,8 +231,9 @@ def _clear_leftovers(store: Store, artifact: Artifact) -> None:
             store.clear_work(artifact.stage, artifact.key)
 
 
-def _reused(artifact: Artifact, watch: Watch, why: str = "") -> Any:
+def _reused(artifact: Artifact, watch: Watch, pages: Pages | None, why: str = "") -> Any:
     watch.end("Reused", f"{artifact.key[:12]}  {why or summarise(artifact.metrics)}")
+    show_finished(pages, watch.label, artifact)
     message = f"{artifact.stage}/{artifact.key[:12]} {f'is kept: {why}' if why else 'was built before'}"
     return Completed(name="Reused", message=message, data=artifact)
 
@@ -214,6 +242,9 @@ def _reused(artifact: Artifact, watch: Watch, why: str = "") -> Any:
 def _failure_shown(watch: Watch) -> Iterator[None]:
     try:
         yield
+    except Stalled as error:
+        watch.end(STALLED, error.what)
+        raise
     except Exception as error:
         watch.end("Failed", str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise
@@ -256,7 +287,7 @@ def _label(stage: str, params: Params) -> str:
 def _run_name(stage: str) -> str:
     from prefect.runtime import task_run
 
-    return _label(stage, task_run.parameters["params"])
+    return str(task_run.parameters["label"] or _label(stage, task_run.parameters["params"]))
 
 
 def _signature(build: inspect.Signature) -> inspect.Signature:
@@ -266,4 +297,5 @@ def _signature(build: inspect.Signature) -> inspect.Signature:
     keywords = [p for p in build.parameters.values() if p.kind is p.KEYWORD_ONLY and p.name != "report"]
     first = inspect.Parameter("store", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     mode = inspect.Parameter("mode", inspect.Parameter.KEYWORD_ONLY, default="build")
-    return inspect.Signature([first, *positional, *keywords, mode])
+    label = inspect.Parameter("label", inspect.Parameter.KEYWORD_ONLY, default="")
+    return inspect.Signature([first, *positional, *keywords, mode, label])

@@ -29,10 +29,10 @@ class Pools:
 def check_server(store: Store) -> tuple[list[Finding], Pools | None]:
     """Everything about Prefect; the pools when a server answers."""
     findings, pools = [], None
-    url, told = _url(store)
     stale = _stale_announcement(store)
     if stale:
         findings.append(stale)
+    url, told = _url(store, announced=stale is None)
     if url is None:
         findings.append(ok("prefect server", "none is configured and no `up` runs: each run starts its own"))
         findings.append(_port())
@@ -44,8 +44,8 @@ def check_server(store: Store) -> tuple[list[Finding], Pools | None]:
     return findings, pools
 
 
-def _url(store: Store) -> tuple[str | None, str]:
-    """The API's URL, and where it comes from."""
+def _url(store: Store, *, announced: bool) -> tuple[str | None, str]:
+    """The API's URL, and where it comes from; `announced` says whether what `up` announces can be read."""
     from prefect.settings import get_current_settings
 
     from flows.embedded import running_server
@@ -54,8 +54,8 @@ def _url(store: Store) -> tuple[str | None, str]:
     if configured:
         where = "PREFECT_API_URL" if os.environ.get("PREFECT_API_URL") else "the Prefect profile"
         return str(configured), f"{configured} ({where})"
-    announced = running_server(store)
-    return announced, f"{announced} (`collect-train up` of this store)"
+    url = running_server(store) if announced else None
+    return url, f"{url} (`collect-train up` of this store)"
 
 
 def _stale_announcement(store: Store) -> Finding | None:
@@ -72,6 +72,7 @@ def _stale_announcement(store: Store) -> Finding | None:
 
 
 def _ask(url: str, told: str) -> tuple[list[Finding], Pools | None]:
+    import httpx
     import requests
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
@@ -103,6 +104,8 @@ def _ask(url: str, told: str) -> tuple[list[Finding], Pools | None]:
                 )
             ], None
         return [failure("prefect server", f"{told} answered {code}", "see the server's log")], None
+    except httpx.HTTPError as error:
+        return [failure("prefect server", f"{told} stopped answering: {type(error).__name__}", mend)], None
 
 
 def _version(client: SyncPrefectClient, told: str) -> Finding:

@@ -39,6 +39,7 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
     run.model.eval()
     nats, n_bytes, seen = 0.0, 0, 0
     for batch in sequential(run.job.tokens, "val", params.batch, params.model.context, tokenizer_bytes=token_bytes):
+        run.journal.doing("validation")
         share = run.team.share(batch)
         for micro in share.split(plan.micro_batch) if len(share.ids) else ():
             _, of_bytes = micro_loss(run.model, micro.to(plan.device))
@@ -48,7 +49,8 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
         if seen >= run.job.runtime.validation_tokens:
             break
     run.model.train()
-    return bits_per_byte(*run.team.total(nats), n_bytes)
+    (nats,) = run.team.total(nats)
+    return bits_per_byte(nats, n_bytes)
 
 
 def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
@@ -57,4 +59,8 @@ def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
     sampling = Sampling(
         max_tokens=run.job.runtime.sample_tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=params.seed
     )
-    return [(prompt, generate(run.model, tokenizer, prompt, sampling).text) for prompt in params.prompts]
+    continued = []
+    for prompt in params.prompts:
+        run.journal.doing("samples")
+        continued.append((prompt, generate(run.model, tokenizer, prompt, sampling).text))
+    return continued

@@ -27,6 +27,7 @@ from lmcore.models.io import load_model
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
 from lmcore.train import looks, machine, output, plan
+from lmcore.train.epochs import Epochs
 from lmcore.train.history import due, every
 from lmcore.train.horizon import Horizon, make_horizon
 from lmcore.train.journal import Journal
@@ -93,6 +94,7 @@ def train(
         validate_at = every(runtime.validate_every) if looks.can_validate(run) else ()
         passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step
         saved_step, saved_at = at.step, time.monotonic()
+        epochs = Epochs(loader.steps_per_epoch, at.step)
         while True:
             if due(validate_at, passed, at.progress):
                 bits = looks.validate(run, token_bytes)
@@ -103,7 +105,7 @@ def train(
                 for prompt, text in looks.continue_prompts(run, tokenizer):
                     history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
                     told = printable(f"sample: {prompt}{text}").replace("\n", " ")
-                    journal.event("sample", told, step=at.step, prompt=prompt, continuation=text)
+                    journal.event("sample", told, step=at.step, progress=at.progress, prompt=prompt, continuation=text)
             passed = at.progress
 
             finished, stopping, unsaved = at.progress >= 1.0, bool(team.most(stopped())), at.step - saved_step
@@ -168,6 +170,8 @@ def train(
                 took,
                 last=at.progress >= 1.0,
             )
+            if team.leads:
+                epochs.tell(run)
 
         fault("train.before-out")
         metrics = output.write(run) if team.leads else {}
@@ -180,9 +184,23 @@ def one_step(
 ) -> tuple[float, float, float, bool]:
     """One optimizer step at `share` of the peak rates: loss (nats per token), bits per byte, gradient norm, admitted.
 
-    `batch` is that of all ranks. Micro-batches, and ranks, add up sums that are divided by the tokens of the whole
-    batch, so how it is divided changes rounding only.
     A step whose numbers are not finite is not admitted and changes no weight.
+    """
+    loss, bits = backward(run, batch, loss_of)
+    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
+    admitted = run.guard.admits(run.at.step + 1, loss, norm)
+    if admitted:
+        run.optimizer.step(share)
+    else:
+        run.optimizer.drop_gradients()
+    return loss, bits, norm, admitted
+
+
+def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tuple[float, float]:
+    """Leave the gradient of the batch of all ranks in every rank; loss (nats per token) and bits per byte.
+
+    Micro-batches, and ranks, add up sums that are divided by the tokens of the whole batch, so how it is divided
+    changes rounding only.
     """
     size = BatchSize.of(batch)
     sums = []
@@ -192,14 +210,7 @@ def one_step(
         sums.append((total.detach(), of_bytes))
     run.team.add_gradients(run.model.parameters())
     nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
-    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
-    loss, bits = nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
-    admitted = run.guard.admits(run.at.step + 1, loss, norm)
-    if admitted:
-        run.optimizer.step(share)
-    else:
-        run.optimizer.drop_gradients()
-    return loss, bits, norm, admitted
+    return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
 
 
 def _settle(

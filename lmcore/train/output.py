@@ -27,6 +27,7 @@ def write(run: Run) -> dict[str, Any]:
     work, history = run.job.work, run.history
     part, out = work / ".out.part", work / "out"
     metrics = _metrics(run)
+    run.journal.doing("output")
     with disk_errors(work):
         for old in (part, out):
             shutil.rmtree(old, ignore_errors=True)

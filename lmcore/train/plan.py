@@ -120,8 +120,8 @@ def probe(
     """Choose what the settings leave open by timing it here, in a few seconds, on `batch`.
 
     With several processes `batch` is this one's share, and each times its own at the same time, so that the machine is
-    as busy as it will be. `run_seconds` gives the length of the whole run when a step takes so long. `model` keeps its weights; its device,
-    number format and attention are left as planned.
+    as busy as it will be. `run_seconds` gives the length of the whole run when a step takes so long. `model` keeps its
+    weights; its device, number format and attention are left as planned.
     """
     reasons: dict[str, str] = {}
     device = _choose_device(runtime.device, reasons)

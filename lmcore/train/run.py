@@ -47,6 +47,7 @@ class Run:
 
     def save(self) -> None:
         """Write a checkpoint. StorageError when the disk refuses; the ones before are kept."""
+        self.journal.doing("checkpoint")
         state = {
             "position": asdict(self.at),
             "guard": self.guard.state(),
@@ -56,6 +57,7 @@ class Run:
         weights: dict[str, Tensor] = dict(self.model.named_parameters())
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
         checkpoint.save(self.job.work / "checkpoints", snapshot, self.job.runtime.keep_checkpoints)
+        self.journal.event("checkpoint", f"saved at step {self.at.step:,}", **asdict(self.at))
 
 
 def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team: Team) -> Run:

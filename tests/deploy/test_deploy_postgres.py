@@ -100,12 +100,10 @@ def test_twenty_runs_at_once_end_right(up, postgres, two_recipes, tmp_path):
     before = bytes_and_times(up.store)
 
     # Equal settings, equal bytes: by hand, elsewhere, with another database.
-    for name, seeds in SEEDS.items():
-        recipe = str(two_recipes / f"{name}.yaml")
-        collect("run", recipe, "--set", f"train.seed={seeds[0]}", "--until", "train", store=tmp_path / "by-hand")
+    seed = f"train.seed={SEEDS['pages'][0]}"
+    collect("run", str(two_recipes / "pages.yaml"), "--set", seed, "--until", "train", store=tmp_path / "by-hand")
     ours, theirs = digests(tmp_path / "by-hand"), digests(up.store)
-    assert all(set(ours[stage]) <= set(theirs[stage]) for stage in STAGES[:5])
-    assert len(ours["train"]) == 2
+    assert all(len(ours[stage]) == 1 and ours[stage][0] in theirs[stage] for stage in STAGES[:5])
     assert bytes_and_times(up.store) == before
 
 
@@ -121,8 +119,8 @@ def test_nothing_is_left_behind(up, postgres):
         assert client.read_flow_runs(flow_run_filter=chosen) == []
     up.stop()
     assert up.process.returncode == 0
-    others = "select count(*) from pg_stat_activity where usename = 'prefect' and pid <> pg_backend_pid()"
-    assert postgres.ask(others) == "0"
+    others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+    wait_for(lambda: postgres.ask(others) == "0", "the last connection to be closed", 20)
     assert not [p for p in psutil.process_iter() if str(up.store) in " ".join(p.cmdline())]
 
 

@@ -9,14 +9,21 @@ from helpers_deploy import Up, engine, kill, wait_for
 from helpers_flows import collect, digests, web_source, write_recipe
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 
+from storage.manifest import Manifest
 from storage.store import Store
 
 pytestmark = pytest.mark.slow
 
 
-def trained(store, run) -> dict:
-    """What the training of a run left about its limits, and the manifest."""
+def training(store, run):
+    """The artifact that a run trained."""
     (artifact,) = [a for a in Store(store).artifacts("train") if a.manifest.provenance.run == str(run.id)]
+    return artifact
+
+
+def trained(store, run) -> tuple[dict, Manifest]:
+    """What the training of a run left about its limits, and the manifest."""
+    artifact = training(store, run)
     return json.loads(artifact.file("provenance/training.json").read_text())["limits"], artifact.manifest
 
 
@@ -118,11 +125,23 @@ class TestResources:
             ("memory=lots", "'lots' is not valid"),
             ("gpus=first", "'first' does not match"),
             ("processes=0", "0 is less than the minimum of 1"),
+            ("nodes=2", "2 is greater than the maximum of 1"),
         ],
     )
     def test_nonsense_is_refused_by_the_server(self, up, variable, said):
         done = up.prefect("deployment", "run", "collect-train", "--job-variable", variable, code=1)
         assert said in " ".join(done.out.split()), done.out
+
+    def test_processes_share_a_training(self, up):
+        """As the job variable says, or the recipe above it; more of them than sequences are refused at once."""
+        variables = {"cpus": 2, "processes": 2}
+        for number, told, processes in ((200, [], 2), (201, ["runtime.train.processes=1"], 1)):
+            run = up.begin(parameters={"recipe": "tiny", "seed": number, "set": told}, job_variables=variables)
+            up.ended(run)
+            plan = json.loads(training(up.store, run).file("provenance/plan.json").read_text())
+            assert (plan["processes"], plan["threads"]) == (processes, 2 // processes)
+        run = up.begin(parameters={"recipe": "tiny", "set": ["train.batch=1"]}, job_variables=variables)
+        assert "2 training processes share train.batch=1" in up.ended(run, "FAILED").state.message
 
     def test_more_cores_than_there_are(self, up):
         run = up.begin(parameters={"recipe": "tiny", "seed": 9}, job_variables={"cpus": 4096})
