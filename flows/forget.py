@@ -78,7 +78,7 @@ def _describe(takedown: Takedown, say: _Speaker) -> None:
         f"{human_bytes(len(row['text'].encode()))}  {row['url']}  {row['title'][:60]!r}"
         for _, row in sorted(found.rows.items())
     ]
-    say.several(f"{len(texts)} texts are meant by it", texts)
+    say.several("texts that are meant by it", texts)
     say.several("will never be collected again from", sorted(found.lasting_urls))
     say.several(
         "taken out of these artifacts; they keep their keys and get other content digests",

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from lmcore.report import RunView
-from lmcore.report.words import clip, duration, real
+from lmcore.report.words import clip, duration
 from tasks.prefect_ui import Page
 from tasks.progress import say
 from tasks.ui_markdown import escaped, fenced, table
 from tasks.words import summarise
 
-LETTERS = 160  # of what a stage's metrics say
+LETTERS = 90  # of what a stage's metrics say
 
 
 def show_run(view: RunView, report: Path) -> None:
@@ -30,9 +30,7 @@ def show_run(view: RunView, report: Path) -> None:
     if release is not None and view.registry is not None:
         champion = "is the champion" if view.registry.champion == release.number else "is not the champion"
         parts = [f"**{escaped(view.recipe)}@{release.number}** {champion}: {escaped(release.reason)}"]
-        if release.bits_per_byte is not None:
-            parts += [f"{real(release.bits_per_byte)} bits per byte on held-out text."]
-    Page("report", say).show(
+    Page("report", "What the run has built, and what to do next", say).show(
         f"{view.recipe}, edition {view.edition}: done in {duration(view.seconds)}",
         *parts,
         table(("stage", "", ">time", "what it says"), stages),

@@ -168,7 +168,7 @@ def _start_worker(wishes: Wishes, environment: dict[str, str]) -> subprocess.Pop
 
 
 def _worker_name() -> str:
-    return f"{socket.gethostname()}-{Path(sys.prefix).parent.name}"[:60]
+    return f"{socket.gethostname()}-{Path(sys.prefix).parent.name}".rstrip("-")[:60]
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:

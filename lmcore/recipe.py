@@ -29,7 +29,7 @@ from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
 from lmcore.tokens.shards import TokensParams, TokensRuntime
-from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSection, TrainSettings
+from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSection, TrainSettings, check_processes
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
@@ -127,11 +127,12 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate_json(json.dumps(values), strict=True)  # strict: "16" and true are no numbers
     except ValidationError as error:
         raise _explained(error, where) from error
-    if recipe.export.hf:
-        try:
-            stock_architecture(recipe.model)  # told now, not after the training
-        except UserError as error:
-            raise UserError(f"{where}: {error.what}", error.mend) from error
+    try:  # told now, not when the stage is reached
+        check_processes(recipe.train, recipe.runtime.train.processes)
+        if recipe.export.hf:
+            stock_architecture(recipe.model)
+    except UserError as error:
+        raise UserError(f"{where}: {error.what}", error.mend) from error
     return recipe
 
 

@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from storage.atomic import disk_errors, fault, fsync_path, write_text
 from storage.manifest import MANIFEST, Content, Manifest, content_digest, list_files, read_manifest
@@ -22,18 +23,22 @@ from storage.manifest import MANIFEST, Content, Manifest, content_digest, list_f
 FOLDER = ".rewrite"
 
 
-def rewrite(artifact: Path, change: Callable[[Path, Path], None]) -> Manifest | None:
+Change = Callable[[Path, Path], Mapping[str, Any] | None]
+
+
+def rewrite(artifact: Path, change: Change) -> Manifest | None:
     """Replace files of the artifact in this folder; gives its new manifest, None when nothing was to be changed.
 
-    `change(artifact, target)` writes the files that change, whole, to the same places under `target`. Only one
-    process may rewrite an artifact, and nobody may build on it meanwhile. Raises StorageError when the disk refuses.
+    `change(artifact, target)` writes the files that change, whole, to the same places under `target`, and may give
+    new figures for the artifact's metrics. Only one process may rewrite an artifact, and nobody may build on it
+    meanwhile. Raises StorageError when the disk refuses.
     """
     settle(artifact)
     staged = artifact / FOLDER
     with disk_errors(staged):
         shutil.rmtree(staged, ignore_errors=True)  # of a rewriting that never came to its manifest
         staged.mkdir()
-        change(artifact, staged)
+        figures = change(artifact, staged) or {}
         content, volatile = list_files(staged)
         if not content.files and not volatile:
             shutil.rmtree(staged)
@@ -44,6 +49,7 @@ def rewrite(artifact: Path, change: Callable[[Path, Path], None]) -> Manifest | 
         provenance = old.provenance.model_copy(
             update={
                 "files": old.provenance.files | volatile,
+                "metrics": {name: figures.get(name, value) for name, value in old.provenance.metrics.items()},
                 "rewritten": [*old.provenance.rewritten, *([old.content.digest] if content.files else [])],
             }
         )

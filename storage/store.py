@@ -4,7 +4,9 @@
 <store>/.work/<stage>-<key>/            work in progress, kept over a crash
 <store>/.aside/<stage>-<key>-<n>/       damaged artifacts, named, never deleted by themselves
 <store>/.locks/                         one file per key, and one that every builder shares
+<store>/.gone/                          what `gc` is deleting
 <store>/runs/<run>/                     plan and report of each run
+<store>/tombstones.json                 texts that may not come back
 <store>/registry/, <store>/editions/    names that move
 """
 

@@ -95,18 +95,16 @@ class Page:
     a flow run.
     """
 
-    def __init__(self, name: str, tell: Callable[[str], None]) -> None:
-        """`tell` gets a line when the server does not answer, once in the life of this process."""
+    def __init__(self, name: str, about: str, tell: Callable[[str], None]) -> None:
+        """`about` describes it in lists of artifacts; `tell` gets a line when the server does not answer, as above."""
         self._artifact = _Artifact(name, "markdown", tell, find=True)
+        self._about = about
         self._shown = ""
 
     def show(self, title: str, *parts: str, picture: str = "") -> None:
-        """Show a title, a picture if there is one, and these parts in markdown (tasks/ui_markdown.py).
-
-        The title is plain text of ours, which is also the description in lists of artifacts.
-        """
+        """Show a title in plain text, a picture if there is one, and these parts in markdown (tasks/ui_markdown.py)."""
         text = page(f"## {escaped(blank_secrets(title))}", picture, *(blank_secrets(part) for part in parts))
-        if this_flow_run() is not None and text != self._shown and self._artifact.put(text, title):
+        if this_flow_run() is not None and text != self._shown and self._artifact.put(text, self._about):
             self._shown = text
 
 
@@ -124,8 +122,8 @@ class _Artifact:
         self._id: str | None = None
 
     def put(self, data: float | str, description: str = "") -> bool:
-        """Make or change it; False when the server did not take it."""
-        return to_prefect(lambda: self._put(data, clean(blank_secrets(description))), self._tell)
+        """Make or change it; False when the server did not take it. Prefect takes the description for markdown."""
+        return to_prefect(lambda: self._put(data, escaped(blank_secrets(description))), self._tell)
 
     def _put(self, data: float | str, description: str) -> None:
         client, key = get_client(sync_client=True), artifact_key(_recipe, self._name)

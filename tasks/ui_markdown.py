@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import base64
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lmcore.report.words import clean
 
+COLUMNS = 110  # of a block of code on a screen of usual width
+
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")  # all of ASCII's; a backslash before one of them makes it plain text
+_WRAPPER = textwrap.TextWrapper(
+    COLUMNS, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False, expand_tabs=False
+)
 _FIGURE = re.compile(r"[\d.,+–-]+( ?[A-Za-z%]+)?")  # needs no backslashes
 
 
@@ -29,6 +35,11 @@ def fenced(text: str) -> str:
     longest = max((len(run) for run in re.findall("`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{body}\n{fence}"
+
+
+def wrapped(text: str) -> str:
+    """A text with its long lines broken at spaces, to be read without scrolling; nothing is left out."""
+    return "\n".join("\n".join(_WRAPPER.wrap(line)) for line in text.split("\n"))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

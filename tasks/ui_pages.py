@@ -17,13 +17,21 @@ from storage.parquet import read_parquet
 from storage.store import Artifact
 from tasks.prefect_ui import Page, this_flow_run
 from tasks.progress import say
-from tasks.ui_markdown import escaped, fenced, picture, table
+from tasks.ui_markdown import escaped, fenced, picture, table, wrapped
 
 MAX_ROWS = 25  # of one table
 MAX_LOOKS = 12  # of samples on a page, the newest
 LETTERS = 600  # of one sample
 CURVE = (960, 320)  # pixels
 GOES_ON = "▸"  # between a prompt and what the model makes of it
+
+ABOUT = {  # the pages by name
+    "corpus": "What was kept of everything collected, and which rules dropped the rest",
+    "vocabulary": "What the tokenizer has learnt",
+    "loss-curve": "How the training goes",
+    "samples": "What the model writes while it learns",
+    "evaluation": "What the model is worth on held-out text",
+}
 
 Sample = Mapping[str, Any]  # step, progress (0 to 1), prompt, text
 Pages = Callable[[Path, str], None]  # shows the pages of an artifact's folder; the string ends their names
@@ -46,8 +54,7 @@ def samples_parts(samples: Iterable[Sample]) -> list[str]:
     """What a model wrote as it learnt, newest first: a heading and one block for each look."""
     looks: dict[tuple[int, float], list[str]] = {}
     for sample in samples:
-        text = f"{clip(sample['prompt'], LETTERS)} {GOES_ON} {clip(sample['text'], LETTERS)}"
-        looks.setdefault((sample["step"], sample["progress"]), []).append(text)
+        looks.setdefault((sample["step"], sample["progress"]), []).append(_continued(sample))
     newest = list(reversed(looks.items()))[:MAX_LOOKS]
     parts = []
     for (step, progress), texts in newest:
@@ -72,7 +79,7 @@ def show_corpus(folder: Path, more: str) -> None:
     had, kept = stats["input"]["records"], stats["kept"]["records"]
     dropped = sorted(((n, rule) for rule, n in stats["rules"].items() if n and rule != "kept"), reverse=True)
     headings = (">texts", ">kept", ">share kept", ">size kept")
-    Page(f"corpus{more}", say).show(
+    _page("corpus", more).show(
         f"{count(kept)} of {count(had)} texts kept, {size(stats['kept']['bytes'])}",
         table(
             ("split", ">texts", ">size"),
@@ -92,6 +99,10 @@ def show_corpus(folder: Path, more: str) -> None:
     )
 
 
+def _page(name: str, more: str) -> Page:
+    return Page(name + more, ABOUT[name], say)
+
+
 def _groups(groups: Mapping[str, Mapping[str, int]]) -> list[tuple[str, ...]]:
     ordered = sorted(groups.items(), key=lambda item: (-item[1]["bytes"], item[0]))
     rows: list[tuple[str, ...]] = [
@@ -109,7 +120,7 @@ def show_tokenizer(folder: Path, more: str) -> None:
     facts += [(f"bytes per token, {split}", real(n, 3)) for split, n in found["bytes_per_token"].items()]
     facts += [("tokens that the training text does not use", count(found["unused_tokens"]))]
     longest = [clip(_visible(token["text"]), 80) for token in found["longest_tokens"][:MAX_ROWS]]
-    Page(f"vocabulary{more}", say).show(
+    _page("vocabulary", more).show(
         f"A vocabulary of {count(found['vocab_size'])} tokens",
         table(("", ">"), facts),
         "### Its longest tokens",
@@ -135,7 +146,7 @@ def show_training(folder: Path, more: str) -> None:
         ("times resumed", count(made["resumes"])),
         ("steps skipped", count(made["skipped_steps"])),
     ]
-    Page(f"loss-curve{more}", say).show(
+    _page("loss-curve", more).show(
         f"Trained: {real(made['bits_per_byte'])} bits per byte",
         table(("", ">"), facts),
         picture=curve(
@@ -145,7 +156,7 @@ def show_training(folder: Path, more: str) -> None:
         ),
     )
     if samples:
-        Page(f"samples{more}", say).show("What it writes while it learns", *samples_parts(samples))
+        _page("samples", more).show("What it writes while it learns", *samples_parts(samples))
 
 
 def show_evaluation(folder: Path, more: str) -> None:
@@ -157,8 +168,8 @@ def show_evaluation(folder: Path, more: str) -> None:
     mine = (real(figures["bits_per_byte"]), "this model", f"95 % interval {real(low)} to {real(high)}")
     headings = (">bits per byte", ">perplexity", ">accuracy", ">documents", ">size")
     sources = found["groups"].get("source", {})
-    written = [f"{clip(s['prompt'], LETTERS)} {GOES_ON} {clip(s['text'], LETTERS)}" for s in texts if not s["greedy"]]
-    Page(f"evaluation{more}", say).show(
+    written = [_continued(sample) for sample in texts if not sample["greedy"]]
+    _page("evaluation", more).show(
         f"{real(figures['bits_per_byte'])} bits per byte on held-out text ({figures['split']})",
         escaped(verdict_sentence(baselines, low, high)),
         table((">bits per byte", "who", ""), sorted([mine, *who], key=lambda row: float(row[0].replace(",", "")))),
@@ -171,6 +182,10 @@ def show_evaluation(folder: Path, more: str) -> None:
         f"### What it writes after {GOES_ON}" if written else "",
         *map(fenced, written[:MAX_LOOKS]),
     )
+
+
+def _continued(sample: Sample) -> str:
+    return wrapped(f"{clip(sample['prompt'], LETTERS)} {GOES_ON} {clip(sample['text'], LETTERS)}")
 
 
 def _figures(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from lmcore.report.words import count, duration, percent, real
 from tasks.prefect_ui import Page, emit, this_flow_run
 from tasks.progress import say
 from tasks.ui_markdown import escaped, table
-from tasks.ui_pages import curve, samples_parts
+from tasks.ui_pages import ABOUT, curve, samples_parts
 
 SHOW_SECONDS = 5.0  # between two updates of the loss curve
 MAX_TOLD = 10  # events below the curve, the newest
@@ -26,7 +26,7 @@ class TrainingPages:
 
     def __init__(self, before: Sequence[dict[str, Any]]) -> None:
         """`before` holds the lines of earlier attempts: their steps are part of the curve."""
-        self._curve, self._samples = Page("loss-curve", say), Page("samples", say)
+        self._curve, self._samples = (Page(name, ABOUT[name], say) for name in ("loss-curve", "samples"))
         self._steps: list[float] = []
         self._bits: list[float] = []
         self._looks: list[tuple[float, float]] = []

@@ -25,8 +25,8 @@ from storage.parquet import read_parquet, write_parquet
 Rows = Mapping[str, Mapping[str, Any]]  # texts that go, by record id
 
 
-def drop_collected(artifact: Path, target: Path, records: set[str], rows: Rows) -> None:
-    """Drop documents and references, their share of stats.json, and note it in the fetch log."""
+def drop_collected(artifact: Path, target: Path, records: set[str], rows: Rows) -> dict[str, Any]:
+    """Drop documents and references, their share of stats.json, and note it in the fetch log; gives the new figures."""
     own: set[str] = set()
     for path in document_files(artifact):
         own |= _filtered(path, target / "documents" / path.name, records)
@@ -43,10 +43,14 @@ def drop_collected(artifact: Path, target: Path, records: set[str], rows: Rows) 
         outcomes = _less(stats["outcomes"], ["ok"] * changed)
         stats["outcomes"] = dict(sorted({**outcomes, FORGOTTEN: outcomes.get(FORGOTTEN, 0) + changed}.items()))
     write_json(target / "stats.json", stats)
+    return {name: stats[name] for name in ("records", "new", "unchanged", "bytes")}
 
 
-def drop_curated(artifact: Path, target: Path, records: set[str]) -> None:
-    """Drop texts, say so in their decisions, and take them out of stats.json; the gates stay as they were judged."""
+def drop_curated(artifact: Path, target: Path, records: set[str]) -> dict[str, Any]:
+    """Drop texts, say so in their decisions, and take them out of stats.json; gives the new figures.
+
+    The gates stay as they were judged.
+    """
     decisions = read_parquet(artifact / "decisions.parquet")
     stats = json.loads((artifact / "stats.json").read_text(encoding="utf-8"))
     quality: list[float] = []
@@ -74,10 +78,16 @@ def drop_curated(artifact: Path, target: Path, records: set[str]) -> None:
     stats["quality"]["deciles"] = np.round(np.quantile(quality, np.linspace(0, 1, 11)), 2).tolist() if quality else []
     write_json(target / "stats.json", stats)
     write_parquet(target / "decisions.parquet", _forgotten(decisions, records))
+    return {
+        "kept_documents": stats["kept"]["records"],
+        "kept_bytes": stats["kept"]["bytes"],
+        **{f"{split}_documents": stats["splits"][split]["documents"] for split in SPLITS},
+        "train_bytes": stats["splits"]["train"]["bytes"],
+    }
 
 
-def drop_tokens(artifact: Path, target: Path, records: set[str]) -> None:
-    """Cut the documents out of their shards; offsets, counts and meta.json follow."""
+def drop_tokens(artifact: Path, target: Path, records: set[str]) -> dict[str, Any]:
+    """Cut the documents out of their shards; offsets, counts and meta.json follow. Gives the new figures."""
     meta = read_meta(artifact)
     dtype = numpy_dtype(meta.dtype)
     splits = dict(meta.splits)
@@ -113,6 +123,11 @@ def drop_tokens(artifact: Path, target: Path, records: set[str]) -> None:
             }
         )
     write_json(target / "meta.json", meta.model_copy(update={"splits": splits}).model_dump())
+    return {
+        **{f"tokens_{split}": facts.tokens for split, facts in splits.items()},
+        "documents": sum(facts.documents for facts in splits.values()),
+        "bytes": sum(facts.bytes for facts in splits.values()),
+    }
 
 
 def _filtered(path: Path, target: Path, records: set[str]) -> set[str]:

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -36,7 +37,7 @@ from storage.atomic import disk_errors, fault
 from storage.errors import RunError
 from storage.locks import Locked, file_lock
 from storage.registry import Registry
-from storage.rewrite import rewrite
+from storage.rewrite import Change, rewrite
 from storage.store import Artifact, Store
 from storage.tombstones import Tombstone, read_tombstones, write_tombstone
 
@@ -152,15 +153,14 @@ def _age(artifact: Artifact) -> tuple[str, int, str]:
     return artifact.manifest.provenance.finished, depth, artifact.key
 
 
-def _change(stage: str, found: Found) -> Callable[[Path, Path], None]:
-    def change(artifact: Path, target: Path) -> None:
+def _change(stage: str, found: Found) -> Change:
+    def change(artifact: Path, target: Path) -> dict[str, Any]:
         records = found.held[artifact]
         if stage == "collect":
-            drop_collected(artifact, target, records, found.rows)
-        elif stage == "curate":
-            drop_curated(artifact, target, records)
-        else:
-            drop_tokens(artifact, target, records)
+            return drop_collected(artifact, target, records, found.rows)
+        if stage == "curate":
+            return drop_curated(artifact, target, records)
+        return drop_tokens(artifact, target, records)
 
     return change
 

@@ -43,13 +43,13 @@ def train_in_processes(job: Job, job_file: str, error_file: Path, *, stopped: Ca
     check_processes(job.params, count)
     if _THREADS not in os.environ:  # torchrun would say 1
         os.environ[_THREADS] = str(max(1, machine.physical_cores() // count))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)  # until torchrun, which is not ready at once, sets the same
-    threading.Thread(target=_end_with_parent, args=(stopped,), daemon=True).start()
     options = ["--standalone", f"--nproc-per-node={count}", "--local-addr=localhost", f"--log-dir={os.devnull}"]
     try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _interrupt)  # until torchrun, which is not ready at once, sets the same
         if stopped():
             return 128 + signal.SIGTERM
+        threading.Thread(target=_end_with_parent, args=(stopped,), daemon=True).start()
         arguments = torchrun.parse_args([*options, "-m", "lmcore.train", job_file])  # type: ignore[no-untyped-call]
         torchrun.run(arguments)  # type: ignore[no-untyped-call]
     except SignalException as told:

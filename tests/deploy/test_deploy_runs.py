@@ -135,12 +135,15 @@ class TestResources:
     def test_processes_share_a_training(self, up):
         """As the job variable says, or the recipe above it; more of them than sequences are refused at once."""
         variables = {"cpus": 2, "processes": 2}
-        for number, told, processes in ((200, [], 2), (201, ["runtime.train.processes=1"], 1)):
+        free = "runtime.train.threads=0"
+        for number, told, processes in ((200, [free], 2), (201, [free, "runtime.train.processes=1"], 1)):
             run = up.begin(parameters={"recipe": "tiny", "seed": number, "set": told}, job_variables=variables)
             up.ended(run)
             plan = json.loads(training(up.store, run).file("provenance/plan.json").read_text())
             assert (plan["processes"], plan["threads"]) == (processes, 2 // processes)
-        run = up.begin(parameters={"recipe": "tiny", "set": ["train.batch=1"]}, job_variables=variables)
+        run = up.begin(
+            parameters={"recipe": "tiny", "set": ["train.batch=1", "train.micro_batch=1"]}, job_variables=variables
+        )
         assert "2 training processes share train.batch=1" in up.ended(run, "FAILED").state.message
 
     def test_more_cores_than_there_are(self, up):

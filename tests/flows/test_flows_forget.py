@@ -119,7 +119,13 @@ def test_the_page_is_gone_and_the_next_runs_build_without_it(copy, page, site, r
     old = digests(copy)
     (model,) = Store(copy).artifacts("train")
     newest = max(Store(copy).artifacts("collect"), key=lambda a: a.manifest.provenance.finished)
+    figures = newest.metrics
     assert "nothing of it is left" in collect("forget", url, "--yes", store=copy).out
+    assert newest.metrics["records"] == figures["records"] - 1
+    (shards,) = Store(copy).artifacts("tokens")
+    splits = json.loads(shards.file("meta.json").read_text())["splits"]
+    assert shards.metrics["tokens_train"] == splits["train"]["tokens"]
+    assert shards.metrics["bytes"] == sum(split["bytes"] for split in splits.values())
     assert places_of(copy, lines) == []
     assert collect("verify", store=copy).code == 0
     assert re.search(r"rule +│ forgotten", collect("why", url, store=copy).out)
@@ -145,7 +151,7 @@ def test_the_page_is_gone_and_the_next_runs_build_without_it(copy, page, site, r
     assert sum(site.hits.values()) > hits
     assert places_of(copy, lines) == []
     third = max(Store(copy).artifacts("collect"), key=lambda a: a.manifest.provenance.finished)
-    assert third.metrics["records"] == newest.metrics["records"] - 1
+    assert third.metrics["records"] == figures["records"] - 1
     assert third.metrics["new"] == 0, "the others are still those of the first edition"
     texts = load_edition(third.path, lambda digest: Store(copy).by_digest(digest, "collect").path)
     assert url not in texts["url"].to_pylist()

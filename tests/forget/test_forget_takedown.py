@@ -88,6 +88,22 @@ def documents(shelf, edition):
     return {row["record_id"]: row for row in table.to_pylist()}
 
 
+def test_the_metrics_follow(tmp_path):
+    """In a store of a real run `collect` and the others report figures; they are what a person sees first."""
+    store, texts = Store(tmp_path / "store"), shop.write_texts(tmp_path / "texts", range(12))
+    figures = {
+        "records": 12,
+        "new": 12,
+        "unchanged": 0,
+        "bytes": sum(len(shop.text_of(n)) for n in range(12)),
+        "asked": 12,
+    }
+    one = shop.collected(store, texts, "one", metrics=figures)
+    forget(store, url(4))
+    size = len(shop.text_of(4))
+    assert one.metrics == figures | {"records": 11, "new": 11, "bytes": figures["bytes"] - size}
+
+
 def test_the_figures_of_a_collection_are_those_of_what_is_left(shelf, number):
     forget(shelf.store, url(number))
     for name, new in (("one", 13), ("two", 2), ("three", 0)):

@@ -61,6 +61,17 @@ def test_provenance_changes_no_digest(store, artifact):
     assert store.verify() == []
 
 
+def test_figures_that_change_are_those_it_had(store):
+    artifact = published(store, "curate", "abc", FILES, metrics={"records": 3, "bytes": 9, "note": "x"})
+
+    def change(_artifact, target):
+        (target / "a.txt").write_text("eins")
+        return {"records": 2, "unheard_of": 7}
+
+    rewrite(artifact.path, change)
+    assert artifact.metrics == {"records": 2, "bytes": 9, "note": "x"}
+
+
 def test_nothing_to_change_is_nothing_changed(artifact):
     before = (artifact.path / MANIFEST).stat().st_mtime_ns
     assert rewrite(artifact.path, lambda *_: None) is None
