@@ -135,19 +135,19 @@ def show_training(folder: Path, more: str) -> None:
     samples = read_parquet(folder / "provenance/samples.parquet").to_pylist()
     made = _json(folder / "provenance/training.json")
     facts = [
-        ("steps", count(made["steps"])),
-        ("tokens", count(made["tokens"])),
-        ("loss at the end", f"{real(made['loss'])} nats per token"),
-        ("bits per byte at the end", real(made["bits_per_byte"])),
-        ("on validation text", real(made["val_bits_per_byte"])),
-        ("time", duration(made["seconds"])),
-        ("tokens per second", count(made["tokens_per_second"])),
-        ("share of this machine's peak", percent(made["utilisation"])),
-        ("times resumed", count(made["resumes"])),
-        ("steps skipped", count(made["skipped_steps"])),
+        ("steps", count(made.get("steps"))),
+        ("tokens", count(made.get("tokens"))),
+        ("loss at the end", f"{real(made.get('loss'))} nats per token"),
+        ("bits per byte at the end", real(made.get("bits_per_byte"))),
+        ("on validation text", real(made.get("val_bits_per_byte"))),
+        ("time", duration(made.get("seconds"))),
+        ("tokens per second", count(made.get("tokens_per_second"))),
+        ("share of this machine's peak", percent(made.get("utilisation"))),
+        ("times resumed", count(made.get("resumes"))),
+        ("steps skipped", count(made.get("skipped_steps"))),
     ]
     _page("loss-curve", more).show(
-        f"Trained: {real(made['bits_per_byte'])} bits per byte",
+        f"Trained: {real(made.get('bits_per_byte'))} bits per byte",
         table(("", ">"), facts),
         picture=curve(
             steps["step"].to_numpy(),
