@@ -61,7 +61,9 @@ def test_top_k_1_is_greedy(logits, seed):
     logits = torch.tensor(logits)
     drawn = Sampler(Sampling(top_k=1, temperature=3.0, seed=seed), []).pick(logits)
     greedy = Sampler(Sampling(temperature=0.0), []).pick(logits)
-    assert logits[drawn] == logits[greedy] == logits.max()
+    assert logits[greedy] == logits.max()
+    cooled = logits / 3.0  # which may make equal what was almost equal
+    assert cooled[drawn] == cooled.max()
 
 
 @given(logits=logit_lists, top_p=st.floats(0.01, 0.999))
