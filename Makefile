@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 export DO_NOT_TRACK := 1
 
-.PHONY: quickstart setup setup-dev test lint types imports licences fast slow torture bench schema clean
+.PHONY: quickstart ui setup setup-dev test lint types imports licences fast slow torture bench schema clean
 
 quickstart: setup
 	$(BIN)/collect-train run quickstart
+
+# Prefect's server with its user interface, the deployments and a worker, until Ctrl-C
+ui: setup
+	$(BIN)/collect-train up
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev
@@ -20,8 +24,14 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 	$(PIP) -e .
 	touch $@
 
+# the workers of docker and kubernetes pools, to render templates with: in a folder of their own, since every server
+# and worker of Prefect would import them, which takes seconds
+CLUSTER := prefect-docker prefect-kubernetes kubernetes-asyncio kopf python-on-whales tenacity iso8601 \
+	aiohttp aiosignal aiohappyeyeballs frozenlist multidict propcache yarl
+
 $(VENV)/.dev: $(VENV)/.runtime
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps --upgrade --target $(VENV)/cluster $(CLUSTER)
 	touch $@
 
 test: lint types imports licences fast

@@ -12,25 +12,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+import flows.cli_operate  # noqa: F401 - registers its commands
+from flows.app import ModelArgument, RecipeArgument, RunArgument, SetOption, StoreOption, app, console, store_at
 from storage.errors import CollectTrainError
-from storage.store import STAGES, VARIABLE, Store
+from storage.store import STAGES
 from storage.text import printable
-
-app = typer.Typer(
-    name="collect-train",
-    help="From sources of text to a language model you can talk to. Every step is built once and can be resumed.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-)
-console = Console(highlight=False)
-
-StoreOption = Annotated[str, typer.Option("--store", help=f"Folder of the artifacts [{VARIABLE} or ./store].")]
-RecipeArgument = Annotated[str, typer.Argument(help="A packaged recipe, or the path of a YAML file.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated.")
-]
-ModelArgument = Annotated[str, typer.Argument(help="A release (NAME or NAME@NUMBER) or a model folder.")]
 
 
 class Stopped(CollectTrainError):
@@ -40,10 +26,6 @@ class Stopped(CollectTrainError):
 
     def __init__(self) -> None:
         super().__init__("stopped", "run the same command again: it continues where this one stopped")
-
-
-def _store(where: str) -> Store:
-    return Store(where) if where else Store.default()
 
 
 @app.command()
@@ -61,7 +43,7 @@ def run(
 
     first, last = (only, only) if only else (from_, until)
     try:
-        run_recipe(_store(store), recipe, set_ or [], edition=edition, first=first, last=last, console=console)
+        run_recipe(store_at(store), recipe, set_ or [], edition=edition, first=first, last=last, console=console)
     except KeyboardInterrupt as interrupt:
         raise Stopped from interrupt
 
@@ -75,11 +57,15 @@ def params(recipe: RecipeArgument, set_: SetOption = None) -> None:
 
 
 @app.command()
-def status(store: StoreOption = "") -> None:
-    """What the store holds: champions, work in progress, finished artifacts."""
+def status(run: RunArgument = "", store: StoreOption = "") -> None:
+    """Runs that go on or were left unfinished, champions, finished artifacts; or the stages of one run."""
     from flows.look import show_status
+    from flows.runs import show_runs
 
-    show_status(_store(store), console)
+    if run:
+        show_runs(store_at(store), console, run)
+    else:
+        show_status(store_at(store), console)
 
 
 @app.command()
@@ -97,7 +83,7 @@ def show(
     if what in packaged_recipes() or what.endswith((".yaml", ".yml")):
         show_recipe(what, set_ or [], console)
     else:
-        show_artifact(_store(store), what, console)
+        show_artifact(store_at(store), what, console)
 
 
 @app.command()
@@ -107,7 +93,7 @@ def why(
     """Why a text was kept or dropped: the rule, what it measured, its limit, the copy it repeats."""
     from flows.look import show_why
 
-    show_why(_store(store), page, console)
+    show_why(store_at(store), page, console)
 
 
 @app.command()
@@ -119,7 +105,7 @@ def sql(
     """Ask the store: documents, decisions, artifacts, lineage, metrics, evaluations, releases. Read only."""
     from flows.look import show_query
 
-    show_query(_store(store), query, console, csv=csv)
+    show_query(store_at(store), query, console, csv=csv)
 
 
 @app.command()
@@ -143,7 +129,7 @@ def generate(
     continue_text(
         model,
         prompt,
-        _store(store),
+        store_at(store),
         max_tokens=max_tokens,
         temperature=temperature,
         top_k=top_k,
@@ -167,7 +153,7 @@ def chat(
     """Talk to a model; an empty line or Ctrl-D ends."""
     from flows.talk import converse
 
-    converse(model, _store(store), console, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    converse(model, store_at(store), console, max_tokens=max_tokens, temperature=temperature, seed=seed)
 
 
 @app.command()
@@ -175,7 +161,7 @@ def info(model: ModelArgument, store: StoreOption = "") -> None:
     """What a model is: shape, parameters by part, tokenizer, where it came from."""
     from flows.talk import show_info
 
-    show_info(model, _store(store), console)
+    show_info(model, store_at(store), console)
 
 
 @app.command()
@@ -183,7 +169,7 @@ def verify(store: StoreOption = "") -> None:
     """Hash every file again; set damaged artifacts aside and name what was built from them."""
     from flows.look import verify_store
 
-    damaged = verify_store(_store(store), console)
+    damaged = verify_store(store_at(store), console)
     raise typer.Exit(1 if damaged else 0)
 
 
@@ -192,7 +178,7 @@ def releases(name: Annotated[str, typer.Argument(help="A recipe; empty: all.")] 
     """Every release, promoted or refused, and which one is champion."""
     from flows.look import show_releases
 
-    show_releases(_store(store), name, console)
+    show_releases(store_at(store), name, console)
 
 
 @app.command()
@@ -205,7 +191,7 @@ def rollback(
     """Make an earlier release the champion again."""
     from storage.registry import Registry
 
-    release = Registry(_store(store).root).rollback(name, to, why=why_)
+    release = Registry(store_at(store).root).rollback(name, to, why=why_)
     console.print(f"champion of {name} is {name}@{release.number} again", markup=False)
 
 

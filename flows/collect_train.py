@@ -11,11 +11,15 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.built import Built
+from flows.elsewhere import train_elsewhere
 from flows.plan import make_plan, opponent
 from flows.publish import move_champion, report_run
+from flows.record import record_run
 from flows.stages import Finished, Range
+from flows.start import WarmStart, has_learnt, learnt_before, warm_start
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.release import ReleaseRuntime
+from storage.registry import Registry, RegistryMoved
 from storage.store import STAGES, Artifact, Store
 from tasks.collect import CollectParams, collect
 from tasks.curate import curate
@@ -23,6 +27,7 @@ from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.progress import say, stop_all
 from tasks.release import release
+from tasks.step import Inputs, Mode, keep
 from tasks.tokenizer import train_tokenizer
 from tasks.tokens import make_tokens
 from tasks.train import train
@@ -53,18 +58,24 @@ def collect_train(
         first: Stages before this one must be built already.
         last: Stages after this one are left out.
     """
-    wanted = Range(first, last)
     shelf = Store(store) if store else Store.default()
-    plan = make_plan(shelf, load_recipe(recipe, set or []), edition, str(flow_run.id or ""))
-    built = Built(plan, shelf)
-    with contextlib.suppress(Finished):
-        _stages(built, plan.parsed(), wanted)
-    report_run(built)
+    return build_recipe(shelf, load_recipe(recipe, set or []), edition, Range(first, last))
+
+
+def build_recipe(store: Store, recipe: Recipe, edition: str, wanted: Range) -> Built:
+    """Build what is missing of a recipe, inside a flow run, and write its report."""
+    plan = make_plan(store, recipe, edition, str(flow_run.id or ""), say)
+    built = Built(plan, store)
+    with record_run(store, plan, wanted):
+        with contextlib.suppress(Finished):
+            _stages(built, plan.parsed(), wanted)
+        report_run(built)
     return built
 
 
 def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     store, runtime = built.store, recipe.runtime
+    start = warm_start(store, built.plan, recipe, say) if wanted.reaches("tokenizer") else None
 
     collected = _collect_all(built, recipe, wanted)
     built.add(*collected)
@@ -74,7 +85,11 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     built.add(corpus)
 
     mode = wanted.mode("tokenizer")
-    tokenizer = train_tokenizer(store, corpus, params=recipe.tokenizer, runtime=runtime.tokenizer, mode=mode)
+    if start:  # its weights mean these ids
+        why = f"the vocabulary of {start.release}, which training starts from"
+        tokenizer = keep(start.tokenizer, why, train_tokenizer.pages)
+    else:
+        tokenizer = train_tokenizer(store, corpus, params=recipe.tokenizer, runtime=runtime.tokenizer, mode=mode)
     built.add(tokenizer)
 
     mode = wanted.mode("tokens")
@@ -82,11 +97,11 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     built.add(tokens)
 
     mode = wanted.mode("train")
-    model = train(store, tokens, tokenizer, params=recipe.training, runtime=runtime.train, mode=mode)
+    model = _trained(built, recipe, tokens, tokenizer, start, mode)
     built.add(model)
 
     mode = wanted.mode("evaluate")
-    evaluation = evaluate(store, model, corpus, params=recipe.evaluate, runtime=runtime.evaluate, mode=mode)
+    evaluation = _evaluated(built, recipe, model, corpus, mode)
     built.add(evaluation)
 
     mode = wanted.mode("export")
@@ -94,15 +109,44 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     built.add(exported)
 
     mode = wanted.mode("release")
-    champion = opponent(store, built.plan.registry, model, say)
-    against: list[Artifact] = []
-    if champion is not None:
-        against = [evaluate(store, champion.model, corpus, params=recipe.evaluate, runtime=runtime.evaluate, mode=mode)]
-    decision = release(
-        store, model, exported, evaluation, against, params=recipe.release, runtime=ReleaseRuntime(), mode=mode
-    )
+    registry = built.plan.registry
+    while True:
+        champion = opponent(store, registry, model, say)
+        against = []
+        if champion:
+            against = [_evaluated(built, recipe, champion.model, corpus, mode, "evaluate champion")]
+        decision = release(
+            store, model, exported, evaluation, against, params=recipe.release, runtime=ReleaseRuntime(), mode=mode
+        )
+        try:
+            move_champion(store, recipe.name, decision, model, exported, registry.champion)
+            break
+        except RegistryMoved as moved:  # by another run of the recipe, beside this one
+            say(f"  {moved.what}: compared with it now", "yellow")
+            registry = Registry(store.root).read(recipe.name)
     built.add(decision)
-    move_champion(store, recipe.name, decision, model, exported, built.plan.registry.champion)
+
+
+def _trained(
+    built: Built, recipe: Recipe, tokens: Artifact, tokenizer: Artifact, start: WarmStart | None, mode: Mode
+) -> Artifact:
+    """The model: of random weights or those of `start`, which is the model itself when there is nothing new."""
+    store, first = built.store, [start.model] if start else []
+    if start and has_learnt(start.model, tokens, recipe):
+        return keep(start.model, f"{start.release} has been trained on exactly this", train.pages)
+    if recipe.resources.train.work_pool and mode == "build":
+        inputs: Inputs = {"tokens": tokens, "tokenizer": tokenizer, "start": first}
+        train_elsewhere(store, recipe, built.plan.run, inputs)
+    return train(store, tokens, tokenizer, first, params=recipe.training, runtime=recipe.runtime.train, mode=mode)
+
+
+def _evaluated(
+    built: Built, recipe: Recipe, model: Artifact, corpus: Artifact, mode: Mode, label: str = ""
+) -> Artifact:
+    """What a model is worth on the held-out texts of a corpus, without those that it has learnt elsewhere."""
+    store, learnt = built.store, learnt_before(built.store, model, corpus, say)
+    params, runtime = recipe.evaluate, recipe.runtime.evaluate
+    return evaluate(store, model, corpus, learnt, params=params, runtime=runtime, mode=mode, label=label)
 
 
 def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:

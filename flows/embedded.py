@@ -1,14 +1,17 @@
-"""A Prefect server for one run, when no other is configured.
+"""A Prefect server for one store: for the length of one run, or of `collect-train up`.
 
 Prefect's own temporary server outlives a killed parent. This one reads its standard input and ends when that
-closes, so that `kill -9` of a run leaves no server behind. Its database is `<store>/.prefect/prefect.db`: history
-for people to look at; losing it loses no work. A second run at the same time gets a private, temporary one.
+closes, so that `kill -9` of its parent leaves no server behind. Its database is `<store>/.prefect/prefect.db`:
+history for people to look at; losing it loses no work. A run uses the server that is configured, else the one that
+`collect-train up` says it runs for the store (`<store>/.prefect/server.json`), else starts one; a second such run
+at the same time gets a private, temporary one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -18,15 +21,38 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from storage.atomic import disk_errors
-from storage.errors import RunError, StorageError
+from storage.errors import RunError, StorageError, UserError
+from storage.redact import blank_secrets
 from storage.store import Store
 
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
+DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+ANNOUNCED = "server.json"  # url, pid and port of the server of `collect-train up`
 DATABASE_BYTES = 8_000_000  # an empty one is 1.4 MB, and its log grows to 4 MB
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server that this process runs."""
+
+    url: str  # of its API
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def check(self) -> None:
+        """Raises RunError when it has ended."""
+        if self.process.poll() is not None:
+            raise RunError(
+                f"the Prefect server ended with code {self.process.returncode}: {_last_line(self.log)}",
+                f"see {self.log}, then start it again; what was being built goes on",
+            )
 
 
 @contextlib.contextmanager
@@ -38,18 +64,27 @@ def prefect_server(store: Store) -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(_database_folder(store))
-        port = _free_port()
-        process = stack.enter_context(_server(folder, port))
-        url = f"http://127.0.0.1:{port}/api"
-        _wait_until_ready(url, process, folder / "server.log")
+        url = running_server(store)
+        if url is None:
+            folder = stack.enter_context(database_folder(store))
+            url = stack.enter_context(server(folder)).url
         stack.enter_context(temporary_settings({PREFECT_API_URL: url}))
         yield
 
 
+def running_server(store: Store) -> str | None:
+    """The API's URL of the server that `collect-train up` runs for this store, None when there is none."""
+    path = store.root / ".prefect" / ANNOUNCED
+    try:
+        told = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    return str(told["url"]) if psutil.pid_exists(told["pid"]) else None
+
+
 @contextlib.contextmanager
-def _database_folder(store: Store) -> Iterator[Path]:
-    """The store's own folder when no other run holds it, a temporary one otherwise."""
+def database_folder(store: Store, *, alone: bool = False) -> Iterator[Path]:
+    """The store's own folder when no other run holds it; else a temporary one, or UserError when `alone`."""
     folder = store.root / ".prefect"
     with contextlib.ExitStack() as stack:
         with disk_errors(folder):
@@ -58,23 +93,40 @@ def _database_folder(store: Store) -> Iterator[Path]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if alone:
+                raise UserError(
+                    f"another server works on {folder}",
+                    "wait for the run that started it, stop the other `collect-train up`, or use another --store",
+                ) from None
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collect-train-prefect-")))
         yield folder
 
 
 @contextlib.contextmanager
-def _server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def server(folder: Path, *, host: str = "127.0.0.1", port: int = 0, ui: bool = False) -> Iterator[Server]:
+    """Run a Prefect server with its database in `folder` for the length of the block.
+
+    With `ui`, which only `collect-train up` asks for, PREFECT_SERVER_DATABASE_CONNECTION_URL may name another
+    database, such as PostgreSQL; a run's own server never uses it. `port` 0 takes a free one. Raises RunError when
+    the server does not start, StorageError when its disk is full.
+    """
+    port = _free_port(host, port)
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}/api"  # noqa: S104 - only compared
+    own_database = f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
     environment = {
         **os.environ,
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect.db'}",
+        DATABASE_VARIABLE: (ui and os.environ.get(DATABASE_VARIABLE)) or own_database,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_UI_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_UI_ENABLED": str(ui).lower(),
+        "PREFECT_UI_API_URL": "/api",  # of whatever address the browser has reached us by
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",  # it asks an analytics service of its own accord
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "DO_NOT_TRACK": "1",
     }
     with disk_errors(folder), open(folder / "server.log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows.embedded", str(port)],
+            [sys.executable, "-m", "flows.embedded", host, str(port)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -82,7 +134,8 @@ def _server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
             start_new_session=True,  # Ctrl-C is for the run; the server ends after it
         )
     try:
-        yield process
+        _wait_until_ready(url, process, folder / "server.log")
+        yield Server(url, folder / "server.log", process)
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -111,16 +164,26 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
             f"disk full: no room for the embedded Prefect server's database in {log.parent}",
             "free space or move the store (--store DIR); what was finished is kept, run the same command again",
         )
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
     raise RunError(
-        f"the embedded Prefect server did not start: {last[0]}",
+        f"the embedded Prefect server did not start: {_last_line(log)}",
         f"see {log}; or start one with `prefect server start` and set PREFECT_API_URL",
     )
 
 
-def _free_port() -> int:
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return blank_secrets(lines[-1].strip()) if lines else "it said nothing"
+
+
+def _free_port(host: str, wanted: int) -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that just stopped is not in the way
+        try:
+            probe.bind((host, wanted))
+        except OSError as error:
+            raise UserError(
+                f"cannot serve on {host} port {wanted}: {error.strerror}", "choose another with --port and --host"
+            ) from error
         return int(probe.getsockname()[1])
 
 
@@ -131,15 +194,15 @@ def _end_with_parent() -> None:
 
 
 def main() -> None:
-    """Serve Prefect's API on loopback until standard input closes."""
+    """Serve Prefect's API until standard input closes."""
     import uvicorn
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     uvicorn.run(
         "prefect.server.api.server:create_app",
         factory=True,
-        host="127.0.0.1",
-        port=int(sys.argv[1]),
+        host=sys.argv[1],
+        port=int(sys.argv[2]),
         log_level="error",
         timeout_keep_alive=10,
     )

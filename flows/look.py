@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv as csv_module
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,6 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from flows.runs import show_runs
 from lmcore.recipe import load_recipe
 from storage.catalog import Catalog
 from storage.errors import UserError
@@ -25,7 +25,9 @@ from tasks.words import summarise
 
 
 def show_status(store: Store, console: Console) -> None:
-    """Champions, work in progress and finished artifacts."""
+    """Runs that go on or were left unfinished, champions, other work in progress and finished artifacts."""
+    runs = show_runs(store, console)
+    told = {f"{stage.stage}-{stage.key}" for run in runs for stage in run.stages.values()}
     registry = Registry(store.root)
     for name in registry.names():
         champion = registry.champion(name)
@@ -33,6 +35,8 @@ def show_status(store: Store, console: Console) -> None:
             figure = f", {champion.bits_per_byte:.3f} bits per byte" if champion.bits_per_byte is not None else ""
             console.print(Text(f"champion {name}@{champion.number}{figure}", style="bold green"))
     for folder in sorted((store.root / ".work").glob("*-*")):
+        if folder.name in told:
+            continue
         console.print(Text(f"unfinished {folder.name[:40]}: the next run continues it", style="yellow"))
     table = Table("stage", "key", "digest", "finished", "seconds", "size", "what")
     for artifact in store.readable():
@@ -167,12 +171,18 @@ def human_bytes(size: float) -> str:
     return f"{size:.1f} TB"
 
 
-def _ancestors(store: Store, artifact: Artifact, depth: int = 0) -> list[tuple[int, Artifact]]:
+def _ancestors(store: Store, artifact: Artifact) -> list[tuple[int, Artifact]]:
+    """Depth and artifact of all that it came from, in the order of the tree; a part that comes again is told once."""
     found: list[tuple[int, Artifact]] = []
-    for entry in artifact.manifest.provenance.inputs:
-        source = Artifact(entry.stage, entry.key, str(store.root))
-        if Path(source.path).exists():
-            found += [(depth, source), *_ancestors(store, source, depth + 1)]
+    pending, told = [(-1, artifact)], set()  # not by recursion: a chain of nights may be a thousand long
+    while pending:
+        depth, at = pending.pop()
+        if depth >= 0:
+            found.append((depth, at))
+        if at.path not in told:
+            told.add(at.path)
+            sources = [Artifact(entry.stage, entry.key, str(store.root)) for entry in at.manifest.provenance.inputs]
+            pending += [(depth + 1, source) for source in reversed(sources) if source.path.exists()]
     return found
 
 

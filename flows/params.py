@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.estimate import TORCH_BYTES, needs
 from flows.look import human_bytes
 from lmcore.recipe import load_recipe
 from lmcore.train.params import HORIZONS
@@ -23,11 +24,15 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
     loaded = load_recipe(recipe, overrides)
     import torch
 
-    from lmcore.models.ledger import estimate
     from lmcore.train.machine import product_gflops
 
     training, vocabulary = loaded.training, loaded.tokenizer.vocab_size
-    ledger = estimate(loaded.model, vocabulary)
+    speeds = product_gflops("cpu", [torch.float32, torch.bfloat16])
+    rates = dict(zip(("fp32", "bf16"), (speed * 1e9 for speed in speeds), strict=True))
+    fastest = max(rates, key=lambda name: rates[name])
+    precision = fastest if training.precision == "auto" else training.precision
+    needed = needs(loaded, precision)
+    ledger, memory, disk = needed.ledger, needed.memory, needed.disk
     table = Table("part", "shape", "parameters", title=f"{loaded.name}: {loaded.description}", title_justify="left")
     for row in ledger.rows:
         table.add_row(row.part, " x ".join(f"{size:,}" for size in row.shape), f"{row.parameters:,}")
@@ -35,15 +40,6 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
     table.add_row("total", "", f"{ledger.total:,}", style="bold")
     console.print(table)
 
-    speeds = product_gflops("cpu", [torch.float32, torch.bfloat16])
-    rates = dict(zip(("fp32", "bf16"), (speed * 1e9 for speed in speeds), strict=True))
-    fastest = max(rates, key=lambda name: rates[name])
-    precision = fastest if training.precision == "auto" else training.precision
-    memory = ledger.training_memory(
-        training.batch,
-        optimizer=training.optimizer,
-        stream_dtype=torch.bfloat16 if precision == "bf16" else torch.float32,
-    )
     per_step = training.batch * loaded.model.context
     flops = ledger.flops_per_token()
     slow, quick = (share * rates[precision] / flops for share in UTILISATION)
@@ -53,7 +49,9 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
         "model file": f"{human_bytes(ledger.bytes())} (fp32)",
         "training memory": f"about {human_bytes(memory['total'])} (weights {human_bytes(memory['weights'])}, gradients "
         f"{human_bytes(memory['gradients'])}, optimizer {human_bytes(memory['optimizer'])}, activations "
-        f"{human_bytes(memory['activations'])}) beside about 0.3 GB of torch itself",
+        f"{human_bytes(memory['activations'])}) beside about {human_bytes(TORCH_BYTES)} of torch itself",
+        "disk": f"about {human_bytes(disk['total'])} (texts {human_bytes(disk['texts'])}, checkpoints "
+        f"{human_bytes(disk['checkpoints'])}, model {human_bytes(disk['model'])})",
         "tokens a step": f"{per_step:,} = {training.batch} sequences of {loaded.model.context}",
         "arithmetic": f"{flops:,} operations a token",
         "this machine": f"{rates['fp32'] / 1e9:,.0f} GFLOP/s in fp32, {rates['bf16'] / 1e9:,.0f} in bf16, "

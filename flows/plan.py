@@ -3,17 +3,19 @@
 Newest edition, parent editions and champion are looked up here and written to `runs/<run>/plan.json`; the steps
 get what was found as ordinary inputs, and a retry of the same run reads the plan instead of looking again.
 
-Editions live in `<store>/editions/<recipe>.json`: their names in order of creation, and for each the parents that
-were fixed when it was created.
+Editions live in `<store>/editions/<recipe>.json`: their names in order of creation, and for each what was fixed when
+it was begun: the parents, and the champion that a training may start from. So running an edition again does nothing,
+although its own model may be the champion by then.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -31,13 +33,26 @@ from storage.store import Artifact, Store
 FORMAT = 1
 
 
+class Start(BaseModel):
+    """The release that was champion when an edition was begun."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    release: int
+    model_key: str
+    model_digest: str
+
+
 class Edition(BaseModel):
-    """One collection in time; `parents` maps a source to the content digest of its edition before."""
+    """One collection in time; `parents` maps a source to the content digest of its edition before.
+
+    `start` is None when there was no champion, and in editions of the time before it was noted.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     created: str
     parents: dict[str, str]
+    start: Start | None = None
 
 
 class Plan(BaseModel):
@@ -69,41 +84,63 @@ def run_folder(store: Store, run: str) -> Path:
     return store.root / "runs" / run
 
 
-def make_plan(store: Store, recipe: Recipe, edition: str = "", run: str = "") -> Plan:
+def make_plan(
+    store: Store, recipe: Recipe, edition: str = "", run: str = "", tell: Callable[[str], None] = lambda _: None
+) -> Plan:
     """The plan of a run: read when `run` has one, made and written otherwise.
 
-    `edition` is "" (the newest of this recipe, or today's when there is none), "today", "new" or a name.
+    `edition` is "" (the newest of this recipe, or today's when there is none), "today", "new" or a name; `tell` hears
+    when it is not the one named.
     """
     run = run or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:6]}"
     path = run_folder(store, run) / "plan.json"
     if path.exists():
-        return _read_plan(path)
+        return read_plan(store, run)
     plan = Plan(
         run=run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         recipe=recipe.model_dump(mode="json"),
-        edition=resolve_edition(store, recipe, edition),
+        edition=resolve_edition(store, recipe, edition, tell),
         registry=Registry(store.root).read(recipe.name),
     )
     write_json(path, plan.model_dump(mode="json"))
     return plan
 
 
-def resolve_edition(store: Store, recipe: Recipe, wanted: str) -> Edition:
-    """Find the wanted edition, or create it with its parents fixed for ever."""
+def scheduled_edition(recipe: Recipe, when: datetime) -> str:
+    """Name of the edition of a run that was scheduled for `when`: that date in the recipe's time zone.
+
+    Two runs of one date share an edition, however late they start.
+    """
+    assert when.tzinfo is not None, "an instant, not the reading of some clock"
+    return when.astimezone(ZoneInfo(recipe.timezone)).date().isoformat()
+
+
+def resolve_edition(store: Store, recipe: Recipe, wanted: str, tell: Callable[[str], None] = lambda _: None) -> Edition:
+    """Find the wanted edition, or create it with its parents and its start fixed for ever.
+
+    A date is the name of that day's collection. When a later day's has been begun, nothing can be collected for the
+    earlier one any more: the newest edition is given, and `tell` hears it. So editions of days stay in their order.
+    """
     path = store.root / "editions" / f"{recipe.name}.json"
     with file_lock(store.root / ".locks" / f"editions-{recipe.name}"):
-        known = _read_editions(path)
+        known = read_editions(path)
         if wanted == "new" and known and not _has_collected(store, recipe, known[-1].name):
             return known[-1]  # a run that was killed while it collected goes on with it
         name = _edition_name(known, wanted, recipe.timezone)
         for edition in known:
             if edition.name == name:
                 return edition
+        if later := _day_after(known, name, recipe.timezone):
+            tell(f"edition {later} has been begun: it is too late to collect {name}, and {known[-1].name} is used")
+            return known[-1]
+        champion = Registry(store.root).champion(recipe.name)
         edition = Edition(
             name=name,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             parents=_parents(store, recipe, [e.name for e in known]),
+            start=champion
+            and Start(release=champion.number, model_key=champion.model_key, model_digest=champion.model_digest),
         )
         write_json(path, {"format": FORMAT, "editions": [e.model_dump(mode="json") for e in [*known, edition]]})
     return edition
@@ -119,14 +156,14 @@ def opponent(
     """
     by_number = {release.number: release for release in registry.releases}
     number = registry.champion
-    if number is not None and by_number[number].model_digest == model.digest:
+    if number is not None and by_number[number].model_digest in model.digests:
         champions = [move.champion for move in registry.history if move.champion is not None]
         before = reversed(champions[: champions.index(number)])
-        number = next((other for other in before if by_number[other].model_digest != model.digest), None)
+        number = next((other for other in before if by_number[other].model_digest not in model.digests), None)
     if number is None:
         return None
     found = store.find("train", by_number[number].model_key)
-    if found is None or found.digest != by_number[number].model_digest:
+    if found is None or by_number[number].model_digest not in found.digests:
         warn(f"the champion {number} is no longer in the store as it was released: there is nothing to compare with")
         return None
     return Opponent(number, found)
@@ -146,6 +183,24 @@ def _edition_name(known: list[Edition], wanted: str, timezone: str) -> str:
     return next(
         name for number in range(1, 10_000) if (name := today if number == 1 else f"{today}-{number}") not in taken
     )
+
+
+def _day_after(known: list[Edition], name: str, timezone: str) -> str | None:
+    """The edition of a later day than the one that `name` names, begun on its day or after, if there is one."""
+    wanted = _day(name)
+    for edition in known:
+        day = _day(edition.name)
+        begun = datetime.fromisoformat(edition.created).astimezone(ZoneInfo(timezone)).date()
+        if wanted and day and wanted < day <= begun:  # one named by hand after a day to come says nothing
+            return edition.name
+    return None
+
+
+def _day(name: str) -> date | None:
+    try:
+        return date.fromisoformat(name) if re.fullmatch(r"\d{4}-\d\d-\d\d", name) else None
+    except ValueError:
+        return None
 
 
 def _has_collected(store: Store, recipe: Recipe, edition: str) -> bool:
@@ -174,14 +229,17 @@ def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]
     return {name: newest[same][1] for name, same in named.items() if same in newest}
 
 
-def _read_plan(path: Path) -> Plan:
+def read_plan(store: Store, run: str) -> Plan:
+    """The plan that a run wrote when it began. Raises RunError when it is lost or damaged."""
+    path = run_folder(store, run) / "plan.json"
     try:
         return Plan.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise RunError(f"the plan {path} is damaged: {str(error).splitlines()[0]}", "start a new run") from error
 
 
-def _read_editions(path: Path) -> list[Edition]:
+def read_editions(path: Path) -> list[Edition]:
+    """The editions of one recipe, in order of creation, from its list. Raises RunError when it is damaged."""
     if not path.exists():
         return []
     try:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flows.plan import run_folder
+from flows.ui_report import show_run
 from storage.registry import Registry, ReleaseWithdrawn
 from storage.store import Artifact, Store
+from tasks.prefect_ui import emit
 from tasks.progress import say
 
 if TYPE_CHECKING:
@@ -22,11 +24,14 @@ def move_champion(
 ) -> None:
     """Put the release on record and, when it was promoted, make it the champion by compare-and-swap.
 
-    `champion` is the number that the run's plan found in that place. Running it again changes nothing. Raises
+    `champion` is the number that the decision found in that place. Running it again changes nothing. Raises
     RegistryMoved when another run moved the champion meanwhile.
     """
     found = json.loads(decision.file("release.json").read_text(encoding="utf-8"))
     registry = Registry(store.root)
+    before = registry.read(name)
+    if found["promoted"]:
+        registry.check(name, decision.digest, expected=champion)  # no release on record that is compared with the past
     entry = registry.record(
         name,
         release_key=decision.key,
@@ -37,11 +42,18 @@ def move_champion(
         bits_per_byte=found["bits_per_byte"],
         reason=found["reason"],
     )
+    told = {"release": f"{name}@{entry.number}", "champion": champion} | {
+        figure: found.get(figure) for figure in ("bits_per_byte", "champion_bits_per_byte", "gain", "reason")
+    }
     if not found["promoted"]:
         say(f"  {name}@{entry.number} is not promoted: {found['reason']}", "yellow")
+        if before.release(entry.number) is None:
+            emit("release.refused", **told)
         return
     try:
         registry.promote(name, entry.number, expected=champion)
+        if entry.number != before.champion:
+            emit("release.promoted", **told)
     except ReleaseWithdrawn as withdrawn:
         say(f"  {withdrawn.what}; {withdrawn.mend}", "yellow")
 
@@ -94,6 +106,7 @@ def report_run(built: Built) -> Path:
     )
     path = run_folder(store, plan.run) / "report.html"
     write_report(path, view)
+    show_run(view, path)
     return path
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import httpx
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +17,7 @@ from rich.text import Text
 from flows.embedded import prefect_server
 from flows.stages import Range
 from lmcore.recipe import load_recipe
+from storage.errors import RunError
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _QUIET = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # failures are told in two lines of our own
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",  # a server that dies is told in one line of our own
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_CLI_COLORS": "false",
@@ -47,9 +50,15 @@ def run_recipe(
         from tasks.progress import terminal
 
         with terminal(console):
-            built: Built = collect_train(
-                recipe, edition=edition, set=list(overrides), store=str(store.root), first=first, last=last
-            )
+            try:
+                built: Built = collect_train(
+                    recipe, edition=edition, set=list(overrides), store=str(store.root), first=first, last=last
+                )
+            except httpx.HTTPError as error:  # nothing of ours uses httpx
+                raise RunError(
+                    f"the Prefect server does not answer: {str(error) or type(error).__name__}",
+                    "what was built is in the store; run the same command again",
+                ) from error
     _summary(built, time.monotonic() - started, console)
     return built
 

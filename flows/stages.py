@@ -30,8 +30,12 @@ class Range:
         if STAGES.index(self.first) > STAGES.index(self.last):
             raise UserError(f"--from {self.first} comes after --until {self.last}", f"the order is {', '.join(STAGES)}")
 
+    def reaches(self, stage: str) -> bool:
+        """Whether the run comes as far as a stage."""
+        return STAGES.index(stage) <= STAGES.index(self.last)
+
     def mode(self, stage: str) -> Mode:
         """How to run a stage. Raises Finished past the last one."""
-        if STAGES.index(stage) > STAGES.index(self.last):
+        if not self.reaches(stage):
             raise Finished
         return "build" if STAGES.index(stage) >= STAGES.index(self.first) else "reuse"

@@ -20,6 +20,7 @@ from storage.parquet import batches, read_parquet
 SCHEMA_VERSION = 1
 KINDS = ("prose", "dialogue", "subtitle", "pair", "instruction", "chat", "qa", "code")
 SPLITS = ("train", "val", "test")
+FORGOTTEN = "forgotten"  # rule of a decision and outcome of a page: `collect-train forget` took the text out
 
 _VERSION = {b"schema_version": str(SCHEMA_VERSION).encode()}
 TURN = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("text", pa.string(), nullable=False)])

@@ -29,7 +29,7 @@ from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
 from lmcore.tokens.shards import TokensParams, TokensRuntime
-from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSettings
+from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSection, TrainSettings, check_processes
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
@@ -49,6 +49,22 @@ class RuntimeSettings(Settings):
     export: ExportRuntime = Field(default_factory=ExportRuntime, description="Runtime of export.")
 
 
+class StageResources(Settings):
+    """Where a stage runs."""
+
+    work_pool: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9._-]{0,64}$",
+        description="Prefect work pool that does this stage, by a deployment named like it; empty: where the run is.",
+    )
+
+
+class Resources(Settings):
+    """Which stages run elsewhere. How much of a machine a run may use is the work pool's to say."""
+
+    train: StageResources = Field(default_factory=StageResources, description="Where training runs.")
+
+
 class Recipe(Settings):
     """Everything one run needs to know."""
 
@@ -60,11 +76,12 @@ class Recipe(Settings):
     tokenizer: TokenizerParams = Field(default_factory=TokenizerParams, description="The vocabulary.")
     tokens: TokensParams = Field(default_factory=TokensParams, description="The token shards.")
     model: DecoderConfig = Field(default_factory=DecoderConfig, description="The shape of the network.")
-    train: TrainSettings = Field(description="How long and by what means it learns.")
+    train: TrainSection = Field(description="How long and by what means it learns.")
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams, description="How it is judged.")
     export: ExportParams = Field(default_factory=ExportParams, description="What it is exported to.")
     release: ReleaseParams = Field(default_factory=ReleaseParams, description="When it becomes champion.")
     runtime: RuntimeSettings = Field(default_factory=RuntimeSettings, description="How the work is done.")
+    resources: Resources = Field(default_factory=Resources, description="Where the work is done.")
 
     @field_validator("timezone")
     @classmethod
@@ -86,9 +103,7 @@ class Recipe(Settings):
     @property
     def training(self) -> TrainParams:
         """The Params of the train stage: `train` and `model` together."""
-        return TrainParams(
-            **{name: getattr(self.train, name) for name in type(self.train).model_fields}, model=self.model
-        )
+        return TrainParams(**{name: getattr(self.train, name) for name in TrainSettings.model_fields}, model=self.model)
 
 
 def packaged_recipes() -> dict[str, Path]:
@@ -112,11 +127,12 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         recipe = Recipe.model_validate_json(json.dumps(values), strict=True)  # strict: "16" and true are no numbers
     except ValidationError as error:
         raise _explained(error, where) from error
-    if recipe.export.hf:
-        try:
-            stock_architecture(recipe.model)  # told now, not after the training
-        except UserError as error:
-            raise UserError(f"{where}: {error.what}", error.mend) from error
+    try:  # told now, not when the stage is reached
+        check_processes(recipe.train, recipe.runtime.train.processes)
+        if recipe.export.hf:
+            stock_architecture(recipe.model)
+    except UserError as error:
+        raise UserError(f"{where}: {error.what}", error.mend) from error
     return recipe
 
 

@@ -17,6 +17,11 @@ class CollectTrainError(Exception):
         self.what = what
         self.mend = mend
 
+    @property
+    def sentence(self) -> str:
+        """Both in one line."""
+        return f"{self.what}; to mend: {self.mend}"
+
     def __reduce__(self) -> tuple[type[CollectTrainError], tuple[str, str]]:
         return type(self), (self.what, self.mend)
 

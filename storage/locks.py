@@ -18,11 +18,33 @@ from storage.atomic import disk_errors
 POLL_SECONDS = 0.2
 
 
-@contextlib.contextmanager
-def file_lock(path: Path, on_wait: Callable[[str], None] | None = None) -> Iterator[None]:
-    """Hold an exclusive lock on `path` for the length of the block.
+class Locked(Exception):
+    """Somebody else holds the lock, and waiting was not wanted. `holder` is its process id, as far as it is told."""
 
-    While another process holds it, wait; `on_wait` is called once with the holder's process id.
+    def __init__(self, holder: str) -> None:
+        super().__init__(f"held by process {holder}")
+        self.holder = holder
+
+
+def holder(path: Path) -> str | None:
+    """The process that holds the lock file `path` alone, None when nobody does."""
+    if not path.exists():
+        return None
+    try:
+        with file_lock(path, wait=False, shared=True):
+            return None
+    except Locked as locked:
+        return locked.holder
+
+
+@contextlib.contextmanager
+def file_lock(
+    path: Path, on_wait: Callable[[str], None] | None = None, *, shared: bool = False, wait: bool = True
+) -> Iterator[None]:
+    """Hold a lock on `path` for the length of the block: alone, or, when `shared`, beside others who share it.
+
+    While another process is in the way, wait; `on_wait` is called once with the holder's process id. Raises Locked
+    instead when `wait` is False.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,15 +53,19 @@ def file_lock(path: Path, on_wait: Callable[[str], None] | None = None) -> Itera
         told = False
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip() or "unknown"
+                if not wait:
+                    raise Locked(holder) from None
                 if not told and on_wait is not None:
-                    on_wait(os.pread(descriptor, 64, 0).decode("ascii", "replace").strip() or "unknown")
+                    on_wait(holder)
                 told = True
                 time.sleep(POLL_SECONDS)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        if not shared:  # those who share it are many
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)

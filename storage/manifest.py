@@ -68,6 +68,7 @@ class Provenance(_Part):
     code: dict[str, str]
     run: str
     files: dict[str, FileEntry] = {}
+    rewritten: list[str] = []  # content digests it had before texts were taken out of it, oldest first
 
 
 class Manifest(_Part):

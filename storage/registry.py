@@ -121,6 +121,12 @@ class Registry:
         state = self.read(name)
         return None if state.champion is None else _of(state, name, state.champion)
 
+    def check(self, name: str, digest: str, *, expected: int | None) -> None:
+        """Raises RegistryMoved when a release that is not on record yet has been compared with no champion of today."""
+        state = self.read(name)
+        if not _by_digest(state, digest):
+            _expect(state, name, expected)
+
     def record(
         self,
         name: str,
@@ -173,11 +179,7 @@ class Registry:
                     f"release {name}@{number} was rolled back and is not promoted again by itself",
                     f"to use it after all: `collect-train rollback {name} --to {number}`",
                 )
-            if state.champion != expected:
-                raise RegistryMoved(
-                    f"the champion of {name} is {_label(state.champion)}, not {_label(expected)}: another run moved it",
-                    "run again; the new release is then compared with the new champion",
-                )
+            _expect(state, name, expected)
             return _moved(state, release, why or release.reason)
 
         return _of(self._change(name, move), name, number)
@@ -263,6 +265,14 @@ def _by_digest(state: RegistryState, digest: str) -> Release | None:
 
 def _now_champion(state: RegistryState) -> Release | None:
     return None if state.champion is None else state.release(state.champion)
+
+
+def _expect(state: RegistryState, name: str, champion: int | None) -> None:
+    if state.champion != champion:
+        raise RegistryMoved(
+            f"the champion of {name} is {_label(state.champion)}, not {_label(champion)}: another run moved it",
+            "run again; the new release is then compared with the new champion",
+        )
 
 
 def _of(state: RegistryState, name: str, number: int) -> Release:

@@ -3,8 +3,10 @@
 <store>/<stage>/<key>/manifest.json     a finished artifact; without the manifest it does not exist
 <store>/.work/<stage>-<key>/            work in progress, kept over a crash
 <store>/.aside/<stage>-<key>-<n>/       damaged artifacts, named, never deleted by themselves
-<store>/.locks/                         one file per key
+<store>/.locks/                         one file per key, and one that every builder shares
+<store>/.gone/                          what `gc` is deleting
 <store>/runs/<run>/                     plan and report of each run
+<store>/tombstones.json                 texts that may not come back
 <store>/registry/, <store>/editions/    names that move
 """
 
@@ -35,8 +37,10 @@ from storage.manifest import (
     list_files,
     read_manifest,
 )
+from storage.rewrite import settle
 
 STAGES = ("collect", "curate", "tokenizer", "tokens", "train", "evaluate", "export", "release")
+CORPUS_STAGES = ("collect", "curate", "tokens")  # these hold collected texts
 KEY_DIGITS = 24
 VARIABLE = "COLLECT_TRAIN_STORE"
 
@@ -80,6 +84,11 @@ class Artifact:
     def digest(self) -> str:
         """Content digest: what downstream keys depend on."""
         return self.manifest.content.digest
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Every content digest it has had, the first one first: others may refer to it by any of them."""
+        return (*self.manifest.provenance.rewritten, self.digest)
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -155,6 +164,7 @@ class Store:
         Raises ArtifactDamaged when a data file is missing or has another size, or the manifest is unreadable.
         """
         folder = self.root / stage / key
+        settle(folder)
         try:
             manifest = read_manifest(folder)
         except ManifestDamaged as error:
@@ -175,6 +185,7 @@ class Store:
                 continue
             for path in sorted(folder.iterdir()):
                 if not path.name.startswith(".") and (path / MANIFEST).exists():
+                    settle(path)
                     yield Artifact(stage, path.name, str(self.root))
 
     def readable(self, *stages: str) -> Iterator[Artifact]:
@@ -185,10 +196,10 @@ class Store:
                 yield artifact
 
     def by_digest(self, digest: str, stage: str | None = None) -> Artifact:
-        """The artifact with this content digest. Raises RunError when the store has none."""
-        for artifact in self.readable(*([stage] if stage else [])):
-            if artifact.digest == digest:
-                return artifact
+        """The artifact with this content digest, now or before it was rewritten. Raises RunError when there is none."""
+        found = [artifact for artifact in self.readable(*([stage] if stage else [])) if digest in artifact.digests]
+        if found:
+            return next((artifact for artifact in found if artifact.digest == digest), found[0])
         raise RunError(
             f"the store {self.root} has no {stage or 'artifact'} with content digest {digest[:12]}",
             "it was moved or set aside (`collect-train verify` says so): restore it, or use --edition new",
@@ -221,6 +232,11 @@ class Store:
             "give more digits",
         )
 
+    @classmethod
+    def of_work(cls, work: Path) -> Store:
+        """The store that a work folder is in."""
+        return cls(work.absolute().parents[1])
+
     def work(self, stage: str, key: str) -> Path:
         """The folder for work in progress on a key; it outlives a crash."""
         path = self.root / ".work" / f"{stage}-{key}"
@@ -241,6 +257,14 @@ class Store:
     ) -> contextlib.AbstractContextManager[None]:
         """One builder of a key at a time on this machine."""
         return file_lock(self.root / ".locks" / f"{stage}-{key}", on_wait)
+
+    def in_use(self, on_wait: Callable[[str], None] | None = None) -> contextlib.AbstractContextManager[None]:
+        """Held, beside others, by whoever builds, checks or clears: nobody rewrites artifacts meanwhile."""
+        return file_lock(self.root / ".locks" / "store", on_wait, shared=True)
+
+    def alone(self) -> contextlib.AbstractContextManager[None]:
+        """Held by whoever rewrites artifacts, alone. Raises Locked at once when somebody uses the store."""
+        return file_lock(self.root / ".locks" / "store", wait=False)
 
     def publish(self, stage: str, key: str, out: Path, provenance: Provenance) -> Artifact:
         """Make the files in `out` the artifact `stage/key`. `out` is gone afterwards.
@@ -290,13 +314,13 @@ class Store:
             for artifact in parents.get(pending.pop(), []):
                 if (artifact.stage, artifact.key) not in found:
                     found[artifact.stage, artifact.key] = artifact
-                    pending.append(artifact.digest)
+                    pending += artifact.digests
         return tuple(sorted(found.values(), key=lambda a: (STAGES.index(a.stage), a.key)))
 
     def built_from(self, stage: str, key: str) -> tuple[Artifact, ...]:
         """Every artifact built, directly or not, from `stage/key`, even when its own manifest is unreadable."""
         try:
-            digests = {Artifact(stage, key, str(self.root)).digest}
+            digests = set(Artifact(stage, key, str(self.root)).digests)
         except RunError:
             digests = {
                 entry.digest
@@ -308,19 +332,24 @@ class Store:
 
     def verify(self, on_artifact: Callable[[Artifact], None] = lambda _: None) -> list[Damage]:
         """Hash every file again. Artifacts with damaged content are set aside; what was built from them is named."""
-        found: list[Damage] = []
-        for artifact in list(self.artifacts()):
-            on_artifact(artifact)
-            problem, in_content = self._first_problem(artifact)
-            if problem is None:
-                continue
-            stale: tuple[Artifact, ...] = ()
-            aside = None
-            if in_content:
-                stale = self.built_from(artifact.stage, artifact.key)
-                aside = self.set_aside(artifact.stage, artifact.key, problem)
-            found.append(Damage(artifact.stage, artifact.key, problem, in_content, aside, stale))
-        return found
+        artifacts = list(self.artifacts())
+        if not artifacts:
+            return []
+        with self.in_use():
+            damages = (self._checked(artifact, on_artifact) for artifact in artifacts)
+            return [damage for damage in damages if damage]
+
+    def _checked(self, artifact: Artifact, on_artifact: Callable[[Artifact], None]) -> Damage | None:
+        on_artifact(artifact)
+        problem, in_content = self._first_problem(artifact)
+        if problem is None:
+            return None
+        stale: tuple[Artifact, ...] = ()
+        aside = None
+        if in_content:
+            stale = self.built_from(artifact.stage, artifact.key)
+            aside = self.set_aside(artifact.stage, artifact.key, problem)
+        return Damage(artifact.stage, artifact.key, problem, in_content, aside, stale)
 
     def _first_problem(self, artifact: Artifact) -> tuple[str | None, bool]:
         try:

@@ -11,8 +11,9 @@ from lmcore.collect.params import CollectRuntime, SourceParams
 from lmcore.collect.source import STAGE_VERSION
 from lmcore.collect.source import collect as collect_source
 from lmcore.config import Params
+from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
-from storage.store import Artifact
+from storage.store import Artifact, Store
 from tasks.step import step
 
 
@@ -38,4 +39,5 @@ def collect(
         params=params.source,
         runtime=runtime,
         report=report,
+        forgotten=forgotten_in(Store.of_work(work).root),
     )

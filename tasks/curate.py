@@ -7,12 +7,14 @@ from typing import Any
 
 from lmcore.curate import CurateParams, CurateRuntime
 from lmcore.curate import curate as curate_collected
+from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact
 from tasks.step import step
+from tasks.ui_pages import show_corpus
 
 
-@step("curate", version=1)
+@step("curate", version=1, pages=show_corpus)
 def curate(
     work: Path, collected: list[Artifact], *, params: CurateParams, runtime: CurateRuntime, report: Report
 ) -> dict[str, Any]:
@@ -25,4 +27,5 @@ def curate(
         params=params,
         runtime=runtime,
         report=report,
+        forgotten=forgotten_in(store.root),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,22 @@ from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
 from lmcore.progress import Report
 from storage.store import Artifact
 from tasks.step import step
+from tasks.ui_pages import show_evaluation
 
 
-@step("evaluate", version=1)
+@step("evaluate", version=1, pages=show_evaluation)
 def evaluate(
-    work: Path, model: Artifact, corpus: Artifact, *, params: EvaluateParams, runtime: EvaluateRuntime, report: Report
+    work: Path,
+    model: Artifact,
+    corpus: Artifact,
+    learnt: Sequence[Artifact] = (),
+    *,
+    params: EvaluateParams,
+    runtime: EvaluateRuntime,
+    report: Report,
 ) -> dict[str, Any]:
-    """Score the model on the corpus' held-out splits."""
+    """Score the model on the corpus' held-out splits, without what is in the train split of a corpus in `learnt`."""
     from lmcore.evaluate.stage import evaluate as evaluate_model
 
-    return evaluate_model(work, model.local(), corpus.local(), params=params, runtime=runtime, report=report)
+    known = [artifact.local() for artifact in learnt]
+    return evaluate_model(work, model.local(), corpus.local(), known, params=params, runtime=runtime, report=report)

@@ -11,7 +11,7 @@ from storage.store import Artifact
 from tasks.step import step
 
 
-@step("release", version=1)
+@step("release", version=2)
 def release(
     work: Path,
     model: Artifact,

@@ -10,9 +10,10 @@ from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
 from lmcore.tokenizer.train import train_tokenizer as train_on
 from storage.store import Artifact
 from tasks.step import step
+from tasks.ui_pages import show_tokenizer
 
 
-@step("tokenizer", version=1)
+@step("tokenizer", version=1, pages=show_tokenizer)
 def train_tokenizer(
     work: Path, corpus: Artifact, *, params: TokenizerParams, runtime: TokenizerRuntime, report: Report
 ) -> dict[str, Any]:

@@ -93,6 +93,7 @@ class Frontier:
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma secure_delete = on")  # what is forgotten is overwritten
             # In WAL mode this survives the death of the process; a power cut may cost the last few pages.
             self._db.execute("pragma synchronous = normal")
             if fresh or not self._db.execute("select 1 from sqlite_master where name = 'about'").fetchone():
@@ -170,6 +171,27 @@ class Frontier:
             )
         fault("collect.page-stored")
 
+    def pass_through(
+        self, name: str, response: Response, final_name: str, fetched_at: str, outcome: str, links: list[str]
+    ) -> None:
+        """Note a page of which only the links are kept; it is done."""
+        with self._transaction():
+            self._db.execute(
+                "update page set state = 'done', outcome = ?, final_name = ?, status = ?, tries = ?, seconds = ?,"
+                " fetched_at = ?, bytes = ?, body = x'', links = ? where name = ?",
+                (
+                    outcome,
+                    final_name,
+                    response.status,
+                    response.tries,
+                    response.seconds,
+                    fetched_at,
+                    len(response.body),
+                    json.dumps(links),
+                    name,
+                ),
+            )
+
     def response(self, name: str) -> tuple[bytes, str, str, str]:
         """(body, final URL, content type, robots tag) of a stored page. Raises RunError when its bytes are damaged."""
         body, final_name, content_type, robots_tag = self._row(
@@ -183,10 +205,21 @@ class Frontier:
             ) from error
 
     def finish(
-        self, name: str, outcome: str, reason: str, links: list[str], title: str, text: str, meta: dict[str, Any]
+        self,
+        name: str,
+        outcome: str,
+        reason: str,
+        links: list[str],
+        title: str,
+        text: str,
+        meta: dict[str, Any],
+        *,
+        drop: bool = False,
     ) -> None:
-        """Keep what was read from a stored page."""
+        """Keep what was read from a stored page; `drop`: but not what it was read from."""
         with self._transaction():
+            if drop:
+                self._db.execute("update page set body = x'', etag = '' where name = ?", (name,))
             self._db.execute(
                 "update page set state = 'done', outcome = ?, reason = ?, links = ?, title = ?, text = ?, meta = ?"
                 " where name = ?",

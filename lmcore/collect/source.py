@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -31,18 +31,23 @@ from lmcore.collect.files import FilesReading
 from lmcore.collect.params import CollectRuntime, FilesSource, WebSource
 from lmcore.collect.records import FETCH_LOG, Gathered, Record
 from lmcore.collect.web import WebCrawl
-from lmcore.documents import DOCUMENT, make_table, record_id
+from lmcore.documents import DOCUMENT, FORGOTTEN, make_table, record_id
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
 from storage.digest import canonical_json
 from storage.errors import RunError
 from storage.parquet import write_parquet
 
+if TYPE_CHECKING:
+    from lmcore.forget.texts import Forgotten
+
 STAGE_VERSION = 1
 ROWS_PER_FILE = 5_000
 CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer rows
 # Outcomes that are the site's or the recipe's wish, not a failure to get a page.
-NO_FAILURE = frozenset({"ok", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty"})
+NO_FAILURE = frozenset(
+    {"ok", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
+)
 
 
 def collect(
@@ -55,23 +60,26 @@ def collect(
     params: WebSource | FilesSource,
     runtime: CollectRuntime,
     report: Report,
+    forgotten: Forgotten | None = None,
 ) -> dict[str, Any]:
     """Collect one source into `work/out`; continues after a kill with the same `work`.
 
-    `parent` is the folder of the edition before, `parent_digest` its content digest. Gives counts of records,
-    bytes and pages. Raises RunError when there is no record at all, with the counts by outcome.
+    `parent` is the folder of the edition before, `parent_digest` its content digest. What is `forgotten` becomes no
+    record; a forgotten page's links are followed. Gives counts of records, bytes and pages. Raises RunError when
+    there is no record at all, with the counts by outcome.
     """
     assert (parent is None) == (parent_digest is None), "a parent has a folder and a digest"
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         if isinstance(params, WebSource):
-            crawl = WebCrawl(work, params, runtime, report)
+            crawl = WebCrawl(work, params, runtime, report, forgotten)
             try:
                 crawl.run()
-                return _write(work, crawl, edition, parent, parent_digest, locate, params)
+                return _write(work, crawl, edition, parent, parent_digest, locate, params, forgotten)
             finally:
                 crawl.close()
-        return _write(work, FilesReading(work, params, report), edition, parent, parent_digest, locate, params)
+        reading = FilesReading(work, params, report)
+        return _write(work, reading, edition, parent, parent_digest, locate, params, forgotten)
 
 
 def _write(
@@ -82,6 +90,7 @@ def _write(
     parent_digest: str | None,
     locate: Locate,
     params: WebSource | FilesSource,
+    forgotten: Forgotten | None,
 ) -> dict[str, Any]:
     """Write the artifact from what was gathered; short, so it starts over after a kill."""
     fault("collect.before-documents")
@@ -96,9 +105,13 @@ def _write(
     counts: Counter[str] = Counter()
     extractors: Counter[str] = Counter()
     languages: Counter[str] = Counter()
+    gone: set[str] = set()
     with _DocumentWriter(out / "documents") as writer:
         for record in gathered.records():
             row = _row(record, edition, params)
+            if forgotten and forgotten.record(row["record_id"], (record.url, record.page_of_origin), record.text):
+                gone.add(record.url)
+                continue
             counts["records"] += 1
             counts["bytes"] += len(record.text.encode())
             extractors[record.meta["extractor"]] += 1
@@ -117,8 +130,9 @@ def _write(
         gathered.discard()
         raise RunError(what, mend)
     write_references(out / REFERENCES, unchanged)
-    write_parquet(out / "provenance" / "fetch_log.parquet", _table(gathered.log(), FETCH_LOG))
-    gathered_counts = gathered.counts()
+    log = _Log(gathered, gone)
+    write_parquet(out / "provenance" / "fetch_log.parquet", _table(log.rows(), FETCH_LOG))
+    gathered_counts = log.counts()
     stats = {
         "source": params.name,
         "kind": params.kind,
@@ -143,6 +157,33 @@ def _write(
         "asked": sum(outcomes.values()),
         "failed": sum(count for outcome, count in outcomes.items() if outcome not in NO_FAILURE),
     }
+
+
+class _Log:
+    """The fetch log and the counts of what was gathered, with the outcome of the records that are `gone` as it is."""
+
+    def __init__(self, gathered: Gathered, gone: set[str]) -> None:
+        self._gathered = gathered
+        self._gone = gone
+        self._changed = 0
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of the fetch log."""
+        for row in self._gathered.log():
+            if row["outcome"] == "ok" and row["final_url"] in self._gone:
+                self._changed += 1
+                row = row | {"outcome": FORGOTTEN, "etag": ""}
+            yield row
+
+    def counts(self) -> dict[str, Any]:
+        """Counts for stats.json, once all rows have been walked through."""
+        counts = self._gathered.counts()
+        if not self._gone:
+            return counts
+        outcomes = Counter(counts["outcomes"])
+        outcomes[FORGOTTEN] += self._changed
+        outcomes["ok"] -= self._changed
+        return counts | {"outcomes": {name: n for name, n in sorted(outcomes.items()) if n}}
 
 
 class _DocumentWriter:

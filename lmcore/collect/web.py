@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lmcore.collect.extract import read_page
@@ -26,9 +26,13 @@ from lmcore.collect.local_site import PydocSite
 from lmcore.collect.params import PYDOC_SITE, CollectRuntime, WebSource
 from lmcore.collect.politeness import Robots
 from lmcore.collect.records import Record
+from lmcore.documents import FORGOTTEN
 from lmcore.progress import Report
 from storage.digest import digest_json
 from storage.errors import RunError, UserError
+
+if TYPE_CHECKING:
+    from lmcore.forget.texts import Forgotten
 
 FRONTIER = "frontier.sqlite"
 # A seed's host that fails this often in a row has gone away: better to stop and go on later than to write
@@ -40,8 +44,16 @@ _GONE = frozenset({"unreachable", "timeout"})
 class WebCrawl:
     """A crawl in the folder `work`: `run` does it or continues it, the rest hands over what it gathered."""
 
-    def __init__(self, work: Path, params: WebSource, runtime: CollectRuntime, report: Report) -> None:
+    def __init__(
+        self,
+        work: Path,
+        params: WebSource,
+        runtime: CollectRuntime,
+        report: Report,
+        forgotten: Forgotten | None = None,
+    ) -> None:
         self._params = params
+        self._forgotten = forgotten
         self._runtime = runtime
         self._report = report
         self._area = _Area(params)
@@ -56,7 +68,7 @@ class WebCrawl:
     def run(self) -> None:
         """Crawl until nothing is left to do. Raises UserError for a public crawl without contact, RunError when
         a seed's host goes away (what was fetched is kept, the next run continues)."""
-        public = sorted({site_of(url) for url in self._area.seeds.values() if not _is_local(url)})
+        public = sorted({site_of(url) for url in self._area.seeds.values() if not is_local(url)})
         if public and not self._runtime.contact:
             raise UserError(
                 f"crawling {public[0]} needs a contact address in the User-Agent",
@@ -233,8 +245,15 @@ class WebCrawl:
         assert name is not None
         assert final_name is not None
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._frontier.store(name, response, final_name, now)
         self._done += 1
+        if response.outcome == "ok" and self._forgotten and self._forgotten.page(name, final_name):
+            page = read_page(
+                response.body, final_name, response.content_type, response.robots_tag, min_chars=self._params.min_chars
+            )
+            self._frontier.pass_through(name, response, final_name, now, FORGOTTEN, page.links)
+            self._watch(name, site_of(url), response)
+            return
+        self._frontier.store(name, response, final_name, now)
         if response.outcome == "ok":
             self._unread.append(name)
         else:
@@ -271,16 +290,16 @@ class WebCrawl:
             outcome, reason = "no_text", "no readable text"
         elif len(text) < self._params.min_chars:
             outcome, reason = "short", f"{len(text)} characters of text, fewer than {self._params.min_chars}"
-        kept = outcome == "ok"
+        elif self._forgotten and self._forgotten.text(text):
+            outcome, reason = FORGOTTEN, "its text is that of a page that was forgotten"
         meta = {
             "charset": page.charset,
             "charset_source": page.charset_source,
             "extractor": page.extractor,
             **({"lang": page.lang} if page.lang else {}),
         }
-        self._frontier.finish(
-            name, outcome, reason, page.links, title if kept else "", text if kept else "", meta if kept else {}
-        )
+        title, text, meta = (title, text, meta) if outcome == "ok" else ("", "", {})
+        self._frontier.finish(name, outcome, reason, page.links, title, text, meta, drop=outcome == FORGOTTEN)
 
 
 class _Area:
@@ -319,7 +338,7 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _is_local(url: str) -> bool:
+def is_local(url: str) -> bool:
     """Whether a URL names a machine of one's own: a loopback or private address, localhost or a served site."""
     host = urlsplit(url).hostname or ""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lmcore.curate.decide import Decided
 from lmcore.curate.gates import Gate
 from lmcore.curate.measure import MEASURED, shard_bounds
 from lmcore.curate.signals import SIGNALS
-from lmcore.documents import CURATED, DECISION, SPLITS, validate
+from lmcore.documents import CURATED, DECISION, FORGOTTEN, SPLITS, validate
 from storage.parquet import write_parquet
 
 MAX_FILE_BYTES = 256 << 20  # of text: an Arrow string column cannot hold 2 GiB
@@ -33,6 +34,23 @@ def write_splits(out: Path, shards: Sequence[pa.Table], measured: pa.Table, deci
             write_parquet(
                 out / name / f"{number:05d}.parquet", validate(table, CURATED, f"{name}/{number:05d}.parquet")
             )
+
+
+def with_forgotten(decided: Decided, dropped: pa.Table) -> Decided:
+    """`decided` with a decision on every DOCUMENT row that was dropped unmeasured, because it is forgotten."""
+    if not dropped.num_rows:
+        return decided
+    facts = {
+        "verdict": ["dropped"] * dropped.num_rows,
+        "rule": [FORGOTTEN] * dropped.num_rows,
+        **{name: dropped[name] for name in ("record_id", "source", "url")},
+    }
+    rows = pa.table(
+        {field.name: facts.get(field.name, pa.nulls(dropped.num_rows, field.type)) for field in DECISION},
+        schema=DECISION,
+    )
+    decisions = pa.concat_tables([decided.decisions, rows]).sort_by("record_id")
+    return replace(decided, decisions=decisions, rules=(*decided.rules, FORGOTTEN))
 
 
 def write_decisions(out: Path, decided: Decided) -> Path:

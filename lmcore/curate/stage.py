@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,10 +21,14 @@ from lmcore.curate.measure import MEASURED, measure_all
 from lmcore.curate.rules import RulesParams
 from lmcore.curate.score import ScoreName
 from lmcore.curate.split import SplitParams
+from lmcore.documents import DOCUMENT
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
 from storage.errors import RunError
 from storage.parquet import read_parquet
+
+if TYPE_CHECKING:
+    from lmcore.forget.texts import Forgotten
 
 _TEXT = ("text", "title", "turns")  # looked at only when texts are written
 _JUDGED = [name for name in MEASURED.names if name not in _TEXT]
@@ -53,23 +57,37 @@ def curate(
     params: CurateParams,
     runtime: CurateRuntime,
     report: Report,
+    forgotten: Forgotten | None = None,
 ) -> dict[str, Any]:
     """Curate the `collected` artifact folders into `work/out` and give the figures for the summary.
 
     The result depends neither on the order of folders or rows nor on where shards are cut. `locate` gives the
-    folder of the artifact with a content digest, for editions that refer to their parents. Raises RunError for
-    an unreadable or invalid input and, with every decision already written, for a corpus that fails its gates.
+    folder of the artifact with a content digest, for editions that refer to their parents. What is `forgotten` is
+    dropped, should a collection still hold it. Raises RunError for an unreadable or invalid input and, with every
+    decision already written, for a corpus that fails its gates.
     """
+    gone = [DOCUMENT.empty_table()]
+
+    def load(folder: Path) -> pa.Table:
+        documents = load_edition(folder, locate)
+        if not forgotten:
+            return documents
+        meant = forgotten.rows(documents)
+        gone.append(documents.filter(meant))
+        return documents.filter(pc.invert(meant))
+
     files = measure_all(
         work,
         collected,
-        lambda folder: load_edition(folder, locate),
+        load,
         shard_bytes=runtime.shard_mib << 20,
         report=report,
     )
     fault("curate.before-decisions")
     measured = _sorted_measures(files)
     decided = decide(measured, score=params.score, rules=params.rules, splitting=params.split)
+    dropped = pa.concat_tables(gone)
+    decided = output.with_forgotten(decided, dropped)
     report(len(collected), len(collected), f"{int(decided.kept.sum()):,} of {measured.num_rows:,} records kept")
 
     out = work / "out"
@@ -79,12 +97,14 @@ def curate(
     decisions = output.write_decisions(out, decided)
     checked = gates.check_gates(params.gates, output.gate_values(measured, decided))
     figures = output.statistics(measured, decided, checked)
+    figures["input"]["records"] += dropped.num_rows
+    figures["input"]["bytes"] += sum(len(text.encode()) for text in dropped["text"].to_pylist())
     write_json(out / "stats.json", figures)
     gates.require(checked, figures["rules"], measured.num_rows, str(decisions))
     shards = [read_parquet(file, columns=list(_TEXT)) for file in files]
     output.write_splits(out, shards, measured, decided)
     return {
-        "input_documents": measured.num_rows,
+        "input_documents": measured.num_rows + dropped.num_rows,
         "kept_documents": figures["kept"]["records"],
         "kept_bytes": figures["kept"]["bytes"],
         "duplicates": figures["rules"][duplicates.RULE],

@@ -29,7 +29,7 @@ from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer
 from storage.atomic import fault, write_json
 from storage.errors import RunError, UserError
-from storage.parquet import write_parquet
+from storage.parquet import read_parquet, write_parquet
 
 __all__ = ["EvaluateParams", "EvaluateRuntime", "evaluate"]
 
@@ -56,12 +56,14 @@ class _HeldOut:
     split: Split
     table: pa.Table  # CURATED
     available: int  # documents in the split
+    left_out: int  # documents that the model has learnt elsewhere
 
 
 def evaluate(
     work: Path,
     model: Path,
     curated: Path,
+    learnt: Sequence[Path] = (),
     *,
     params: EvaluateParams,
     runtime: EvaluateRuntime,
@@ -69,14 +71,16 @@ def evaluate(
 ) -> dict[str, Any]:
     """Leave `evaluation.json`, `documents.parquet` and `samples.json` in `work/out`; gives the headline as metrics.
 
-    `model` is a train artifact, `curated` the corpus whose training split it read. Raises RunError when a split holds
-    no text, a file is damaged, or the model gives no finite likelihood.
+    `model` is a train artifact, `curated` the corpus it is judged on. `learnt` are other corpora that it, or a model
+    it started from, was trained on: a held-out document whose text or page is in one of their training splits is left
+    out and counted. Raises RunError when a split holds no text to score, a file is damaged, or the model gives no
+    finite likelihood.
     """
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     trained = load(model, device=_device(runtime.device))
     network, tokenizer = trained.model, trained.tokenizer
-    held_out = [_held_out(curated, split, params) for split in params.splits]
+    held_out = [_held_out(curated, split, params, learnt) for split in params.splits]
     scores = _score(work, network, tokenizer, held_out, report)
 
     first = "test" if "test" in params.splits else params.splits[0]
@@ -84,7 +88,7 @@ def evaluate(
     figures = {part.split: _figures(scores[part.split], params) for part in held_out}
     evaluation = {
         "headline": {"split": first, **figures[first]},
-        "splits": {part.split: {**figures[part.split], "available_documents": part.available} for part in held_out},
+        "splits": {part.split: figures[part.split] | _counts(part, learnt) for part in held_out},
         "groups": {column: _groups(shown.table[column], scores[first], params) for column in _GROUPS},
         "baselines": _baselines(work, curated, shown, figures[first]["bits_per_byte"], params, report),
         "lossy": tokenizer.lossy,
@@ -111,8 +115,8 @@ def _device(wanted: str) -> str:
     return wanted
 
 
-def _held_out(curated: Path, split: Split, params: EvaluateParams) -> _HeldOut:
-    """The first documents of a split. Record ids are digests, so the first are as fair a sample as any."""
+def _held_out(curated: Path, split: Split, params: EvaluateParams, learnt: Sequence[Path]) -> _HeldOut:
+    """The first documents of a split, less those learnt. Record ids are digests: the first are a fair sample."""
     tables = [read_documents(path, CURATED) for path in _files(curated, split)]
     table = pa.concat_tables(tables)
     table = table.filter(pc.greater(table["n_bytes"], 0))
@@ -122,7 +126,31 @@ def _held_out(curated: Path, split: Split, params: EvaluateParams) -> _HeldOut:
             f"collect more pages, or give the {split} split a larger share in curate",
         )
     fitting = int((np.cumsum(table["n_bytes"].to_numpy()) <= params.max_bytes).sum())
-    return _HeldOut(split, table.slice(0, min(max(1, fitting), params.max_documents)), table.num_rows)
+    first = table.slice(0, min(max(1, fitting), params.max_documents))
+    unknown = first.filter(pc.invert(_known(first, learnt)))
+    if not unknown.num_rows:
+        raise RunError(
+            f"every text of the {split} split of {curated} was learnt by this model or by one it started from",
+            "set curate.split as it was when that was trained, or give the recipe another name: a champion of its own",
+        )
+    return _HeldOut(split, unknown, table.num_rows, first.num_rows - unknown.num_rows)
+
+
+def _known(table: pa.Table, learnt: Sequence[Path]) -> pa.ChunkedArray:
+    """Which documents have a text or a page that is in the training split of one of these corpora."""
+    known = pa.chunked_array([np.zeros(table.num_rows, dtype=bool)])
+    for folder in learnt:
+        for path in _files(folder, "train"):
+            seen = read_parquet(path, ["text_id", "page_of_origin"])
+            for name in seen.column_names:
+                known = pc.or_(known, pc.is_in(table[name], seen[name].combine_chunks()))
+    return known
+
+
+def _counts(part: _HeldOut, learnt: Sequence[Path]) -> dict[str, int]:
+    """How many documents the split has and, where the model has learnt from other corpora, how many it met there."""
+    left_out = {"left_out_documents": part.left_out} if learnt else {}
+    return {"available_documents": part.available} | left_out
 
 
 def _files(curated: Path, split: str) -> list[Path]:
@@ -229,10 +257,12 @@ def _rows(part: _HeldOut, scores: Scores) -> pa.Table:
 
 def _metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
     headline = evaluation["headline"]
+    left_out = evaluation["splits"][headline["split"]].get("left_out_documents")
     beaten = [baseline["name"] for baseline in evaluation["baselines"] if baseline["beaten"]]
     not_beaten = [baseline["name"] for baseline in evaluation["baselines"] if not baseline["beaten"]]
     return {
         **{name: headline[name] for name in ("split", "bits_per_byte", "perplexity", "accuracy", "documents")},
+        **({"left_out": left_out} if left_out else {}),
         "beats": ", ".join(beaten) or "none",
         "does_not_beat": ", ".join(not_beaten) or "none",
     }

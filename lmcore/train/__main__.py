@@ -3,11 +3,17 @@
 Exit codes: 0 when `work/out` is complete; 128 + the signal's number (143 for SIGTERM) when it was told to stop and
 has saved; 2 for a wrong request and 1 for a failure, with two lines on stderr and in `work/error.json`. It stops as
 if told to when its parent dies.
+
+SIGUSR1 makes it write the Python stacks of all its threads to stderr; whoever finds that it stands still asks for them.
+
+With more than one process (`runtime.processes`) it becomes torchrun's agent, which starts as many of itself and hands
+on what became of them.
 """
 
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import os
 import signal
@@ -18,13 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 from lmcore.train.allocator import raise_thresholds, sleep_at_barriers
 from storage.atomic import write_json
-from storage.errors import CollectTrainError, StorageError, UserError
+from storage.errors import CollectTrainError, RunError, StorageError, UserError
 
 if TYPE_CHECKING:
     from lmcore.train.params import Job
 
 _PR_SET_PDEATHSIG = 1  # prctl(2): the kernel sends this signal when the parent dies
 ERROR = "error.json"
+RANKED = "TORCHELASTIC_RUN_ID" in os.environ  # torchrun started this process, beside others
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class StopRequest:
@@ -50,6 +58,7 @@ class StopRequest:
 
 def main(arguments: list[str]) -> int:
     """Run one job and give the exit code."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     stop = StopRequest()
     sleep_at_barriers()
     allocator = raise_thresholds()
@@ -60,27 +69,53 @@ def main(arguments: list[str]) -> int:
         values = _read(Path(arguments[0]))
         if isinstance(values.get("work"), str):
             error_file = Path(values["work"]) / ERROR
-            error_file.unlink(missing_ok=True)
+            if not RANKED:
+                error_file.unlink(missing_ok=True)
         job = _validated(values, arguments[0])
+        if job.runtime.processes > 1 and not RANKED:
+            from lmcore.train.agent import train_in_processes
+
+            return train_in_processes(job, arguments[0], job.work / ERROR, stopped=stop)
         from lmcore.train.loop import Stopped, train  # torch loads here, after the allocator is set
+        from lmcore.train.team import LostPeer, Team
 
         try:
-            train(job, stopped=stop, allocator=allocator)
+            train(job, stopped=stop, allocator=allocator, team=Team.of_environment())
         except Stopped:
-            return 128 + stop.signal
+            return 128 + (stop.signal or signal.SIGTERM)  # another rank was told
+        except LostPeer as lost:  # the agent says who was lost, and why
+            print(lost.what, file=sys.stderr)
+            return lost.exit_code
+        except (MemoryError, RuntimeError) as error:  # torch has no type of its own for a CPU that has no more
+            if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+                raise
+            raise _out_of_memory() from error
     except CollectTrainError as error:
-        print(f"error: {error.what}\n  to mend: {error.mend}", file=sys.stderr)
-        if error_file is not None:
-            _leave(error_file, error)
+        left = error_file is not None and _leave(error_file, error)
+        if not (RANKED and left):  # the agent reads it, and tells once what several ranks may have met
+            print(f"error: {error.what}\n  to mend: {error.mend}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def _leave(path: Path, error: CollectTrainError) -> None:
+def _out_of_memory() -> RunError:
+    from lmcore.train.machine import limits
+
+    limit = limits()["memory_bytes"]
+    return RunError(
+        "the training process ran out of memory" + (f"; it may use {limit / 2**20:,.0f} MiB" if limit else ""),
+        "set train.micro_batch lower or make the model smaller"
+        + (", or give it more: the job variable memory, in MiB" if limit else ""),
+    )
+
+
+def _leave(path: Path, error: CollectTrainError) -> bool:
     try:
         write_json(path, {"what": error.what, "mend": error.mend, "exit_code": error.exit_code})
     except StorageError as refused:  # the disk may be what the error is about
         print(f"{path} could not be written: {refused.what}", file=sys.stderr)
+        return False
+    return True
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -107,4 +142,9 @@ def _validated(values: dict[str, Any], name: str) -> Job:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if RANKED:  # gloo's threads now and then abort a process that ends by itself
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -27,7 +27,7 @@ class Journal:
         self._path = work / FILE
         self.events = [line for line in read_lines(self._path) if "event" in line]
         self._print_every = print_every
-        self._next_line = self._next_print = 0.0
+        self._next_line = self._next_print = self._next_doing = 0.0
         self._steps: list[tuple[float, float, int, float]] = []  # loss, bits per byte, tokens, seconds
         with disk_errors(self._path):
             self._file = open(self._path, "a+b")  # noqa: SIM115 - closed by __exit__
@@ -50,6 +50,16 @@ class Journal:
         self._append(line)
         print(text, flush=True)
 
+    def doing(self, what: str) -> None:
+        """Record that something other than a step is at work; who waits for the next step then has more patience.
+
+        Call it before, and again while it lasts.
+        """
+        now = time.monotonic()
+        if now >= self._next_doing:
+            self._append({"doing": what})
+            self._next_doing = now + LINE_SECONDS
+
     def step(self, line: dict[str, Any], tokens: int, seconds: float, *, last: bool = False) -> None:
         """Note one step; when enough time has passed since the last line, or at the `last`, record and print one.
 
@@ -70,6 +80,7 @@ class Journal:
             print(_human(line), flush=True)
 
     def _append(self, line: dict[str, Any]) -> None:
+        self._next_doing = 0.0
         plain = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in line.items()}
         with disk_errors(self._path):
             self._file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False).encode() + b"\n")

@@ -31,7 +31,7 @@ def can_validate(run: Run) -> bool:
 
 @torch.no_grad()
 def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
-    """Bits per byte over the first `runtime.validation_tokens` of the validation split.
+    """Bits per byte over the first `runtime.validation_tokens` of the validation split, shared by all ranks.
 
     Every window starts without what came before it, so this is a little above what `evaluate` measures.
     """
@@ -39,7 +39,9 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
     run.model.eval()
     nats, n_bytes, seen = 0.0, 0, 0
     for batch in sequential(run.job.tokens, "val", params.batch, params.model.context, tokenizer_bytes=token_bytes):
-        for micro in batch.split(plan.micro_batch):
+        run.journal.doing("validation")
+        share = run.team.share(batch)
+        for micro in share.split(plan.micro_batch) if len(share.ids) else ():
             _, of_bytes = micro_loss(run.model, micro.to(plan.device))
             nats += float(of_bytes)
         n_bytes += int(batch.n_bytes.sum())
@@ -47,6 +49,7 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
         if seen >= run.job.runtime.validation_tokens:
             break
     run.model.train()
+    (nats,) = run.team.total(nats)
     return bits_per_byte(nats, n_bytes)
 
 
@@ -56,4 +59,8 @@ def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
     sampling = Sampling(
         max_tokens=run.job.runtime.sample_tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=params.seed
     )
-    return [(prompt, generate(run.model, tokenizer, prompt, sampling).text) for prompt in params.prompts]
+    continued = []
+    for prompt in params.prompts:
+        run.journal.doing("samples")
+        continued.append((prompt, generate(run.model, tokenizer, prompt, sampling).text))
+    return continued

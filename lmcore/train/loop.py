@@ -4,10 +4,14 @@ A run is a pure function of its settings, data, start and plan: the batch of a s
 checkpoint holds all else (weights, optimizer, random state, guard, history, seconds used). So a run that is killed
 anywhere and started again ends with the same bytes. Looks at the validation split and samples draw on generators of
 their own and change nothing.
+
+Several processes (team.py) go through this loop side by side. Each takes its share of every batch; whatever decides
+what comes next (the position, the stop, the guard's numbers) is exchanged and equal in all of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -23,16 +27,19 @@ from lmcore.models.io import load_model
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
 from lmcore.train import looks, machine, output, plan
+from lmcore.train.epochs import Epochs
 from lmcore.train.history import due, every
-from lmcore.train.horizon import make_horizon
+from lmcore.train.horizon import Horizon, make_horizon
 from lmcore.train.journal import Journal
 from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
-from lmcore.train.params import Job
+from lmcore.train.params import Job, check_processes
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
+from lmcore.train.team import Team, Unheard
 from storage.atomic import fault, write_json
 from storage.errors import UserError
 from storage.locks import file_lock
+from storage.text import printable
 
 MicroLoss = Callable[[Decoder, TokenBatch], tuple[Tensor, Tensor]]
 
@@ -46,20 +53,24 @@ def train(
     *,
     stopped: Callable[[], bool] = lambda: False,
     allocator: str = "left as it is",
-    rank: int = 0,
-    world: int = 1,
+    team: Team | None = None,
 ) -> dict[str, Any]:
     """Train, or go on training, what `job` describes until its budget is used; leaves `work/out` and gives metrics.
 
-    Raises Stopped after saving when `stopped` says so, UserError for wrong settings, RunError when the numbers
-    diverge, the data do not fit or the disk refuses.
+    Every rank of `team` calls this; rank 0 alone writes files, and the others give no metrics. Raises Stopped after
+    saving when `stopped` says so in any rank, UserError for wrong settings, RunError when the numbers diverge, the
+    data do not fit, the disk refuses or another rank is gone.
     """
-    assert world == 1, "gradients are not exchanged between processes yet"
     params, runtime, work = job.params, job.runtime, job.work
+    team = team or Team()
+    check_processes(params, team.world)
     with (
-        file_lock(work / "trainer.lock", lambda holder: print(f"waiting for trainer process {holder}", flush=True)),
-        Journal(work, runtime.log_every_seconds) as journal,
+        file_lock(work / "trainer.lock", lambda holder: print(f"waiting for trainer process {holder}", flush=True))
+        if team.leads
+        else contextlib.nullcontext(),
+        Journal(work, runtime.log_every_seconds) if team.leads else Unheard() as journal,
     ):
+        team.join(runtime.device)
         tokenizer = load_tokenizer(job.tokenizer)
         token_bytes = tokenizer.byte_length(np.arange(tokenizer.vocab_size, dtype=np.uint32))  # (V,)
         loader = Loader(
@@ -69,54 +80,45 @@ def train(
             context=params.model.context,
             seed=params.seed,
             tokenizer_bytes=token_bytes,
-            rank=rank,
-            world=world,
         )
         horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
         model = _first_weights(job, tokenizer.vocab_size).train()
 
-        how = plan.load(work / "plan.json")
-        if how is None:
-            journal.event("probe", "probing this machine")
-            how = plan.probe(
-                model,
-                loader.batch(0),
-                params,
-                runtime,
-                allocator=allocator,
-                run_seconds=horizon.length,
-            )
-            write_json(work / "plan.json", how.model_dump(mode="json"))
-            journal.event("plan", "\n".join(["the plan of this run:", *how.lines()]), plan=how.model_dump(mode="json"))
+        how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
         plan.apply(how, model)
-        run = begin_or_resume(job, how, model, journal)
+        run = begin_or_resume(job, how, model, journal, team)
         at, history = run.at, run.history
-        loss_of = _compiled(model, loader.batch(at.step), how) if how.compile else micro_loss
+        loss_of = _compiled(model, team.share(loader.batch(at.step)), how) if how.compile else micro_loss
         journal.event("training", f"training for {horizon.describe()}, {at.progress:.0%} done", step=at.step)
 
         validate_at = every(runtime.validate_every) if looks.can_validate(run) else ()
         passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step
         saved_step, saved_at = at.step, time.monotonic()
+        epochs = Epochs(loader.steps_per_epoch, at.step)
         while True:
             if due(validate_at, passed, at.progress):
                 bits = looks.validate(run, token_bytes)
-                history.add("validation", step=at.step, progress=at.progress, bits_per_byte=bits)
+                if team.leads:
+                    history.add("validation", step=at.step, progress=at.progress, bits_per_byte=bits)
                 journal.event("validation", f"validation: {bits:.4f} bits/byte", step=at.step, bits_per_byte=bits)
-            if due(runtime.sample_at, passed, at.progress):
+            if team.leads and due(runtime.sample_at, passed, at.progress):
                 for prompt, text in looks.continue_prompts(run, tokenizer):
                     history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
+                    told = printable(f"sample: {prompt}{text}").replace("\n", " ")
+                    journal.event("sample", told, step=at.step, progress=at.progress, prompt=prompt, continuation=text)
             passed = at.progress
 
-            finished, stopping, unsaved = at.progress >= 1.0, stopped(), at.step - saved_step
+            finished, stopping, unsaved = at.progress >= 1.0, bool(team.most(stopped())), at.step - saved_step
             by_steps = runtime.save_every_steps is not None and unsaved >= runtime.save_every_steps
             by_time = time.monotonic() - saved_at >= runtime.save_every_seconds
-            if unsaved and (finished or stopping or by_steps or by_time):
+            if team.leads and unsaved and (finished or stopping or by_steps or by_time):
                 run.save()
                 saved_step, saved_at = at.step, time.monotonic()
             if finished:
                 break
             if stopping:
                 journal.event("stopped", f"stopped after step {at.step:,}; nothing is lost", step=at.step)
+                team.wait()  # until rank 0 has saved: the first process that ends may take the others with it
                 raise Stopped
 
             started = time.perf_counter()
@@ -128,28 +130,30 @@ def train(
                 final=params.final_lr_share,
             )
             batch = loader.batch(at.step)
+            team.seed(params.seed, at.step)
             loss, bits, norm, admitted = one_step(run, batch, share, loss_of)
             if not admitted:
                 journal.event("skipped", f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}")
             machine.synchronize(how.device)
-            took, tokens = time.perf_counter() - started, batch.ids.numel()
+            took, tokens = team.most(time.perf_counter() - started), batch.ids.numel()
 
             at.step += 1
             at.tokens += tokens
             at.seconds += took
             at.progress = max(at.progress, horizon.progress(at.step, at.seconds))
-            history.add(
-                "metrics",
-                step=at.step,
-                tokens=at.tokens,
-                progress=at.progress,
-                loss=loss,
-                bits_per_byte=bits,
-                lr=params.lr * share,
-                grad_norm=norm,
-                skipped=not admitted,
-            )
-            history.add("timings", step=at.step, seconds=took, tokens_per_second=tokens / took)
+            if team.leads:
+                history.add(
+                    "metrics",
+                    step=at.step,
+                    tokens=at.tokens,
+                    progress=at.progress,
+                    loss=loss,
+                    bits_per_byte=bits,
+                    lr=params.lr * share,
+                    grad_norm=norm,
+                    skipped=not admitted,
+                )
+                history.add("timings", step=at.step, seconds=took, tokens_per_second=tokens / took)
             fault("train.step")
             journal.step(
                 {
@@ -166,9 +170,13 @@ def train(
                 took,
                 last=at.progress >= 1.0,
             )
+            if team.leads:
+                epochs.tell(run)
 
         fault("train.before-out")
-        return output.write(run)
+        metrics = output.write(run) if team.leads else {}
+        team.wait()
+        return metrics
 
 
 def one_step(
@@ -176,24 +184,73 @@ def one_step(
 ) -> tuple[float, float, float, bool]:
     """One optimizer step at `share` of the peak rates: loss (nats per token), bits per byte, gradient norm, admitted.
 
-    Micro-batches add up sums that are divided by the tokens of the whole batch, so their size changes rounding only.
     A step whose numbers are not finite is not admitted and changes no weight.
     """
-    size = BatchSize.of(batch)
-    sums = []
-    for micro in batch.split(run.plan.micro_batch):
-        total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
-        (total / size.tokens).backward()  # type: ignore[no-untyped-call]
-        sums.append((total.detach(), of_bytes))
+    loss, bits = backward(run, batch, loss_of)
     norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
-    loss = sum(float(total) for total, _ in sums) / size.tokens
-    bits = bits_per_byte(sum(float(of_bytes) for _, of_bytes in sums), size.n_bytes)
     admitted = run.guard.admits(run.at.step + 1, loss, norm)
     if admitted:
         run.optimizer.step(share)
     else:
         run.optimizer.drop_gradients()
     return loss, bits, norm, admitted
+
+
+def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tuple[float, float]:
+    """Leave the gradient of the batch of all ranks in every rank; loss (nats per token) and bits per byte.
+
+    Micro-batches, and ranks, add up sums that are divided by the tokens of the whole batch, so how it is divided
+    changes rounding only.
+    """
+    size = BatchSize.of(batch)
+    sums = []
+    for micro in run.team.share(batch).split(run.plan.micro_batch):
+        total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
+        (total / size.tokens).backward()  # type: ignore[no-untyped-call]
+        sums.append((total.detach(), of_bytes))
+    run.team.add_gradients(run.model.parameters())
+    nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
+    return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
+
+
+def _settle(
+    job: Job, team: Team, model: Decoder, batch: TokenBatch, horizon: Horizon, journal: Journal, allocator: str
+) -> plan.Plan:
+    """The plan in the work folder, made by a probe when there is none; `batch` is this rank's share of one."""
+    path = job.work / "plan.json"
+    how = plan.load(path)
+    if team.most(how is None):  # asked of all, so that all have looked before one writes
+        journal.event("probe", "probing this machine")
+        how = plan.probe(
+            model,
+            batch,
+            job.params,
+            job.runtime,
+            allocator=allocator,
+            run_seconds=horizon.length,
+            processes=team.world,
+        )
+        if team.leads:
+            write_json(path, how.model_dump(mode="json"))
+        journal.event("plan", "\n".join(["the plan of this run:", *how.lines()]), plan=how.model_dump(mode="json"))
+        team.wait()
+        how = how if team.leads else plan.load(path)  # each timed the machine a little differently
+    assert how is not None
+    if how.processes != team.world:
+        text = f"begun with {how.processes} processes, goes on with {team.world}: from here on sums round differently"
+        how = plan.for_processes(how, team.world, job.runtime)
+        if team.leads:
+            write_json(path, how.model_dump(mode="json"))
+        journal.event("processes", text, processes=team.world)
+    cores = machine.usable_cores()
+    if how.device == "cpu" and team.world > cores:
+        journal.event(
+            "too-many-processes",
+            f"{team.world} training processes take turns on {cores} cores: {cores} would be faster",
+            processes=team.world,
+            cores=cores,
+        )
+    return how
 
 
 def _first_weights(job: Job, vocab_size: int) -> Decoder:

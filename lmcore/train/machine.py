@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -39,7 +40,25 @@ def free_memory(device: str) -> int:
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     if limit.isdigit() and used.isdigit():
         free = min(free, max(0, int(limit) - int(used)))
+    own = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if own != resource.RLIM_INFINITY:
+        free = min(free, max(0, own - psutil.Process().memory_info().data))
     return int(free)
+
+
+def limits() -> dict[str, Any]:
+    """What this process may use, as the system has it: core numbers, thread variable, bytes of memory, devices.
+
+    None stands for no limit.
+    """
+    soft = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return {
+        "cores": cores,
+        "thread_variable": os.environ.get("OMP_NUM_THREADS"),
+        "memory_bytes": None if soft == resource.RLIM_INFINITY else soft,
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }
 
 
 def peak_memory(device: str) -> int:

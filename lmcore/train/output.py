@@ -27,6 +27,7 @@ def write(run: Run) -> dict[str, Any]:
     work, history = run.job.work, run.history
     part, out = work / ".out.part", work / "out"
     metrics = _metrics(run)
+    run.journal.doing("output")
     with disk_errors(work):
         for old in (part, out):
             shutil.rmtree(old, ignore_errors=True)
@@ -39,7 +40,7 @@ def write(run: Run) -> dict[str, Any]:
         for name in ("timings", "validation", "samples"):
             write_parquet(provenance / f"{name}.parquet", history.table(name))
         shutil.copyfile(work / "plan.json", provenance / "plan.json")
-        write_json(provenance / "training.json", metrics | {"events": run.journal.events})
+        write_json(provenance / "training.json", metrics | {"limits": machine.limits(), "events": run.journal.events})
         write_json(work / "metrics.json", metrics)
         publish_folder(part, out, "train.out")
     run.journal.event("finished", _summary(metrics), metrics=metrics)
@@ -52,7 +53,7 @@ def _metrics(run: Run) -> dict[str, Any]:
     tail = steps.slice(int(steps.num_rows * (1 - TAIL)))
     looks = run.history.table("validation")
     speed = at.tokens / at.seconds
-    peak = run.plan.gflops[run.plan.precision] * 1e9
+    peak = run.plan.gflops[run.plan.precision] * 1e9 * run.plan.processes
     resumes = sum(event["event"] == "resumed" for event in run.journal.events)
     return {
         "steps": at.step,
@@ -67,6 +68,7 @@ def _metrics(run: Run) -> dict[str, Any]:
         "utilisation": round(ledger.flops_per_token() * speed / peak, 4),
         "peak_memory_mib": round(machine.peak_memory(run.plan.device) / 2**20, 1),
         "resumes": resumes,
+        "processes": run.plan.processes,
         "device": run.plan.device,
         "precision": run.plan.precision,
     }

@@ -15,13 +15,14 @@ from pydantic import Field, model_validator
 from lmcore.config import Params, Runtime, Settings
 from lmcore.models.config import DecoderConfig
 from lmcore.train.schedule import Schedule
+from storage.errors import UserError
 
 HORIZONS = ("steps", "tokens", "epochs", "minutes")
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainSettings(Params):
-    """A recipe's `train:` section: settings of training that can change the model."""
+    """Settings of training that can change the model."""
 
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of the initial weights and of the order of the data.")
     batch: int = Field(16, ge=1, description="Sequences of model.context tokens in one optimizer step.")
@@ -89,6 +90,19 @@ class TrainSettings(Params):
         return self
 
 
+class TrainSection(TrainSettings):
+    """A recipe's `train:` section: the settings, and the name of the model that training starts from.
+
+    The name moves, so it is no setting of the stage: the flow resolves it to a model, whose digest is in the key.
+    """
+
+    init_from: Literal["scratch", "champion"] = Field(
+        "scratch",
+        description="scratch: random weights; champion: those of the model that was champion when the edition was "
+        "begun, and its vocabulary.",
+    )
+
+
 class TrainParams(TrainSettings):
     """All that can change the model: how it is trained, and the shape of the network (a recipe's `model:`)."""
 
@@ -99,7 +113,16 @@ class TrainRuntime(Runtime):
     """Settings of training that do not enter the key."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: cuda, else mps, else cpu.")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 takes every core this process may use.")
+    processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="Processes on this machine that share every step; 0 takes the worker's job variable `processes`, "
+        "else 1.",
+    )
+    threads: int = Field(
+        0, ge=0, description="CPU threads of a process; 0 shares out every core that may be used among the processes."
+    )
     compile: Literal["off", "auto"] = Field(
         "auto", description="auto: torch.compile when the run is long enough to win back its start."
     )
@@ -126,3 +149,13 @@ class Job(Settings):
     start_from: Path | None = Field(None, description="Folder of a trained model whose weights are the first ones.")
     params: TrainParams
     runtime: TrainRuntime = Field(default_factory=TrainRuntime)
+
+
+def check_processes(params: TrainSettings, processes: int) -> None:
+    """Raise UserError when a step has too few sequences for every process to get one."""
+    if processes > params.batch:
+        raise UserError(
+            f"{processes} training processes share train.batch={params.batch} sequences: some would have none",
+            f"set train.batch to {processes} or more, or processes (runtime.train.processes, or the job variable) "
+            f"to {params.batch} or less",
+        )

@@ -44,7 +44,8 @@ class Plan(Settings):
 
     format: Literal[1] = 1
     device: Device
-    threads: int
+    processes: int = 1  # that share every step
+    threads: int  # of each process
     precision: Precision
     attention: Literal["plain", "sdpa"]
     micro_batch: int
@@ -65,6 +66,7 @@ class Plan(Settings):
         """The plan for people, one choice a line."""
         chosen = {
             "device": f"{self.device} ({self.processor})",
+            **({"processes": str(self.processes)} if self.processes > 1 else {}),
             "threads": str(self.threads),
             "precision": self.precision,
             "attention": self.attention,
@@ -113,15 +115,17 @@ def probe(
     *,
     allocator: str,
     run_seconds: Callable[[float], float],
+    processes: int = 1,
 ) -> Plan:
     """Choose what the settings leave open by timing it here, in a few seconds, on `batch`.
 
-    `run_seconds` gives the length of the whole run when a step takes so long. `model` keeps its weights; its device,
-    number format and attention are left as planned.
+    With several processes `batch` is this one's share, and each times its own at the same time, so that the machine is
+    as busy as it will be. `run_seconds` gives the length of the whole run when a step takes so long. `model` keeps its
+    weights; its device, number format and attention are left as planned.
     """
     reasons: dict[str, str] = {}
     device = _choose_device(runtime.device, reasons)
-    threads = _choose_threads(runtime.threads, reasons)
+    threads = _choose_threads(runtime.threads, processes, reasons)
     torch.set_num_threads(threads)
     gflops = _peaks(device, params.precision)
     precision = _choose_precision(params.precision, gflops, reasons)
@@ -129,6 +133,7 @@ def probe(
     attention = _choose_attention(params.attention, device, precision, context, head_width, reasons)
     plan = Plan(
         device=device,
+        processes=processes,
         threads=threads,
         precision=precision,
         attention=attention,
@@ -142,7 +147,7 @@ def probe(
         reasons={},
     )
     apply(plan, model)
-    micro_batch, step_seconds = _choose_micro_batch(model, batch, params, device, reasons)
+    micro_batch, step_seconds = _choose_micro_batch(model, batch, params, device, processes, reasons)
     compiled = _choose_compile(runtime.compile, device, precision, run_seconds(step_seconds), reasons)
     return plan.model_copy(
         update={
@@ -152,6 +157,13 @@ def probe(
             "reasons": reasons,
         }
     )
+
+
+def for_processes(plan: Plan, processes: int, runtime: TrainRuntime) -> Plan:
+    """The plan of a run that goes on in another number of processes: their threads change, and how the sums round."""
+    reasons = dict(plan.reasons)
+    threads = _choose_threads(runtime.threads, processes, reasons)
+    return plan.model_copy(update={"processes": processes, "threads": threads, "reasons": reasons})
 
 
 def _devices() -> list[Device]:
@@ -178,11 +190,19 @@ def _choose_device(wanted: str, reasons: dict[str, str]) -> Device:
     )
 
 
-def _choose_threads(wanted: int, reasons: dict[str, str]) -> int:
+def _choose_threads(wanted: int, processes: int, reasons: dict[str, str]) -> int:
     if wanted:
         reasons["threads"] = "as set"
         return wanted
     usable, physical = machine.usable_cores(), machine.physical_cores()
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    if processes > 1:
+        reasons["threads"] = f"{physical} cores for {processes} processes"
+        share = max(1, physical // processes)
+        return min(int(told), share) if told.isdigit() and int(told) else share
+    if told.isdigit() and int(told):
+        reasons["threads"] = "OMP_NUM_THREADS"
+        return int(told)
     if usable == physical:
         reasons["threads"] = "every core this process may use"
         return usable
@@ -225,7 +245,7 @@ def _choose_attention(
 
 
 def _choose_micro_batch(
-    model: Decoder, batch: TokenBatch, params: TrainParams, device: Device, reasons: dict[str, str]
+    model: Decoder, batch: TokenBatch, params: TrainParams, device: Device, processes: int, reasons: dict[str, str]
 ) -> tuple[int, float]:
     """Sequences of the fastest forward and backward pass that fits, and seconds of a whole step at that size."""
     sequences = batch.ids.shape[0]
@@ -234,7 +254,7 @@ def _choose_micro_batch(
         size = min(params.micro_batch, sequences)
         return params.micro_batch, _time_passes(model, batch, [size], device)[size] * sequences
     powers = [2**n for n in range(sequences.bit_length()) if 2**n < sequences]
-    free = machine.free_memory(device) * MEMORY_SHARE
+    free = machine.free_memory(device) * MEMORY_SHARE / (1 if device == "cuda" else processes)
     sizes = [size for size in [*powers, sequences] if size == 1 or _memory(model, params, size) <= free]
     seconds = _time_passes(model, batch, sizes, device)
     fastest = min(seconds.values())

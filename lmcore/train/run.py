@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from lmcore.train.journal import Journal
 from lmcore.train.optim import Optimizer
 from lmcore.train.params import Job
 from lmcore.train.plan import Plan
+from lmcore.train.team import Team
 from storage.digest import digest_json
 from storage.errors import RunError
 
@@ -42,9 +43,11 @@ class Run:
     at: Position
     guard: Guard
     history: History
+    team: Team = field(default_factory=Team)
 
     def save(self) -> None:
         """Write a checkpoint. StorageError when the disk refuses; the ones before are kept."""
+        self.journal.doing("checkpoint")
         state = {
             "position": asdict(self.at),
             "guard": self.guard.state(),
@@ -54,19 +57,27 @@ class Run:
         weights: dict[str, Tensor] = dict(self.model.named_parameters())
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
         checkpoint.save(self.job.work / "checkpoints", snapshot, self.job.runtime.keep_checkpoints)
+        self.journal.event("checkpoint", f"saved at step {self.at.step:,}", **asdict(self.at))
 
 
-def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal) -> Run:
+def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team: Team) -> Run:
     """The run as its newest whole checkpoint has it, or at step 0 with the weights that `model` has.
 
-    Raises RunError when the checkpoint belongs to other settings.
+    Every rank reads the same files, whichever number of ranks wrote them. Raises RunError when the checkpoint belongs
+    to other settings.
     """
     torch.manual_seed(job.params.seed)
     optimizer = Optimizer(model, job.params, plan.dtype)
     folder = job.work / "checkpoints"
-    snapshot = checkpoint.load_newest(folder, lambda text: journal.event("checkpoint-damaged", text))
+    # Rank 0 first: it sets aside what is damaged.
+    snapshot = team.first(
+        lambda: checkpoint.load_newest(folder, lambda text: journal.event("checkpoint-damaged", text))
+    )
+    step = snapshot.step if snapshot else 0
+    if not team.most(step) == step == -team.most(-step):
+        raise RunError(f"the training processes read different checkpoints in {folder}", "run again to continue")
     if snapshot is None:
-        return Run(job, plan, model, optimizer, journal, Position(), Guard(), History())
+        return Run(job, plan, model, optimizer, journal, Position(), Guard(), History(), team)
     state = snapshot.state
     if state["settings"] != _settings(job):
         raise RunError(f"{folder} belongs to a run with other settings", f"remove {job.work}, or use the old settings")
@@ -77,7 +88,7 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal) -> R
     _set_random_state(state["random"])
     at = Position(**state["position"])
     journal.event("resumed", f"resuming at step {at.step:,}, {at.progress:.0%} done", step=at.step)
-    return Run(job, plan, model, optimizer, journal, at, Guard(**state["guard"]), History(snapshot.tables))
+    return Run(job, plan, model, optimizer, journal, at, Guard(**state["guard"]), History(snapshot.tables), team)
 
 
 def _settings(job: Job) -> str:
@@ -91,8 +102,8 @@ def _random_state() -> dict[str, Any]:
 
 def _set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(_unhex(state["cpu"]))
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([_unhex(text) for text in state["cuda"]])
+    for device, text in enumerate(state["cuda"][: torch.cuda.device_count()]):  # another machine may have fewer
+        torch.cuda.set_rng_state(_unhex(text), device)
 
 
 def _hex(state: Tensor) -> str:

@@ -202,11 +202,8 @@ def marked(mark: str) -> list[str]:
 @contextlib.contextmanager
 def prefect_server(folder: Path):
     """A Prefect server that several runs share, to save each the start of its own; gives its API's URL."""
-    from flows.embedded import _free_port, _server, _wait_until_ready
+    from flows.embedded import server
 
     folder.mkdir(parents=True, exist_ok=True)
-    port = _free_port()
-    with _server(folder, port) as process:
-        url = f"http://127.0.0.1:{port}/api"
-        _wait_until_ready(url, process, folder / "server.log")
-        yield url
+    with server(folder) as running:
+        yield running.url

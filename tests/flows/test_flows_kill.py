@@ -75,7 +75,8 @@ def chain(site, undisturbed, tmp_path_factory):
 
 
 def test_every_fault_point_of_the_product_is_in_the_chain():
-    assert {kill.point for kill in CHAIN} == fault_points()
+    others = ("forget.", "store.rewrite.", "gc.")  # of commands that keep a store; their own tests kill them there
+    assert {kill.point for kill in CHAIN} == {point for point in fault_points() if not point.startswith(others)}
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from flows.plan import make_plan, opponent, resolve_edition, run_folder
+from flows.plan import Start, make_plan, opponent, resolve_edition, run_folder, scheduled_edition
 from flows.stages import Finished, Range
 from lmcore.recipe import parse_recipe
 from storage.errors import RunError, UserError
@@ -48,6 +48,17 @@ def collected(store, source, edition, key):
         edition=edition,
         source=recipe(source).sources[0].model_dump(mode="json"),
     )
+
+
+def release(store, number, promote=True):
+    """A release of a model that is no artifact of the store, and champion if promoted."""
+    registry = Registry(store.root)
+    registry.record(
+        "tiny", release_key=f"{number}", digest=f"{number}", model_key=f"{number}" * 24,
+        model_digest=f"{number}" * 64, export_key=None, bits_per_byte=1.0, reason="",
+    )  # fmt: skip
+    if promote:
+        registry.promote("tiny", number, expected=registry.read("tiny").champion)
 
 
 def today(zone="UTC"):
@@ -126,12 +137,129 @@ class TestEditions:
         assert resolve_edition(store, recipe(), "two") == second
         assert second.parents == {}
 
+    def test_the_champion_of_its_beginning_is_fixed_too(self, store):
+        assert resolve_edition(store, recipe(), "one").start is None
+        release(store, 1)
+        second = resolve_edition(store, recipe(), "two")
+        assert second.start == Start(release=1, model_key="1" * 24, model_digest="1" * 64)
+        release(store, 2)
+        assert resolve_edition(store, recipe(), "two") == second, "the champion has moved, the edition has not"
+        assert resolve_edition(store, recipe(), "one").start is None
+        assert resolve_edition(store, recipe(), "three").start.release == 2
+        assert resolve_edition(store, recipe(name="other"), "one").start is None, "each recipe has its own champion"
+        Registry(store.root).rollback("tiny", why="a test")
+        assert resolve_edition(store, recipe(), "four").start.release == 1
+
+    def test_a_refused_release_is_no_start(self, store):
+        release(store, 1, promote=False)
+        assert resolve_edition(store, recipe(), "one").start is None
+
+    def test_a_list_from_before_starts_were_noted_can_be_read(self, store):
+        path = store.root / "editions" / "tiny.json"
+        path.parent.mkdir(parents=True)
+        old = {"name": "2026-01-02", "created": "2026-01-02T03:04:05+00:00", "parents": {"texts": "a" * 64}}
+        path.write_text(json.dumps({"format": 1, "editions": [old]}))
+        release(store, 1)
+        assert resolve_edition(store, recipe(), "").start is None, "what was trained in it was not trained from this"
+        assert resolve_edition(store, recipe(), "new").start is None, "it has collected nothing yet"
+        collected(store, "texts", "2026-01-02", "1")
+        assert resolve_edition(store, recipe(), "new").start.release == 1
+        assert [edition["name"] for edition in json.loads(path.read_text())["editions"]] == ["2026-01-02", today()]
+
     def test_a_damaged_list_is_named(self, store):
         resolve_edition(store, recipe(), "one")
         path = store.root / "editions" / "tiny.json"
         path.write_text(path.read_text()[:40])
         with pytest.raises(RunError, match=r"list of editions .*tiny.json is damaged"):
             resolve_edition(store, recipe(), "")
+
+
+class TestScheduled:
+    """Editions of scheduled dates: shared by the runs of one date, and always in the order of the days."""
+
+    def begin(self, store, *names, created):
+        """Put editions on record that were begun at an instant."""
+        path = store.root / "editions" / "tiny.json"
+        known = json.loads(path.read_text())["editions"] if path.exists() else []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known += [{"name": name, "created": created, "parents": {}, "start": None} for name in names]
+        path.write_text(json.dumps({"format": 1, "editions": known}))
+
+    def names(self, store):
+        return [
+            edition["name"] for edition in json.loads((store.root / "editions" / "tiny.json").read_text())["editions"]
+        ]
+
+    @pytest.mark.parametrize(
+        ("zone", "name"),
+        [("UTC", "2026-03-01"), ("Pacific/Auckland", "2026-03-02"), ("America/New_York", "2026-03-01")],
+    )
+    def test_it_is_called_by_the_date_it_was_scheduled_for_where_the_recipe_lives(self, zone, name):
+        assert scheduled_edition(recipe(timezone=zone), datetime(2026, 3, 1, 12, 30, tzinfo=UTC)) == name
+
+    def test_the_night_the_clocks_change_is_one_date(self):
+        home = recipe(timezone="Europe/Budapest")
+        nights = [datetime(2026, 10, 25, hour, 30, tzinfo=UTC) for hour in (0, 1)]  # 02:30 at home, twice
+        assert {scheduled_edition(home, night) for night in nights} == {"2026-10-25"}
+
+    def test_an_instant_is_asked_for(self):
+        with pytest.raises(AssertionError):
+            scheduled_edition(recipe(), datetime(2026, 3, 1))
+
+    def test_two_runs_of_one_date_share_an_edition(self, store):
+        when = datetime(2026, 3, 1, 2, tzinfo=UTC)
+        first = resolve_edition(store, recipe(), scheduled_edition(recipe(), when))
+        collected(store, "texts", first.name, "1")
+        second = resolve_edition(store, recipe(), scheduled_edition(recipe(), when + timedelta(hours=20)))
+        assert second == first
+        assert first.name == "2026-03-01"
+
+    def test_a_run_that_starts_late_uses_the_newest_when_a_later_day_has_begun(self, store):
+        self.begin(store, "2026-03-01", created="2026-03-01T02:00:00+00:00")
+        self.begin(store, "2026-03-03", created="2026-03-03T02:00:00+00:00")
+        told = []
+        assert resolve_edition(store, recipe(), "2026-03-02", told.append).name == "2026-03-03"
+        assert told == [
+            "edition 2026-03-03 has been begun: it is too late to collect 2026-03-02, and 2026-03-03 is used"
+        ]
+        assert self.names(store) == ["2026-03-01", "2026-03-03"], "it parents nothing, for it is not made"
+        assert resolve_edition(store, recipe(), "2026-03-01", told.append).name == "2026-03-01", "it was begun in time"
+        assert resolve_edition(store, recipe(), "2026-03-04", told.append).name == "2026-03-04"
+        assert len(told) == 1
+
+    def test_the_newest_is_the_last_one_begun_whatever_it_is_called(self, store):
+        self.begin(store, "2026-03-03", "2026-03-03-2", "by hand", created="2026-03-03T12:00:00+00:00")
+        assert resolve_edition(store, recipe(), "2026-03-02").name == "by hand"
+
+    def test_nights_that_start_late_one_after_the_other_keep_their_editions(self, store):
+        for name in ("2026-03-01", "2026-03-02"):
+            assert resolve_edition(store, recipe(), name).name == name
+        assert self.names(store) == ["2026-03-01", "2026-03-02"]
+
+    def test_an_edition_named_after_a_day_to_come_stops_no_night(self, store):
+        self.begin(store, "2999-12-31", created="2026-03-01T12:00:00+00:00")
+        told = []
+        assert resolve_edition(store, recipe(), "2026-03-02", told.append).name == "2026-03-02"
+        assert told == []
+
+    def test_names_that_are_no_dates_are_as_ever(self, store):
+        self.begin(store, "2026-03-03", created="2026-03-03T02:00:00+00:00")
+        for name in ("2026-03-02-again", "20260302", "2026-02-30"):
+            assert resolve_edition(store, recipe(), name).name == name
+
+    def test_the_day_it_was_begun_is_taken_in_the_recipes_time_zone(self, store):
+        # Begun at 23:30 UTC of the first, which is the second in Budapest: named by its day there.
+        self.begin(store, "2026-03-02", created="2026-03-01T23:30:00+00:00")
+        home = recipe(timezone="Europe/Budapest")
+        assert resolve_edition(store, home, "2026-03-01").name == "2026-03-02"
+
+    def test_a_plan_tells_it(self, store):
+        self.begin(store, "2026-03-03", created="2026-03-03T02:00:00+00:00")
+        told = []
+        plan = make_plan(store, recipe(), "2026-03-02", "run-1", told.append)
+        assert (plan.edition.name, len(told)) == ("2026-03-03", 1)
+        assert make_plan(store, recipe(), "2026-03-02", "run-1", told.append) == plan
+        assert len(told) == 1, "once"
 
 
 class TestPlan:

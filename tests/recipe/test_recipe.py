@@ -221,6 +221,15 @@ def test_a_time_zone_is_one_of_the_world_s():
     assert parse_recipe(MINIMAL | {"timezone": "Europe/Budapest"}, "x").timezone == "Europe/Budapest"
 
 
+def test_more_processes_than_sequences_are_told_before_anything_runs():
+    values = changed("runtime.train", {"processes": 3})
+    values["train"] = {"steps": 1, "batch": 2}
+    error = refused(values)
+    assert error.what == "mine.yaml: 3 training processes share train.batch=2 sequences: some would have none"
+    values["train"]["batch"] = 3
+    assert parse_recipe(values, "x").runtime.train.processes == 3
+
+
 # the schema
 
 

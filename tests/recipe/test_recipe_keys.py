@@ -35,7 +35,8 @@ SECTIONS = {  # section of the recipe: the stage whose key it enters
     "export": "export",
     "release": "release",
 }
-NO_STAGE = {"name", "description", "timezone", "runtime"}
+NO_STAGE = {"name", "description", "timezone", "runtime", "resources"}
+NAMES_AN_INPUT = {"train.init_from"}  # moves; what it means when the flow resolves it is in the key by its digest
 ONE_VALUE = {  # fields that can have one value only today
     "sources.0.kind",
     "sources.1.kind",
@@ -189,7 +190,7 @@ def test_every_field_of_params_changes_the_key_of_its_stage_and_no_other(recipe,
             continue
         after = keys(changed)
         different = {stage for stage in STAGES if after[stage] != before[stage]}
-        assert different == {SECTIONS[section]}, place
+        assert different == (set() if place in NAMES_AN_INPUT else {SECTIONS[section]}), place
 
 
 def test_names_and_descriptions_change_no_key(recipe, every_change):

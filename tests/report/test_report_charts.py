@@ -125,3 +125,18 @@ def test_cleaned_text_can_be_written_and_clips_to_its_length(text):
     assert "\u202e" not in cleaned
     assert "\x00" not in cleaned
     assert len(words.clip(text, 10)) <= 10
+
+
+def test_a_chart_that_stands_alone_brings_its_colours_and_keys():
+    line = Series("training <1>", np.arange(5.0), np.arange(5.0), 1)
+    dots = Series("validation", np.arange(5.0), np.arange(5.0) + 1, 2, "dots")
+    chart = line_chart("Bits & bytes", [line, dots], "step", "bits", wide=True)
+    root = ET.fromstring(charts.standalone(chart, 900, 300))
+    spaces = "{http://www.w3.org/2000/svg}"
+    assert root.tag == f"{spaces}svg"
+    assert (root.get("width"), root.get("height")) == ("900", "300")
+    words_shown = [text.text for text in root.iter(f"{spaces}tspan")]
+    assert words_shown == ["Bits & bytes", "over step", "●", "training <1>", "●", "validation"]
+    style = root.find(f"{spaces}style").text
+    for used in {name for shape in root.iter() for name in (shape.get("class") or "").split()}:
+        assert used == "chart" or used == "tick" or f".{used}" in style, f"no style for {used}"

@@ -95,14 +95,15 @@ def test_a_cancelled_run_asks_the_program_to_stop_and_waits_for_it(launch, tmp_p
     assert (tmp_path / "log").read_text() == "saved\n"
 
 
-def test_a_stubborn_program_is_killed_with_its_children(launch, tmp_path, monkeypatch):
+@pytest.mark.parametrize("own_session", [False, True], ids=["same session", "own session"])
+def test_a_stubborn_program_is_killed_with_its_children(launch, tmp_path, monkeypatch, own_session):
     monkeypatch.setattr(process, "GRACE_SECONDS", 0.5)
     code = (
         "import os, pathlib, signal, subprocess, sys, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "child = subprocess.Popen([sys.executable, '-c', "
         "'import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)'], "
-        "stdout=subprocess.PIPE)\n"
+        f"stdout=subprocess.PIPE, start_new_session={own_session})\n"
         "child.stdout.readline()\n"
         f"path = pathlib.Path({str(tmp_path / 'ready')!r})\n"
         "path.with_suffix('.new').write_text(f'{os.getpid()} {child.pid}')\n"

@@ -76,9 +76,11 @@ def test_what_a_run_leaves(job, content):
     plan = json.loads((out(values) / "provenance" / "plan.json").read_text())
     assert (plan["threads"], plan["precision"], plan["micro_batch"]) == (1, "fp32", 2)
     assert metrics == json.loads((Path(values["work"]) / "metrics.json").read_text())
-    last = read_lines(Path(values["work"]) / "progress.jsonl")[-1]
-    assert last["event"] == "finished"
-    assert last["metrics"] == metrics
+    lines = read_lines(Path(values["work"]) / "progress.jsonl")
+    told = [(line["step"], line["prompt"], line["continuation"]) for line in lines if line.get("event") == "sample"]
+    assert told == [(row["step"], row["prompt"], row["text"]) for row in samples], "to be seen while it trains"
+    assert lines[-1]["event"] == "finished"
+    assert lines[-1]["metrics"] == metrics
 
 
 def test_bits_per_byte_leaves_out_the_specials_and_the_loss_does_not(job):

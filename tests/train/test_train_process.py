@@ -46,7 +46,7 @@ def finish(values):
 
 def steps_told(values):
     lines = read_lines(work(values) / "progress.jsonl")
-    return max((line["step"] for line in lines if "event" not in line), default=0)
+    return max((line["step"] for line in lines if "loss" in line), default=0)
 
 
 def steps_saved(values):

@@ -1,0 +1,59 @@
+"""What building a recipe needs of a machine, before anything runs: memory and disk. Shared by `params` and `doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lmcore.collect.files import find_files
+from lmcore.collect.params import FilesSource
+from lmcore.recipe import Recipe
+
+if TYPE_CHECKING:
+    from lmcore.models.ledger import Ledger
+
+TORCH_BYTES = 300_000_000  # resident before the first tensor
+# A page while it is crawled; 250 pages of pydoc, 39 kB of HTML and 7 kB of text each, took 32 kB, and 8 kB afterwards.
+PAGE_BYTES = 40_000
+FILE_FACTOR = 1.5  # of a text's bytes: collected, curated, measured and as tokens; 1.4 for these pages
+REST_BYTES = 30_000_000  # Prefect's database, logs, reports, the vocabulary
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Rough needs of one run, in bytes by use; `total` among them. Memory is that of training, beside TORCH_BYTES."""
+
+    ledger: Ledger
+    memory: dict[str, int]  # when a whole batch is passed at once
+    least_memory: dict[str, int]  # when it is passed in the smallest parts that the recipe allows
+    disk: dict[str, int]
+
+
+def needs(recipe: Recipe, precision: str) -> Needs:
+    """What building this recipe from nothing needs; `precision` is "fp32" or "bf16"."""
+    import torch
+
+    from lmcore.models.ledger import estimate
+
+    training = recipe.training
+    ledger = estimate(recipe.model, recipe.tokenizer.vocab_size)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    memory, least = (
+        ledger.training_memory(sequences, optimizer=training.optimizer, stream_dtype=dtype)
+        for sequences in (training.batch, training.micro_batch or 1)
+    )
+    checkpoints = recipe.runtime.train.keep_checkpoints + 1  # the newest is whole before the oldest goes
+    disk = {
+        "texts": sum(_text_bytes(source) for source in recipe.sources),
+        "checkpoints": checkpoints * (memory["weights"] + memory["optimizer"]),
+        "model": ledger.bytes() * (2 if recipe.export.hf else 1),
+        "rest": REST_BYTES,
+    }
+    return Needs(ledger, memory, least, disk | {"total": sum(disk.values())})
+
+
+def _text_bytes(source: object) -> int:
+    if isinstance(source, FilesSource):
+        sizes = (found.path.stat().st_size for found in find_files(source) if found.refusal is None)
+        return int(FILE_FACTOR * sum(sizes))
+    return PAGE_BYTES * int(getattr(source, "max_pages", 0))

@@ -1,0 +1,39 @@
+"""One site, one folder of recipes and one `collect-train up` that the tests of a session share."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "flows"))
+
+from helpers_deploy import Up
+from helpers_flows import frozen_site, web_source, write_recipe
+
+
+@pytest.fixture(scope="session")
+def frozen():
+    with frozen_site() as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def recipes(tmp_path_factory, frozen):
+    """A folder of recipes: tiny, and slow, whose training lasts long enough to be disturbed."""
+    folder = tmp_path_factory.mktemp("recipes")
+    write_recipe(folder, web_source(frozen.url))
+    slow = {"steps": 600, "batch": 8, "micro_batch": 2}
+    write_recipe(folder, web_source(frozen.url), name="slow.yaml", train=slow)
+    text = (folder / "slow.yaml").read_text().replace("name: tiny", "name: slow", 1)
+    (folder / "slow.yaml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def up(tmp_path_factory, recipes):
+    """A shared `collect-train up`."""
+    running = Up(tmp_path_factory.mktemp("up"), recipes=recipes)
+    yield running
+    running.stop()
