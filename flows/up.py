@@ -158,9 +158,9 @@ def _ended(worker: subprocess.Popen[bytes], own: Server | None) -> int:
 def _start_worker(wishes: Wishes, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     # Without --limit: the pool's own limit holds, and Prefect's worker dies when a limited one is offered a run again
     # before it has let go of it, as after every crash.
-    command = ["worker", "start", "--pool", wishes.pool, "--name", _worker_name()]
+    command = ["--pool", wishes.pool, "--name", _worker_name()]
     return subprocess.Popen(
-        [sys.executable, "-m", "deploy.launch", "--", "python", "-m", "prefect", *command],
+        [sys.executable, "-m", "deploy.launch", "--", "python", "-m", "deploy.worker", *command],
         env=environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for us; we stop it in our order

@@ -138,7 +138,7 @@ def _workers(client: SyncPrefectClient, pools: Pools) -> Finding:
         return warning(
             "workers",
             f"{told}: a run of {wanted[name]} would wait",
-            f"start one: `collect-train up`, or `prefect worker start --pool {name}`",
+            f"start one: `collect-train up --pool {name}`",
         )
     return ok("workers", told)
 

@@ -49,7 +49,7 @@ def check_pool(recipe: Recipe, pools: Pools | None) -> Iterator[Finding]:
             "name one of these, or make it: python -m deploy.bootstrap",
         )
     elif not pools.workers[pool]:
-        mend = f"start one where the training is to run: `prefect worker start --pool {pool}`"
+        mend = f"start one where the training is to run: `collect-train up --pool {pool}`"
         yield warning("training pool", f"{pool} has no worker online", mend)
     else:
         yield ok("training pool", f"{pool}: {pools.workers[pool]} workers online")
