@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import get_client
 from prefect.task_runners import ThreadPoolTaskRunner
 from steps_made import Orders, Words, chapter, model, page
 
@@ -252,14 +251,6 @@ def test_what_a_kill_after_publishing_left_is_cleared_on_reuse(store, log):
     assert chapter(store, [], params=Words(), runtime=Orders(log=str(log))) == artifact
     assert not store.has_work("curate", artifact.key)
     assert log.read_text() == "x"
-
-
-def test_progress_is_an_artifact_in_prefect(store):
-    _, run = in_a_flow(lambda: chapter(store, [], params=Words(), runtime=Orders()))
-    with get_client(sync_client=True) as client:
-        shown = [artifact for artifact in client.read_artifacts() if artifact.flow_run_id == run]
-    assert [(artifact.key, artifact.type, artifact.data) for artifact in shown] == [("curate", "progress", 50.0)]
-    assert shown[0].description == "half of it"
 
 
 def test_what_is_told_is_never_markup(told):

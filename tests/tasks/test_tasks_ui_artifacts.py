@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextvars
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from steps_made import Orders, Words, chapter
 
@@ -124,6 +127,31 @@ def test_no_secret_is_sent(monkeypatch, prefect_server):
     assert "me:pass" not in shown.data
     assert event["payload"] == {"reason": "***", "loss": None}
     assert event["resource"]["prefect.resource.id"] == "collect-train.recipe.demo"
+
+
+def test_a_step_shows_how_far_it_is(store, tmp_path):
+    """Somebody looks while the step waits, and lets it go on when the server has its progress."""
+    go_on, seen = tmp_path / "go on", []
+
+    def look():
+        deadline = time.monotonic() + 30
+        while not seen and time.monotonic() < deadline:
+            with get_client(sync_client=True) as client:
+                found = client.read_artifacts(
+                    artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["live-curate"]))
+                )
+            seen.extend((ring.type, ring.data, ring.description) for ring in found)
+            time.sleep(0.05)
+        go_on.touch()
+
+    def work():
+        with showing("live"), ThreadPoolExecutor(1) as pool:
+            looking = pool.submit(contextvars.copy_context().run, look)
+            chapter(store, [], params=Words(), runtime=Orders(wait_for=str(go_on)))
+            looking.result()
+
+    in_a_flow(work)
+    assert seen == [("progress", 50.0, "half of it")]
 
 
 def test_a_step_that_is_done_is_at_100_percent(store):
