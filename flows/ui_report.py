@@ -11,7 +11,7 @@ from tasks.progress import say
 from tasks.ui_markdown import escaped, fenced, table
 from tasks.words import summarise
 
-LETTERS = 90  # of what a stage's metrics say
+LETTERS = 66  # of what a stage's metrics say: as many as a window of 1400 pixels shows
 
 
 def show_run(view: RunView, report: Path) -> None:
@@ -33,7 +33,7 @@ def show_run(view: RunView, report: Path) -> None:
     Page("report", "What the run has built, and what to do next", say).show(
         f"{view.recipe}, edition {view.edition}: done in {duration(view.seconds)}",
         *parts,
-        table(("stage", "", ">time", "what it says"), stages),
+        table(("stage", "state", ">time", "what it says"), stages),
         "The whole report, with its charts, on the worker's machine:",
         fenced(str(report)),
         "Next, there:",

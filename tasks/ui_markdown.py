@@ -14,7 +14,7 @@ from typing import Any
 
 from lmcore.report.words import clean
 
-COLUMNS = 110  # of a block of code on a screen of usual width
+COLUMNS = 94  # of a block of code in a window of 1400 pixels, beside what Prefect puts to its left and right
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")  # all of ASCII's; a backslash before one of them makes it plain text
 _WRAPPER = textwrap.TextWrapper(

@@ -122,7 +122,7 @@ def show_tokenizer(folder: Path, more: str) -> None:
     longest = [clip(_visible(token["text"]), 80) for token in found["longest_tokens"][:MAX_ROWS]]
     _page("vocabulary", more).show(
         f"A vocabulary of {count(found['vocab_size'])} tokens",
-        table(("", ">"), facts),
+        table(("figure", ">value"), facts),
         "### Its longest tokens",
         fenced("\n".join(longest)),
     )
@@ -148,7 +148,7 @@ def show_training(folder: Path, more: str) -> None:
     ]
     _page("loss-curve", more).show(
         f"Trained: {real(made.get('bits_per_byte'))} bits per byte",
-        table(("", ">"), facts),
+        table(("figure", ">value"), facts),
         picture=curve(
             steps["step"].to_numpy(),
             steps["bits_per_byte"].to_numpy(),
@@ -172,7 +172,9 @@ def show_evaluation(folder: Path, more: str) -> None:
     _page("evaluation", more).show(
         f"{real(figures['bits_per_byte'])} bits per byte on held-out text ({figures['split']})",
         escaped(verdict_sentence(baselines, low, high)),
-        table((">bits per byte", "who", ""), sorted([mine, *who], key=lambda row: float(row[0].replace(",", "")))),
+        table(
+            (">bits per byte", "who", "compared"), sorted([mine, *who], key=lambda row: float(row[0].replace(",", "")))
+        ),
         "### Splits",
         table(("split", *headings), [(name, *_figures(values)) for name, values in found["splits"].items()]),
         "### Sources" if len(sources) > 1 else "",

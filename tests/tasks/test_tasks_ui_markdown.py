@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from lmcore.report.words import clean
-from tasks.ui_markdown import escaped, fenced, page, picture, table, wrapped
+from tasks.ui_markdown import COLUMNS, escaped, fenced, page, picture, table, wrapped
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 BARE = re.compile(r"(?:https?|ftp)://|www\.|(?<!\\)@", re.IGNORECASE)  # GitHub's markdown makes links of these
@@ -71,7 +71,7 @@ def test_wrapping_loses_nothing(text):
 
 def test_long_lines_are_broken_and_short_ones_kept():
     assert wrapped("a b\n" + "word " * 60).splitlines()[0] == "a b"
-    assert max(map(len, wrapped("word " * 60).splitlines())) <= 110
+    assert max(map(len, wrapped("word " * 60).splitlines())) <= COLUMNS
 
 
 @pytest.mark.parametrize("figure", ["1,234.5", "12.3 %", "2.51 MB", "–", "+0.02", "63 ms"])
