@@ -24,6 +24,7 @@ from storage.store import VARIABLE
 
 BIN = Path(sys.executable).parent
 PATIENCE = 200.0
+TRAINING_SECONDS = 120.0  # until a run trains
 UNTIL_FOUND_DEAD = SILENT.total_seconds() + 60
 
 
@@ -117,13 +118,21 @@ class Up:
         return None
 
     def training(self, run: FlowRun) -> psutil.Process:
-        """Wait for the training process of a run and for a checkpoint, so that there is something to resume."""
-        wait_for(lambda: self.trainer() is not None or self.run(run).state.is_final(), "training")
-        saved = ".work/train-*/checkpoints/*"
-        wait_for(lambda: any(self.store.glob(saved)) or self.run(run).state.is_final(), "a checkpoint")
-        found = self.trainer()
-        assert found is not None, f"no training process: the run is {self.run(run).state!r}\n{self.said()[-4000:]}"
-        return found
+        """Wait for the training process of a run and for a checkpoint, so that there is something to resume.
+
+        Without asking the server, which may take a minute to answer on SQLite, when the training is long over.
+        """
+        found: list[psutil.Process] = []
+
+        def begun() -> bool:
+            found[:] = [process] if (process := self.trainer()) else []
+            return bool(found) and any(self.store.glob(".work/train-*/checkpoints/*"))
+
+        try:
+            wait_for(begun, "training", TRAINING_SECONDS)
+        except AssertionError as error:
+            raise AssertionError(f"{error}: the run is {self.run(run).state!r}\n{self.said()[-4000:]}") from None
+        return found[0]
 
 
 def wait_for(what: Callable[[], Any], name: str, patience: float = PATIENCE) -> None:

@@ -111,7 +111,7 @@ def test_a_cancelled_run_stops_training_within_ten_seconds(own, undisturbed):
 
 @pytest.mark.parametrize("how", ["killed", "terminated"])
 def test_a_run_without_its_worker_goes_on_with_the_next(own, undisturbed, how):
-    """Killed: the run is told and says that it crashed. Told to stop, it leaves the run Running: the silence is found."""
+    """Killed, the run is told and says so. Told to stop, Prefect leaves the run Running, and the silence is found."""
     run = own.begin(parameters={"recipe": "slow"})
     trainer = own.training(run)
     (worker,) = [p for p in psutil.Process(own.process.pid).children() if "deploy.worker" in p.cmdline()]
