@@ -7,6 +7,7 @@ wins and the other one is discarded.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
@@ -44,11 +45,12 @@ def file_lock(
     """Hold a lock on `path` for the length of the block: alone, or, when `shared`, beside others who share it.
 
     While another process is in the way, wait; `on_wait` is called once with the holder's process id. Raises Locked
-    instead when `wait` is False.
+    instead when `wait` is False. On a read-only file system a shared lock is nothing: nobody can change what it guards.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _open(path, shared=shared)
+    if descriptor is None:
+        yield
+        return
     try:
         told = False
         while True:
@@ -69,3 +71,14 @@ def file_lock(
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path, *, shared: bool) -> int | None:
+    with disk_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if shared and error.errno == errno.EROFS:
+                return None
+            raise
