@@ -6,7 +6,8 @@ The job templates of all pools (`pools/*.json`) start every flow run this way. T
 which then becomes the command, so that everything it starts, the training process above all, has them too: cores by
 CPU affinity (those that the fewest others are bound to), threads by the variables that OpenMP, MKL and Rayon read,
 memory by RLIMIT_DATA (per process), GPUs by CUDA_VISIBLE_DEVICES. What was asked for is handed on in
-COLLECT_TRAIN_RESOURCES and ends in the provenance of every artifact.
+COLLECT_TRAIN_RESOURCES and ends in the provenance of every artifact. So is what this machine cannot give: the run then
+begins, only to fail with that reason, where a process that does not begin would leave nothing but its exit code.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Limit this process and become the command. Exit code 2 when the machine cannot give what is asked."""
+    """Limit this process as far as the machine can, and become the command."""
     asked, command = _parse(sys.argv[1:])
-    _limit_cores(asked.cpus)
+    refused = _limit_cores(asked.cpus)
     threads = asked.threads or asked.cpus
     if threads:
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
@@ -51,7 +52,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     if asked.gpus != "all":
         os.environ["CUDA_VISIBLE_DEVICES"] = "" if asked.gpus == "none" else asked.gpus
-    os.environ[VARIABLE] = json.dumps(vars(asked))
+    os.environ[VARIABLE] = json.dumps(vars(asked) | ({"refused": refused} if refused else {}))
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # nobody could cancel a run without its worker
@@ -77,17 +78,19 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     return asked, command
 
 
-def _limit_cores(cpus: int) -> None:
+def _limit_cores(cpus: int) -> tuple[str, str] | None:
+    """Bind this process to so many cores; else what stands in the way, and how to mend it."""
     if not cpus:
-        return
+        return None
     if not hasattr(os, "sched_setaffinity"):
-        sys.exit("deploy.launch: this system cannot bind a process to cores; set the job variable cpus to 0")
+        return f"the job variable cpus is {cpus}, but this system cannot bind a process to cores", "set it to 0"
     usable = sorted(os.sched_getaffinity(0))
     if cpus > len(usable):
-        sys.exit(f"deploy.launch: cpus is {cpus}, but this worker may use {len(usable)}: lower the job variable cpus")
+        return f"the job variable cpus is {cpus}, but this worker may use {len(usable)}", "lower it; 0 takes all"
     random.shuffle(usable)  # containers do not see each other
     claims = _claims(set(usable))
     os.sched_setaffinity(0, sorted(usable, key=lambda core: claims[core])[:cpus])
+    return None
 
 
 def _claims(usable: set[int]) -> Counter[int]:

@@ -3,7 +3,7 @@
 Every run sends a heartbeat while it lives. A process that dies under a living worker is marked Crashed by the
 worker at once; when worker and run are gone together, or the worker was told to stop (Prefect then leaves the run
 Running), the heartbeat stops and an automation marks the run Crashed. A second automation schedules a crashed run
-again; it continues from the store, and gives up after three attempts (flows/deployed.py counts them).
+again; it continues from the store, and gives up after three crashes (flows/attempts.py counts them).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.states import Cancelled, Scheduled
 
 from deploy.launch import HEARTBEAT_SECONDS
+from flows.attempts import AFTER_CRASH, AFTER_STOP, CRASHES
 
 TAG = "collect-train"  # of every deployment in prefect.yaml
 SILENT = timedelta(seconds=3 * int(HEARTBEAT_SECONDS))
@@ -57,7 +58,7 @@ def automations() -> list[Automation]:
     )
     crashed = Automation(
         name="collect-train: a crashed run goes on",
-        description="It continues from the store, at most three attempts in all.",
+        description=f"It continues from the store, until it has crashed {CRASHES} times.",
         trigger=EventTrigger(
             after={"prefect.flow-run.Running"},  # one that cannot even begin would come back for ever
             expect={"prefect.flow-run.Crashed"},
@@ -68,7 +69,7 @@ def automations() -> list[Automation]:
             threshold=1,
             within=LONGEST,
         ),
-        actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message="goes on after a crash")],
+        actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=AFTER_CRASH)],
     )
     lost = Automation(
         name="collect-train: a run that never began is offered again",
@@ -115,7 +116,7 @@ def take_up_what_nobody_runs(client: SyncPrefectClient, pool: str) -> int:
     )
     for run in found:
         assert run.state is not None
-        state: State[Any] = Scheduled(name="AwaitingRetry", message="its worker had stopped")
+        state: State[Any] = Scheduled(name="AwaitingRetry", message=AFTER_STOP)
         if run.state.is_cancelling():
             state = Cancelled()
         elif run.state.is_pending():

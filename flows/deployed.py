@@ -2,7 +2,8 @@
 
 The run form offers exactly: which recipe, edition, minutes, device, seed, and further settings. A recipe is chosen
 from a list, the packaged ones and those of one folder (COLLECT_TRAIN_RECIPES) that the worker's owner names; it is
-never a path, since whoever may start a run need not be the one who may read the worker's files.
+never a path, and no setting says what is read: parameters do not reach the worker's files. (Job variables do, see
+docs/operations.md.)
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec
 
 from prefect import flow
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows.attempts import CRASHES, crashes
 from flows.collect_train import build_recipe
 from flows.elsewhere import train_for
-from flows.plan import scheduled_edition
+from flows.plan import RUN_NAME, scheduled_edition
 from flows.stages import Range
-from lmcore.recipe import Recipe, load_recipe, packaged_recipes
+from lmcore.recipe import Recipe, check_settings, load_recipe, packaged_recipes
 from storage.errors import CollectTrainError, RunError, UserError
 from storage.store import Store
 from tasks.environment import resources
@@ -33,7 +36,6 @@ from tasks.train import with_resources
 
 RECIPES_VARIABLE = "COLLECT_TRAIN_RECIPES"
 Given = ParamSpec("Given")
-ATTEMPTS = 3  # a run that crashes every time must not be resumed for ever
 
 
 def offered_recipes() -> dict[str, Path]:
@@ -66,6 +68,7 @@ def _failing_in_a_sentence(build: Callable[Given, Any]) -> Callable[Given, Any]:
 
 
 RecipeName = Annotated[str, Field(json_schema_extra={"enum": sorted(offered_recipes())})]
+RunName = Annotated[str, Field(pattern=f"^{RUN_NAME}$")]
 
 
 @flow(
@@ -91,9 +94,10 @@ def collect_train_on_worker(
         minutes: Train so many minutes instead of the recipe's budget.
         device: Where to train and evaluate; recipe: as the recipe says.
         seed: Seed of training instead of the recipe's.
-        set: More settings of the recipe, each a.b=value.
+        set: More settings of the recipe, each a.b=value; of a source only its numbers.
     """
-    _count_attempts()
+    _begin()
+    check_settings(set or [])
     offered = offered_recipes()
     if recipe not in offered:
         raise UserError(f"this worker offers no recipe {recipe!r}", f"it offers {', '.join(offered)}")
@@ -109,15 +113,14 @@ def collect_train_on_worker(
 
 @flow(name="train", persist_result=False)
 @_failing_in_a_sentence
-def train_on_worker(run: str, inputs: dict[str, str | list[str]]) -> Any:
+def train_on_worker(run: RunName, inputs: dict[str, str | list[str]]) -> Any:
     """Train for a run that is being built elsewhere, in the store that both share.
 
     Args:
         run: The run whose plan says how to train.
         inputs: Content digests of what it trains on, by name.
     """
-    _count_attempts()
-    resources()
+    _begin()
     artifact = train_for(Store.default(), run, inputs)
     return Completed(message=f"train/{artifact.key[:12]}")
 
@@ -135,7 +138,6 @@ def _overrides(minutes: float | None, device: str, seed: int | None, more: list[
 
 def _check_resources(recipe: Recipe) -> None:
     """Raise UserError now, not after an hour of collecting, when the job variables do not suit the training."""
-    resources()
     if not recipe.resources.train.work_pool:
         with_resources(recipe.training, recipe.runtime.train)
 
@@ -145,9 +147,13 @@ def _scheduled() -> datetime:
     return scheduled
 
 
-def _count_attempts() -> None:
-    if (flow_run.run_count or 0) > ATTEMPTS:
+def _begin() -> None:
+    """Raise UserError when the worker cannot give what was asked, RunError when the run has crashed too often."""
+    resources()
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(flow_run.id)
+    if crashes(states) >= CRASHES:
         raise RunError(
-            f"gave up after {ATTEMPTS} attempts: the run crashed each time",
-            "look at its log and the worker's; a new run goes on where this one stopped",
+            f"gave up after {CRASHES} crashes",
+            "look at its log and the worker's; a new run, or a retry of this one, goes on where it stopped",
         )

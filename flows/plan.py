@@ -31,6 +31,7 @@ from storage.registry import Registry, RegistryState
 from storage.store import Artifact, Store
 
 FORMAT = 1
+RUN_NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 
 
 class Start(BaseModel):
@@ -80,7 +81,9 @@ class Opponent:
 
 
 def run_folder(store: Store, run: str) -> Path:
-    """Where the plan and the report of a run live."""
+    """Where the plan and the report of a run live. Raises UserError for a name that could lead elsewhere."""
+    if not re.fullmatch(RUN_NAME, run):
+        raise UserError(f"{run!r} cannot name a run", "give the id of a run, as `collect-train status` shows it")
     return store.root / "runs" / run
 
 

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from lmcore.collect.params import CollectRuntime, FilesSource, SourceParams
+from lmcore.collect.params import NUMBERS, CollectRuntime, FilesSource, SourceParams
 from lmcore.config import Settings
 from lmcore.curate.stage import CurateParams, CurateRuntime
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
@@ -33,6 +33,7 @@ from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSectio
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
+OWNED = ("name", "extends", "sources", "runtime.collect.contact")  # what is read, into which line of releases, as whom
 SHORTEST_NEAR = 0.5  # difflib ratio from which a misspelt key is worth a suggestion
 SURELY_NEAR = 0.8  # and from which it is a slip of the pen rather than a key of another section
 
@@ -134,6 +135,23 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     except UserError as error:
         raise UserError(f"{where}: {error.what}", error.mend) from error
     return recipe
+
+
+def check_settings(overrides: Sequence[str]) -> None:
+    """Raise UserError when an override changes what the recipe reads or stands for.
+
+    For overrides by whoever may start a run on a machine of somebody else. Of a source they may set the numbers.
+    """
+    for override in overrides:
+        place = override.partition("=")[0]
+        way = place.split(".")
+        if way[0] == "sources" and len(way) == 3 and way[2] in NUMBERS:
+            continue
+        if any(f"{place}.".startswith(f"{owned}.") or f"{owned}.".startswith(f"{place}.") for owned in OWNED):
+            raise UserError(
+                f"set: {place} cannot be changed for one run: the recipe says what is read, and in whose name",
+                "write a recipe with `extends` into the worker's folder of recipes (COLLECT_TRAIN_RECIPES)",
+            )
 
 
 def recipe_schema() -> dict[str, Any]:

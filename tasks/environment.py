@@ -23,12 +23,14 @@ class Resources(BaseModel):
     processes: int = Field(1, ge=1)  # of a training
     threads: int = Field(0, ge=0)  # of each process; 0: not said
     nodes: int = Field(1, ge=1)
+    refused: tuple[str, str] | None = None  # what the machine cannot give, and how to mend it
 
 
 def resources() -> Resources:
     """The worker's job variables for this run; the defaults where no worker started it.
 
-    Raises UserError for several nodes, which this version does not train on, and for what cannot be read.
+    Raises UserError for what the machine cannot give, for several nodes, which this version does not train on, and for
+    what cannot be read.
     """
     asked = os.environ.get(RESOURCES_VARIABLE, "{}")
     try:
@@ -37,6 +39,8 @@ def resources() -> Resources:
         raise UserError(
             f"{RESOURCES_VARIABLE} is {asked!r}: {error.errors()[0]['msg']}", "let deploy/launch.py set it, or unset it"
         ) from error
+    if found.refused:
+        raise UserError(*found.refused)
     if found.nodes > 1:
         raise UserError(
             f"the job variable nodes is {found.nodes}, but this version trains on one machine",

@@ -54,6 +54,17 @@ _log.setLevel(logging.INFO)
 _log.addHandler(APILogHandler())
 
 
+class _Unsaid(logging.Filter):
+    """Leaves out the traceback that Prefect's engine logs, at the end of its process, of an error that was told."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], CollectTrainError))
+
+
+for _name in ("prefect.flow_runs", "prefect.engine"):
+    logging.getLogger(_name).addFilter(_Unsaid())
+
+
 @contextlib.contextmanager
 def showing(recipe: str) -> Iterator[None]:
     """Show what happens in the block as this recipe's, in the flow run that enters it, whichever thread tells it."""

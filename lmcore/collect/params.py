@@ -111,6 +111,12 @@ class FilesSource(Source):
 
 
 SourceParams = Annotated[WebSource | FilesSource, Field(discriminator="kind")]
+NUMBERS = frozenset(  # settings of a source that say how much is read, never what
+    name
+    for kind in (WebSource, FilesSource)
+    for name, field in kind.model_fields.items()
+    if field.annotation in (int, float)
+)
 
 
 class CollectRuntime(Runtime):

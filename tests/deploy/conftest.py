@@ -21,13 +21,16 @@ def frozen():
 
 @pytest.fixture(scope="session")
 def recipes(tmp_path_factory, frozen):
-    """A folder of recipes: tiny, and slow, whose training lasts long enough to be disturbed."""
+    """A folder of recipes: tiny; slow, whose training lasts long enough to be disturbed; shown, of two sources."""
     folder = tmp_path_factory.mktemp("recipes")
     write_recipe(folder, web_source(frozen.url))
     slow = {"steps": 600, "batch": 8, "micro_batch": 2}
     write_recipe(folder, web_source(frozen.url), name="slow.yaml", train=slow)
-    text = (folder / "slow.yaml").read_text().replace("name: tiny", "name: slow", 1)
-    (folder / "slow.yaml").write_text(text)
+    section = web_source(frozen.url, name="section", seeds=[f"{frozen.url}/section/5"], max_pages=6, max_depth=1)
+    write_recipe(folder, web_source(frozen.url), section, name="shown.yaml")
+    for name in ("slow", "shown"):  # lineages of their own in the store that the modules share
+        path = folder / f"{name}.yaml"
+        path.write_text(path.read_text().replace("name: tiny", f"name: {name}", 1))
     return folder
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from helpers_deploy import UNTIL_FOUND_DEAD, Up, engine, kill, task_states, wait_for
 from helpers_flows import collect, digests, unfinished
-from prefect.states import Cancelling
+from prefect.states import AwaitingRetry, Cancelling
 
 from storage.store import STAGES
 
@@ -72,7 +72,7 @@ def test_a_killed_trainer_fails_the_run_and_the_next_goes_on(own, undisturbed):
     same(own.store, undisturbed)
 
 
-def test_it_gives_up_after_three_attempts(own):
+def test_it_gives_up_after_three_crashes_until_it_is_retried(own):
     run = own.begin(parameters={"recipe": "slow", "set": ["train.steps=100000"]})
     for attempt in (1, 2, 3):
         wait_for(lambda attempt=attempt: own.run(run).run_count == attempt, f"attempt {attempt}")
@@ -81,12 +81,32 @@ def test_it_gives_up_after_three_attempts(own):
         kill(engine(run))
         trainer.wait(60)
     ended = own.ended(run, "FAILED")
-    assert "gave up after 3 attempts" in ended.state.message
+    assert "gave up after 3 crashes" in ended.state.message
     assert own.trainer() is None
+    own.prefect("flow-run", "retry", str(run.id), PREFECT_API_URL=own.url)
+    wait_for(lambda: own.trainer() is not None, "training")
+    cancel(own, run)
+
+
+def test_being_stopped_is_no_crash(own):
+    """Neither by `up`, nor by a person who retries it."""
+    run = own.begin(parameters={"recipe": "slow", "set": ["train.steps=100000"]})
+    for _ in range(2):
+        own.training(run)
+        own.stop()
+        own.start()
+    for _ in range(2):
+        own.training(run)
+        cancel(own, run)
+        retry(own, run)
+    own.training(run)
+    assert own.run(run).run_count == 5
+    assert "Crashed" not in states_of(own, run)
+    cancel(own, run)
 
 
 def test_one_that_cannot_begin_is_not_tried_for_ever(own):
-    run = own.begin(parameters={"recipe": "tiny"}, job_variables={"cpus": 4096})
+    run = own.begin(parameters={"recipe": "tiny"}, job_variables={"env": {"PYTHONHOME": "/nonexistent"}})
     wait_for(lambda: own.run(run).state.is_crashed(), "the crash")
     time.sleep(8)
     assert own.run(run).state.is_crashed()
@@ -162,6 +182,20 @@ def test_a_second_up_is_refused(own):
     assert "another server works on" in done.error[0]
     done = collect("up", "--port", str(own.port), store=own.store.parent / "other", code=2)
     assert f"port {own.port}" in done.error[0]
+
+
+def cancel(up, run) -> None:
+    trainer = up.trainer()
+    with up.api() as client:
+        client.set_flow_run_state(run.id, Cancelling())
+    up.ended(run, "CANCELLED")
+    psutil.wait_procs([trainer] if trainer else [], timeout=30)
+
+
+def retry(up, run) -> None:
+    """As the button of the user interface does it."""
+    with up.api() as client:
+        client.set_flow_run_state(run.id, AwaitingRetry(message="Retry from the UI"))
 
 
 def states_of(up, run) -> list[str]:

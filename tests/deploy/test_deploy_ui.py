@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -10,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 from helpers_deploy import PATIENCE, wait_for
-from helpers_flows import STEPS, web_source
+from helpers_flows import STEPS
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 
@@ -18,9 +17,10 @@ from storage.store import STAGES
 
 pytestmark = pytest.mark.slow
 
-NAME = "shown"  # of the recipe: a lineage of its own in the store that the modules share
+NAME = "shown"  # of the recipe
 NODES = ["collect frozen", "collect section", *STAGES[1:]]
 PAGES = ["corpus", "evaluation", "loss-curve", "report", "samples", "vocabulary"]
+LOGGED_SECONDS = 5.0  # until what a process logs at its end has reached the database
 LONG = 25 * STEPS  # long enough for the curve, which changes every five seconds, to be seen changing
 
 
@@ -33,18 +33,15 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def settings(frozen):
-    """The recipe tiny with two sources and a longer training."""
-    section = web_source(frozen.url, name="section", seeds=[f"{frozen.url}/section/5"], max_pages=6, max_depth=1)
-    sources = [web_source(frozen.url), section]
-    training = [f"train.steps={LONG}", "train.batch=8", f"runtime.train.save_every_steps={LONG // 4}"]
-    return [f"name={NAME}", f"sources={json.dumps(sources)}", *training]
+def settings():
+    """A longer training."""
+    return [f"train.steps={LONG}", "train.batch=8", f"runtime.train.save_every_steps={LONG // 4}"]
 
 
 @pytest.fixture(scope="module")
 def first(up, settings) -> Seen:
     """A whole run, looked at all the time."""
-    run, live = up.begin(parameters={"recipe": "tiny", "set": settings}), {}
+    run, live = up.begin(parameters={"recipe": NAME, "set": settings}), {}
     deadline = time.monotonic() + PATIENCE
     while not up.run(run).state.is_final():
         assert time.monotonic() < deadline, up.said()[-4000:]
@@ -59,14 +56,14 @@ def first(up, settings) -> Seen:
 @pytest.fixture(scope="module")
 def second(up, settings, first) -> Seen:
     """The same run again."""
-    return Seen(up.ended(up.begin(parameters={"recipe": "tiny", "set": settings})))
+    return Seen(up.ended(up.begin(parameters={"recipe": NAME, "set": settings})))
 
 
 @pytest.fixture(scope="module")
 def refused(up, settings, first) -> Seen:
     """A run whose corpus cannot pass a gate."""
     gate = "curate.gates.min_documents=1000000"
-    return Seen(up.ended(up.begin(parameters={"recipe": "tiny", "set": [*settings, gate]}), "FAILED"))
+    return Seen(up.ended(up.begin(parameters={"recipe": NAME, "set": [*settings, gate]}), "FAILED"))
 
 
 def of(run: FlowRun) -> FlowRunFilter:
@@ -113,14 +110,14 @@ def timeline(up, run: FlowRun, *names: str) -> list[dict]:
     return found
 
 
-def log_lines(up, run: FlowRun, enough) -> list[dict]:
-    """Our lines in Prefect's log of the run; waits until `enough(messages)`."""
+def log_lines(up, run: FlowRun, enough, logger: str = "collect-train") -> list[dict]:
+    """Our lines in Prefect's log of the run, or with "" every line; waits until `enough(messages)`."""
     asked = {"logs": {"flow_run_id": {"any_": [str(run.id)]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
     found: list[dict] = []
 
     def all_there() -> bool:
         lines = httpx.post(f"{up.url}/logs/filter", json=asked, timeout=30, trust_env=False).json()
-        found[:] = [line for line in lines if line["name"] == "collect-train"]
+        found[:] = [line for line in lines if line["name"] == logger or not logger]
         return enough([line["message"] for line in found])
 
     wait_for(all_there, "the log", 30)
@@ -139,7 +136,7 @@ class TestGraph:
         assert sorted(nodes) == sorted((name, "Reused") for name in NODES)
 
     def test_the_run_says_what_became_of_the_model(self, first):
-        assert first.run.name == f"tiny {first.run.parameters.get('edition') or 'newest'}"
+        assert first.run.name == f"{NAME} {first.run.parameters.get('edition') or 'newest'}"
         assert first.run.state.message.startswith(f"{NAME}: no champion to compare with: ")
 
 
@@ -225,3 +222,13 @@ class TestFailure:
         assert "\n" not in reason
         assert "Traceback" not in reason
         assert states["curate"].message == reason
+
+    def test_no_traceback_is_put_beside_it(self, up, refused):
+        log_lines(up, refused.run, lambda said: any("Finished in state Failed" in line for line in said), "")
+        time.sleep(LOGGED_SECONDS)
+        lines = log_lines(up, refused.run, bool, "")
+        assert not [line["message"] for line in lines if "Traceback" in line["message"]]
+        assert "Traceback" not in up.said()[up.said().index(refused.run.state.message[:40]) :][:4000]
+        with up.api() as client:
+            states = [state.name for state in client.read_flow_run_states(refused.run.id)]
+        assert states[-2:] == ["Running", "Failed"]

@@ -65,6 +65,12 @@ def today(zone="UTC"):
     return datetime.now(ZoneInfo(zone)).date().isoformat()
 
 
+@pytest.mark.parametrize("run", ["../../evil", "..", ".", "", "/etc", "a/b", "a\\b", "run\n", "x" * 129])
+def test_a_name_of_a_run_leads_nowhere_else(store, run):
+    with pytest.raises(UserError, match="cannot name a run"):
+        run_folder(store, run)
+
+
 class TestEditions:
     def test_the_first_one_is_todays(self, store):
         before = today()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -60,3 +63,12 @@ def test_what_cannot_be_is_refused(monkeypatch, variables, what):
         resources()
     assert error.value.what.startswith(what)
     assert error.value.mend
+
+
+def test_what_the_launcher_cannot_give_is_told_by_the_run():
+    told = "from tasks.environment import resources; resources()"
+    command = [sys.executable, "-m", "deploy.launch", "--cpus", "4096", "--", sys.executable, "-c", told]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    cores = len(os.sched_getaffinity(0))
+    said = f"UserError: the job variable cpus is 4096, but this worker may use {cores}\n  to mend: lower it"
+    assert said in done.stderr, done.stderr
