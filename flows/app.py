@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from storage.errors import UserError
 from storage.store import VARIABLE, Store
 
 app = typer.Typer(
@@ -28,5 +30,12 @@ ModelArgument = Annotated[str, typer.Argument(help="A release (NAME or NAME@NUMB
 
 
 def store_at(where: str) -> Store:
-    """The store in this folder, or the default one."""
-    return Store(where) if where else Store.default()
+    """The store in this folder, or the default one. Raises UserError when there can be no folder of that name."""
+    store = Store(where) if where else Store.default()
+    there = next(path for path in (store.root, *store.root.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UserError(
+            f"{there} is not a folder, so there is no store at {store.root}",
+            f"name the folder of the artifacts with --store DIR or {VARIABLE}",
+        )
+    return store

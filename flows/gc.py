@@ -24,6 +24,7 @@ from storage.parquet import read_parquet
 from storage.registry import Registry
 from storage.store import Artifact, Store
 from storage.text import printable
+from storage.tombstones import read_tombstones
 from tasks.journal import JOURNAL
 
 _UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
@@ -49,11 +50,13 @@ def duration(text: str) -> float:
 def collect_garbage(store: Store, wishes: Wishes, console: Console, *, delete: bool) -> None:
     """Show what stays and what may go, and with `delete` remove that.
 
-    Raises UserError when there is no store, RunError when a list of editions or a registry cannot be read.
+    Raises UserError when there is no store, RunError when a list of editions, a registry or the list of forgotten
+    texts cannot be read.
     """
     if not store.root.is_dir():
         raise UserError(f"there is no store at {store.root}", "name it with --store DIR")
     with store.in_use(lambda pid: console.print(Text(f"process {pid} takes a text out of the store; waiting"))):
+        read_tombstones(store.root)  # a store whose list is lost needs a backup first, which may need these artifacts
         sweep = judge(store, roots(store, wishes), referred, older_than=wishes.older_than)
         _show(store, sweep, console)
         going: list[Verdict | Leftover] = [

@@ -57,7 +57,8 @@ class Planned:
         """The recipe of a run from its plan; None when the plan is gone or damaged."""
         if run not in self._plans:
             try:
-                self._plans[run] = json.loads((self._store.root / "runs" / run / "plan.json").read_bytes())
+                plan = json.loads((self._store.root / "runs" / run / "plan.json").read_bytes())
             except (OSError, ValueError):
-                self._plans[run] = {}
+                plan = {}
+            self._plans[run] = plan if isinstance(plan, dict) and isinstance(plan.get("recipe"), dict) else {}
         return self._plans[run].get("recipe")

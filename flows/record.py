@@ -15,11 +15,10 @@ from prefect.runtime import deployment
 
 from flows.plan import Plan, read_plan, run_folder
 from flows.stages import Range
-from lmcore.train.journal import read_lines
 from storage.errors import CollectTrainError
 from storage.store import Store
 from tasks.alive import describe
-from tasks.journal import JOURNAL, RunJournal, log, note_event, recording
+from tasks.journal import RunJournal, log, note_event, read_events, recording
 from tasks.prefect_ui import showing
 from tasks.progress import say_here
 
@@ -33,7 +32,7 @@ def record_run(store: Store, plan: Plan, wanted: Range) -> Iterator[None]:
     Raises StorageError when the files cannot be opened. A disk that refuses later costs lines, not the run.
     """
     folder = run_folder(store, plan.run)
-    number = 1 + sum(event["event"] == "attempt" for event in read_lines(folder / JOURNAL))
+    number = 1 + sum(event["event"] == "attempt" for event in read_events(folder))
     about = {"recipe": plan.recipe["name"], "edition": plan.edition.name}
     process, command = describe(os.getpid()), _command()
     deployed = bool(deployment.id)

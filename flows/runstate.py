@@ -13,7 +13,7 @@ from typing import Any
 from storage.errors import RunError, UserError
 from storage.store import Store
 from tasks.alive import lives
-from tasks.journal import JOURNAL, Tail, last_event
+from tasks.journal import JOURNAL, Tail, last_event, parse_events
 
 HEARD_SECONDS = 900.0  # a run of another machine that said nothing for so long is taken for dead
 STEADY_SHARE = 0.01  # progress from which a rate says something
@@ -68,7 +68,7 @@ class RunState:
 
     def update(self) -> list[dict[str, Any]]:
         """Take in the events that are new, and give them."""
-        events = self._tail.events()
+        events = parse_events(self._tail.new())
         for event in events:
             self.heard = _time(event["at"])
             self._apply(event)
@@ -136,7 +136,7 @@ class RunState:
             for stage in self.stages.values():
                 if stage.label == event["stage"] and stage.state == "running":
                     stage.process = event
-        elif found := self.stages.get((event.get("stage", ""), event.get("key", ""))):
+        elif kind in ("progress", "ended") and (found := self.stages.get((event["stage"], event["key"]))):
             _tell(found, event)
 
     def _interrupt(self) -> None:

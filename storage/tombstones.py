@@ -51,8 +51,8 @@ class Tombstone(BaseModel):
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-    format: int = FORMAT
-    tombstones: tuple[Tombstone, ...] = ()
+    format: int
+    tombstones: tuple[Tombstone, ...]
 
 
 def read_tombstones(root: Path) -> tuple[Tombstone, ...]:
@@ -62,9 +62,10 @@ def read_tombstones(root: Path) -> tuple[Tombstone, ...]:
         found = _File.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return ()
-    except ValidationError as error:
+    except (OSError, ValidationError) as error:
+        why = error.strerror if isinstance(error, OSError) else _first_fault(error)
         raise RunError(
-            f"the list of forgotten texts {path} is damaged: {str(error).splitlines()[0]}",
+            f"the list of forgotten texts {path} is damaged: {why}",
             "restore it from a backup: without it forgotten texts would be collected again",
         ) from error
     if found.format != FORMAT:
@@ -75,6 +76,12 @@ def read_tombstones(root: Path) -> tuple[Tombstone, ...]:
     return found.tombstones
 
 
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
 def write_tombstone(root: Path, what: str, change: Callable[[Tombstone | None], Tombstone]) -> Tombstone:
     """Put `change(the tombstone of `what`, or None)` in its place, or at the end, durably."""
     with file_lock(root / ".locks" / "tombstones"):
@@ -82,5 +89,5 @@ def write_tombstone(root: Path, what: str, change: Callable[[Tombstone | None], 
         place = next((number for number, tombstone in enumerate(known) if tombstone.what == what), len(known))
         new = change(known[place] if place < len(known) else None)
         known[place : place + 1] = [new]
-        write_json(root / FILE, _File(tombstones=tuple(known)).model_dump(mode="json"))
+        write_json(root / FILE, _File(format=FORMAT, tombstones=tuple(known)).model_dump(mode="json"))
     return new

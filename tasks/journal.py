@@ -14,7 +14,8 @@ journal has `at` (UTC) and `event`:
     ended      a stage: state, summary, seconds
     end        the attempt: state, what, mend, seconds, and recipe and edition again
 
-Neither holds a secret (storage/redact.py). Knows no Prefect.
+Neither holds a secret (storage/redact.py). Whoever reads the journal does it here: a line that is cut short or is
+not such an event, which a full disk or a careless hand may leave, is left out. Knows no Prefect.
 """
 
 from __future__ import annotations
@@ -27,15 +28,34 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from lmcore.train.journal import parse_lines
 from storage.atomic import disk_errors
 from storage.redact import blank_secrets, blank_values
+from storage.store import STAGES
 from storage.text import printable
 
 JOURNAL, LOG = "journal.jsonl", "run.log"
 _TAIL_BYTES = 65_536  # far more than the last event
+
+_PIDS, _LARGEST = 2**31, 1e15
+_NUMBER = (int, float)
+_PROCESS: dict[str, tuple[type, ...]] = {"pid": (int,), "born": (*_NUMBER, NoneType), "host": (str,)}
+_RUN: dict[str, tuple[type, ...]] = {"recipe": (str,), "edition": (str,)}
+_STAGE: dict[str, tuple[type, ...]] = {"stage": (str,), "key": (str,)}
+_FIELDS: dict[str, dict[str, tuple[type, ...]]] = {  # what readers rely on, by event
+    "attempt": {
+        **_RUN, **_PROCESS, "number": (int,), "first": (str,), "last": (str,), "command": (str,), "deployed": (bool,)
+    },
+    "started": _STAGE,
+    "note": _STAGE,
+    "progress": {**_STAGE, "done": _NUMBER, "total": (*_NUMBER, NoneType), "note": (str,)},
+    "process": {"stage": (str,), **_PROCESS},
+    "ended": {**_STAGE, "state": (str,), "summary": (str,), "seconds": _NUMBER},
+    "end": {**_RUN, "state": (str,), "what": (str,), "mend": (str,), "seconds": _NUMBER},
+}  # fmt: skip
 
 _current: RunJournal | None = None
 
@@ -167,7 +187,37 @@ def last_event(folder: Path) -> dict[str, Any] | None:
     try:
         with open(folder / JOURNAL, "rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-            lines = parse_lines(file.read())
+            events = parse_events(file.read())
     except FileNotFoundError:
         return None
-    return lines[-1] if lines else None
+    return events[-1] if events else None
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """Every event of a run's journal."""
+    return parse_events(Tail(folder / JOURNAL).new())
+
+
+def parse_events(data: bytes) -> list[dict[str, Any]]:
+    """The events of a journal's lines."""
+    return [line for line in parse_lines(data) if _is_event(line)]
+
+
+def _is_event(line: dict[str, Any]) -> bool:
+    kind = line.get("event")
+    fields: dict[str, tuple[type, ...]] = {"at": (str,), "event": (str,)}
+    if isinstance(kind, str):
+        fields |= _FIELDS.get(kind, {})
+    if not all(name in line and _fits(line[name], types) for name, types in fields.items()):
+        return False
+    try:
+        known = datetime.fromisoformat(line["at"]).tzinfo is not None
+    except ValueError:
+        return False
+    return known and line.get("last", STAGES[-1]) in STAGES and 0 < line.get("pid", 1) < _PIDS
+
+
+def _fits(value: Any, types: tuple[type, ...]) -> bool:
+    if isinstance(value, _NUMBER) and not isinstance(value, bool):
+        return isinstance(value, types) and abs(value) < _LARGEST  # no NaN, no Infinity either
+    return isinstance(value, types) and (bool in types or not isinstance(value, bool))

@@ -96,7 +96,12 @@ def _room(place: Path, needed: Needs | None) -> Finding:
 
 
 def _unfinished(store: Store) -> Iterator[Finding]:
-    for tombstone in read_tombstones(store.root):
+    try:
+        known = read_tombstones(store.root)
+    except RunError as error:
+        yield failure("takedown", error.what, error.mend)
+        return
+    for tombstone in known:
         if tombstone.finished is None:
             yield warning(
                 "takedown",

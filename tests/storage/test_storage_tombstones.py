@@ -26,12 +26,20 @@ def test_two_together_are_one_unfinished(tmp_path):
     assert (both.urls, both.records, both.models) == (("http://s/1", "http://s/2"), ("a", "b"), ("m",))
 
 
-@pytest.mark.parametrize("text", ["", "{", '{"format": 1, "tombstones": [{}]}', '{"format": 1, "others": []}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "{}", '{"x":1}', "[]", '{"format": 1, "tombstones": [{}]}', '{"format": 1, "others": []}']
+)
 def test_a_damaged_list_stops_whoever_asks(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     with pytest.raises(RunError, match=r"tombstones\.json is damaged") as error:
         read_tombstones(tmp_path)
     assert "backup" in error.value.mend
+
+
+def test_a_list_that_cannot_be_read_is_damaged(tmp_path):
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(RunError, match=r"tombstones\.json is damaged: Is a directory"):
+        read_tombstones(tmp_path)
 
 
 def test_a_list_of_a_later_program_is_refused(tmp_path):

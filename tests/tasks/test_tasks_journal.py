@@ -91,7 +91,7 @@ from tasks.journal import RunJournal
 book = RunJournal(pathlib.Path(sys.argv[1]), print)
 number = 0
 while True:
-    book.event("progress", who=sys.argv[2], number=number, note="x" * 200)
+    book.event("said", who=sys.argv[2], number=number, note="x" * 200)
     number += 1
     print(number, flush=True)
 """
@@ -121,12 +121,12 @@ def test_what_was_written_outlives_kill_9_of_two_writers(tmp_path):
 
 
 def test_the_next_attempt_starts_on_a_line_of_its_own(book, tmp_path):
-    book.event("attempt", number=1)
+    book.event("said", number=1)
     path = tmp_path / "run" / JOURNAL
     with open(path, "ab") as file:
         file.write(b'{"event": "note", "text": "cut in th')
     assert last_event(tmp_path / "run")["number"] == 1
-    RunJournal(tmp_path / "run", no_complaint).event("attempt", number=2)
+    RunJournal(tmp_path / "run", no_complaint).event("said", number=2)
     assert [event.get("number") for event in read_lines(path)] == [1, 2]
     assert path.read_bytes().count(b"\n") == 3
 
@@ -209,7 +209,7 @@ def test_the_last_event_is_found_in_a_long_journal(book, tmp_path):
     assert last_event(tmp_path / "nowhere") is None
     assert last_event(tmp_path / "run") is None
     for number in range(2000):
-        book.event("progress", number=number, note="x" * 50)
+        book.event("said", number=number, note="x" * 50)
     assert (tmp_path / "run" / JOURNAL).stat().st_size > 100_000
     assert last_event(tmp_path / "run")["number"] == 1999
     assert json.loads((tmp_path / "run" / JOURNAL).read_text().splitlines()[0])["number"] == 0
