@@ -17,11 +17,14 @@ from rich.text import Text
 from flows.runs import show_runs
 from lmcore.recipe import load_recipe
 from storage.catalog import Catalog
-from storage.errors import UserError
+from storage.errors import RunError, UserError
 from storage.registry import Registry
 from storage.store import Artifact, Store
 from storage.text import printable
 from tasks.words import summarise
+
+WIDE = 110  # columns of a terminal from which there is room for what an artifact is
+NARROW = ("stage", "key", "finished", "seconds", "size")
 
 
 def show_status(store: Store, console: Console) -> None:
@@ -38,22 +41,36 @@ def show_status(store: Store, console: Console) -> None:
         if folder.name in told:
             continue
         console.print(Text(f"unfinished {folder.name[:40]}: the next run continues it", style="yellow"))
-    table = Table("stage", "key", "digest", "finished", "seconds", "size", "what")
-    for artifact in store.readable():
-        manifest = artifact.manifest
+    wide = console.width >= WIDE
+    table = Table()
+    for name in ("stage", "key", "digest", "finished", "seconds", "size") if wide else NARROW:
+        table.add_column(name, no_wrap=True)
+    if wide:
+        table.add_column("what")
+    damaged: list[Artifact] = []
+    for artifact in store.artifacts():
+        try:
+            manifest = artifact.manifest
+        except RunError:
+            damaged.append(artifact)
+            continue
         size = sum(entry.size for entry in manifest.content.files.values())
-        table.add_row(
-            artifact.stage,
-            artifact.key[:12],
-            artifact.digest[:12],
-            manifest.provenance.finished[:16].replace("T", " "),
-            f"{manifest.provenance.seconds:,.1f}",
-            human_bytes(size),
-            Text(summarise(manifest.provenance.metrics)),
-        )
+        cells = {
+            "stage": artifact.stage,
+            "key": artifact.key[:12],
+            "digest": artifact.digest[:12],
+            "finished": manifest.provenance.finished[:16].replace("T", " "),
+            "seconds": f"{manifest.provenance.seconds:,.1f}",
+            "size": human_bytes(size),
+            "what": summarise(manifest.provenance.metrics),
+        }
+        table.add_row(*(Text(printable(cells[str(column.header)])) for column in table.columns))
     if table.row_count:
         console.print(table)
-    else:
+    for artifact in damaged:
+        told = f"damaged {artifact.stage}/{artifact.key}: its manifest cannot be read; collect-train verify"
+        console.print(Text(printable(f"{told} sets it aside, the next run builds it again"), style="red"))
+    if not table.row_count and not damaged:
         console.print(Text(f"{store.root} holds no artifact yet; start with: collect-train run quickstart"))
 
 

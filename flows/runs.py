@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import psutil
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +21,11 @@ from storage.store import Store
 from storage.text import printable
 from tasks.alive import Usage, lives, usage
 
-NOTE_WIDTH = 110  # columns of a terminal from which there is room for notes
+COLUMNS = ("stage", "state", "%", "planned", "actual", "left")
+USED = ("PID", "CPU %", "memory")
+LEAST_NEEDED = ("memory", "CPU %", "planned", "left", "actual")  # in the order in which they are left out
+NOTE_WIDTH = 24  # columns that a note needs to say something
+MIN_STAGE = 9  # columns; the longest stage has so many, what follows is the name of a source
 STYLES = {"running": "bold", "Completed": "green", "Reused": "cyan", "waiting": "dim", "Stopped": "yellow"}
 STYLES |= {"interrupted": "yellow", "Failed": "red"}
 _SERVER = "flows.embedded"  # the Prefect server that a run by hand starts; it does none of the work
@@ -39,36 +44,52 @@ def show_runs(store: Store, console: Console, name: str = "") -> list[RunState]:
 
 
 def stage_table(run: RunState, planned: Planned, width: int, used: dict[int, Usage] | None = None) -> Table:
-    """Every stage of a run, begun or to come; with `used`, also the process that works on it and what that uses."""
+    """Every stage of a run, begun or to come; with `used`, also the process that works on it and what that uses.
+
+    In a narrow terminal the least needed columns are left out, so that stage, state, percent and PID stay whole.
+    """
     now = datetime.now(UTC)
-    notes = width >= NOTE_WIDTH
-    table = Table(expand=notes)
-    for heading in ("stage", "state"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("%", "planned", "actual", "left", *(["PID", "CPU %", "memory"] if used is not None else [])):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if notes:
-        table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
+    rows: list[dict[str, Text]] = []
     for stage in run.stages.values():
         expected = planned.seconds(run, stage.label)
-        cells: list[str | Text] = [
-            printable(stage.label),
-            Text(stage.state, style=STYLES.get(stage.state, "")),
-            _percent(stage),
-            clock(expected),
-            "" if stage.state == "Reused" else clock(stage.took(now) if stage.state != "interrupted" else None),
-            clock(planned.left(run, stage, now)),
-        ]
-        if used is not None:
-            cells += _of_process(run, stage, used)
-        cells += [printable(stage.summary or stage.note)] if notes else []
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
-    if run.going:
-        for label in planned.to_come(run):
-            empty = [""] * (len(table.columns) - 4)
-            table.add_row(
-                Text(printable(label)), Text("waiting", style="dim"), "", clock(planned.seconds(run, label)), *empty
-            )
+        cells = {
+            "stage": printable(stage.label),
+            "%": _percent(stage),
+            "planned": clock(expected),
+            "actual": "" if stage.state in ("Reused", "interrupted") else clock(stage.took(now)),
+            "left": clock(planned.left(run, stage, now)),
+            "": printable(stage.summary or stage.note),
+        }
+        cells |= _of_process(run, stage, used) if used is not None else {}
+        styled = {"state": Text(printable(stage.state), style=STYLES.get(stage.state, ""))}
+        rows.append({name: Text(cell) for name, cell in cells.items()} | styled)
+    for label in planned.to_come(run) if run.going else ():
+        told = {"stage": printable(label), "planned": clock(planned.seconds(run, label))}
+        rows.append({name: Text(cell) for name, cell in told.items()} | {"state": Text("waiting", style="dim")})
+    return _fitting(rows, width, [*COLUMNS, *(USED if used is not None else ())])
+
+
+def _fitting(rows: list[dict[str, Text]], width: int, headings: list[str]) -> Table:
+    wide = {name: max([cell_len(name), *(row[name].cell_len for row in rows if name in row)]) for name in headings}
+
+    def free() -> int:
+        return width - 1 - sum(wide[name] + 3 for name in headings)  # a border and two spaces for each
+
+    for name in LEAST_NEEDED:
+        if free() < 0 and name in headings:
+            headings.remove(name)
+    if free() < 0:
+        wide["stage"] = max(MIN_STAGE, wide["stage"] + free())
+    notes = free() >= NOTE_WIDTH + 3
+    table = Table(expand=notes)
+    for name in headings:
+        justify: JustifyMethod = "left" if name in ("stage", "state") else "right"
+        table.add_column(name, justify=justify, no_wrap=True, width=wide[name])
+    if notes:
+        headings.append("")
+        table.add_column("", ratio=1, no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*(row.get(name, Text("")) for name in headings))
     return table
 
 
@@ -92,10 +113,12 @@ def continuing(run: RunState) -> str:
     """How to go on with a run that ended before it was done."""
     if not run.begun["deployed"]:
         return f"{run.begun['command']}   (in the same folder)"
-    return (
-        f"its worker resumes it when it crashed, within minutes of `collect-train up`; else: "
-        f"prefect flow-run retry {run.run}"
-    )
+    again = f"prefect flow-run retry {run.run}"
+    if run.state == "interrupted":
+        return f"its worker resumes it, within minutes of `collect-train up`; else: {again}"
+    if run.state == "Stopped":  # the journal cannot tell a cancelled run from one whose worker was stopped
+        return f"{again}   (cancelled; if only its worker was stopped, the next `collect-train up` does it)"
+    return again
 
 
 def clock(seconds: float | None) -> str:
@@ -122,16 +145,18 @@ def _usage(run: RunState) -> dict[int, Usage]:
     return usage([run.begun, *own], without)
 
 
-def _of_process(run: RunState, stage: StageState, used: dict[int, Usage]) -> list[str]:
+def _of_process(run: RunState, stage: StageState, used: dict[int, Usage]) -> dict[str, str]:
     if stage.state != "running":
-        return ["", "", ""]
+        return {}
     process: dict[str, Any] = stage.process or run.begun
     found = used.get(process["pid"])
     if lives(process) is None:
-        return [f"{process['pid']} on {process['host']}", "", ""]
+        return {"PID": printable(f"{process['pid']} on {process['host']}")}
     if found is None:
-        return [str(process["pid"]), "gone", ""]
-    return [str(process["pid"]), f"{found.cpu_percent:.0f}", f"{found.memory / 1e6:,.0f} MB"]
+        return {"PID": str(process["pid"]), "CPU %": "gone"}
+    return {
+        "PID": str(process["pid"]), "CPU %": f"{found.cpu_percent:.0f}", "memory": f"{found.memory / 1e6:,.0f} MB"
+    }  # fmt: skip
 
 
 def _percent(stage: StageState) -> str:

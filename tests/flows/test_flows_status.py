@@ -103,8 +103,39 @@ def test_a_run_that_goes_on_is_shown_stage_by_stage(store, keep):
     assert row(text, "collect disk")[:4] == ["collect disk", "waiting", "", ""]
     assert row(text, "train")[:4] == ["train", "waiting", "", "2:00"], "its budget"
     assert "evaluate" not in text, "the run ends with train"
-    narrow = status(store, width=80)
-    assert max(len(line) for line in narrow.splitlines()) <= 80
+
+
+def test_state_percent_and_pid_are_whole_in_80_columns(store, keep):
+    plan(store, "run-1", minutes=2000)
+    run = keep("run-1")
+    run.attempt()
+    for number, (stage, state) in enumerate(
+        [("collect a-source-with-a-name-that-is-longer-than-any-terminal-of-80", "Completed"), ("curate", "Reused")]
+    ):
+        run.write("started", stage=stage, key=str(number) * 24)
+        run.write("ended", stage=stage, key=str(number) * 24, state=state, summary="records 3", seconds=86_400.0)
+    run.write("started", stage="train", key=KEY)
+    run.write("progress", stage="train", key=KEY, done=25, total=100, note="step 3 of [bold]12[/bold]")
+    built(store, "run-0", "collect", 61.4, source={"name": "site"})
+    done = collect("status", store=store.root, env={"COLUMNS": "80"})
+    lines = done.out.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    heading = next(line for line in lines if "state" in line)
+    assert re.search(r"stage +┃ state +┃ +% ┃.* PID ┃", heading)
+    collected = next(line for line in lines if line.startswith("│ collect a-"))
+    assert re.match(r"│ collect a-\S*… │ Completed │ 100 │", collected)
+    train = row(done.out, "train")
+    assert train[1:3] == ["running", "25"]
+    assert train[heading.strip("┃").split("┃").index(next(c for c in heading.split("┃") if "PID" in c))] == str(
+        run.process.pid
+    )
+    assert "2026-01-01 00:00" in done.out, "artifacts are whole, too"
+    wide = collect("status", store=store.root, env={"COLUMNS": "180"}).out
+    assert "step 3 of [bold]12[/bold]" in wide
+    assert "memory" in wide
+    run.kill()
+    narrow = collect("status", "run-1", store=store.root, env={"COLUMNS": "80"}).out
+    assert row(narrow, "train")[1] == "interrupted"
 
 
 def test_the_process_of_a_stage_is_shown_with_what_it_uses(store, keep):
@@ -212,7 +243,20 @@ def test_a_deployed_run_is_continued_by_its_worker(store, keep):
     run = keep("run-1")
     run.attempt(deployed=True, command="")
     run.kill()
-    assert "prefect flow-run retry run-1" in status(store)
+    assert "its worker resumes it, within minutes of `collect-train up`; else: prefect flow-run retry run-1" in status(
+        store
+    )
+
+
+def test_a_cancelled_run_is_started_again_by_a_person(store, keep):
+    for number, state in enumerate(("Stopped", "Failed")):
+        run = keep(f"run-{number}")
+        run.attempt(deployed=True, command="")
+        run.end(state)
+        text = status(store)
+        assert f"to continue: prefect flow-run retry run-{number}" in text
+        assert "crash" not in text
+        assert "resumes" not in text
 
 
 def test_the_next_attempt_takes_the_stages_up_again(store, keep):
