@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from lmcore.train import PARENT_VARIABLE
 from storage.atomic import disk_errors
 from storage.errors import CollectTrainError, RunError, UserError
 from tasks.stall import Stalled
@@ -44,7 +45,7 @@ def run_process(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
             start_new_session=True,
         )
     try:

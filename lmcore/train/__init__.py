@@ -2,3 +2,5 @@
 
 This package imports nothing here, so that `__main__` can raise the C allocator's thresholds before torch loads.
 """
+
+PARENT_VARIABLE = "COLLECT_TRAIN_PARENT"  # process id of whoever starts a trainer: it stops when that one is gone

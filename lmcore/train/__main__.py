@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from lmcore.train import PARENT_VARIABLE
 from lmcore.train.allocator import raise_thresholds, sleep_at_barriers
 from storage.atomic import write_json
 from storage.errors import CollectTrainError, RunError, StorageError, UserError
@@ -40,7 +41,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal = 0
-        self._parent = os.getppid()
+        # Told by whoever started us, who may be dead by now: these lines come after seconds of imports.
+        self._parent = int(os.environ.pop(PARENT_VARIABLE, "0")) or os.getppid()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         if sys.platform == "linux":

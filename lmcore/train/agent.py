@@ -24,7 +24,7 @@ from torch.distributed import run as torchrun
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from lmcore.train import machine
+from lmcore.train import PARENT_VARIABLE, machine
 from lmcore.train.params import Job, check_processes
 from storage.errors import RunError, UserError
 
@@ -43,6 +43,7 @@ def train_in_processes(job: Job, job_file: str, error_file: Path, *, stopped: Ca
     check_processes(job.params, count)
     if _THREADS not in os.environ:  # torchrun would say 1
         os.environ[_THREADS] = str(max(1, machine.physical_cores() // count))
+    os.environ[PARENT_VARIABLE] = str(os.getpid())
     options = ["--standalone", f"--nproc-per-node={count}", "--local-addr=localhost", f"--log-dir={os.devnull}"]
     try:
         for number in (signal.SIGTERM, signal.SIGINT):

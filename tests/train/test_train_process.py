@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from lmcore.train import PARENT_VARIABLE
 from lmcore.train.journal import read_lines
 from lmcore.train.loop import train
 from lmcore.train.params import Job
@@ -114,6 +115,19 @@ def test_it_dies_with_its_parent_and_leaves_a_checkpoint(job, tmp_path):
         time.sleep(0.05)
     assert list((work(values) / "checkpoints").iterdir())
     assert read_lines(work(values) / "progress.jsonl")[-1]["event"] == "stopped"
+
+
+def test_one_whose_parent_died_while_it_was_starting_stops_before_its_first_step(job, tmp_path):
+    values = job(steps=100_000)
+    path = tmp_path / "JOB.json"
+    path.write_text(json.dumps(values))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    env = {**os.environ, PARENT_VARIABLE: str(gone.pid)}
+    done = subprocess.run([sys.executable, "-m", "lmcore.train", str(path)], env=env, timeout=120, check=False)
+    assert done.returncode == 143
+    assert [line["event"] for line in read_lines(work(values) / "progress.jsonl") if "event" in line][-1] == "stopped"
+    assert not any("loss" in line for line in read_lines(work(values) / "progress.jsonl"))
 
 
 def running(pid):
