@@ -85,9 +85,16 @@ class TestCompose:
                     assert "test" in SERVICES[name]["healthcheck"]
 
     def test_volumes_are_declared(self):
-        used = {v.split(":")[0] for s in SERVICES.values() for v in s.get("volumes", []) if not v.startswith("$")}
-        assert used == {"database", "store"}
-        assert used <= set(COMPOSE["volumes"])
+        short = [v for s in SERVICES.values() for v in s.get("volumes", []) if isinstance(v, str)]
+        assert {v.split(":")[0] for v in short} == {"database", "store"} == set(COMPOSE["volumes"])
+
+    def test_recipes_are_a_folder_and_never_a_volume(self):
+        for name in ("setup", "worker"):
+            (bound,) = [v for v in SERVICES[name]["volumes"] if isinstance(v, dict)]
+            assert (bound["type"], bound["read_only"], bound["bind"]) == ("bind", True, {"create_host_path": False})
+            assert bound["target"] == SERVICES[name]["environment"]["COLLECT_TRAIN_RECIPES"]
+            (default,) = re.findall(r"^\$\{RECIPES:-(.*)\}$", bound["source"])
+            assert (DEPLOY / default).is_dir()
 
     def test_passwords_are_required_and_nowhere_written(self):
         text = (DEPLOY / "compose.yaml").read_text()
@@ -170,6 +177,16 @@ class TestKubernetes:
                 assert account in of_kind("ServiceAccount")
                 (subject,) = of_kind("RoleBinding")[account]["subjects"]
                 assert (subject["name"], of_kind("RoleBinding")[account]["roleRef"]["name"]) == (account, account)
+
+    def test_own_recipes_come_from_a_config_map_that_need_not_be_there(self):
+        for name in ("bootstrap", "worker"):
+            pod = pods()[name]
+            (container,) = pod["containers"]
+            env = {entry["name"]: entry.get("value") for entry in container["env"]}
+            (mount,) = [m for m in container["volumeMounts"] if m["mountPath"] == env["COLLECT_TRAIN_RECIPES"]]
+            (volume,) = [v for v in pod["volumes"] if v["name"] == mount["name"]]
+            assert volume["configMap"] == {"name": "recipes", "optional": True}
+            assert f"configmap {volume['configMap']['name']} " in (ROOT / "docs" / "deploy.md").read_text()
 
     def test_selectors_and_services_find_their_pods(self):
         for kind in ("Deployment", "StatefulSet"):
