@@ -68,8 +68,8 @@ def show_status(store: Store, console: Console) -> None:
     if table.row_count:
         console.print(table)
     for artifact in damaged:
-        told = f"damaged {artifact.stage}/{artifact.key}: its manifest cannot be read; collect-train verify"
-        console.print(Text(printable(f"{told} sets it aside, the next run builds it again"), style="red"))
+        line = f"damaged {artifact.stage}/{artifact.key}: its manifest cannot be read; collect-train verify"
+        console.print(Text(printable(f"{line} sets it aside, the next run builds it again"), style="red"))
     if not table.row_count and not damaged:
         console.print(Text(f"{store.root} holds no artifact yet; start with: collect-train run quickstart"))
 
