@@ -7,19 +7,21 @@ does two things:
 - A bare name means the one deployment of that name, or NAME/NAME. For that it wraps one method of Prefect's client.
   The extension point is documented, the wrapped method is not: outside the versions that were tried, or when the
   method looks different, nothing is wrapped and Prefect's own message stays.
-- When no API URL is configured and `collect-train up` runs for this folder's store, its server is used.
+- When no API URL is configured and `collect-train up` runs for this folder's store, its server is used. When none
+  runs, `prefect deployment run` ends there.
 """
 
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.plugins import HookContext, SetupResult, register_hook
+
+from flows.announced import announced_server
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -32,15 +34,13 @@ TRIED = ((3, 8), (3, 10))  # from the first, before the second
 def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     """Called by Prefect when it starts. A fault here must never keep Prefect from working."""
     try:
-        url = None if ctx.api_url else _running_server()
+        url = None if ctx.api_url else announced_server(Path(os.environ.get("COLLECT_TRAIN_STORE") or "store"))
         if sys.argv[1:3] == ["deployment", "run"]:
             if _version(ctx.prefect_version) is not None:
                 _accept_bare_names()
-            if not (url or ctx.api_url):
-                print(
-                    "no Prefect server: start `collect-train up` in this folder, or set PREFECT_API_URL",
-                    file=sys.stderr,
-                )
+            if not (url or ctx.api_url or {"-h", "--help"} & set(sys.argv)):
+                # Prefect would start a server for the length of the command, and the run would never be seen again.
+                sys.exit("no Prefect server: start `collect-train up` in this folder, or set PREFECT_API_URL")
     except Exception as error:  # noqa: BLE001 - Prefect goes on without us
         ctx.logger_factory("prefect.collect_train").warning("collect-train's plugin did not load: %s", error)
         return None
@@ -74,15 +74,3 @@ async def _full_name(client: PrefectClient, name: str) -> str:
         return f"{name}/{name}"
     flow = await client.read_flow(found[0].flow_id)
     return f"{flow.name}/{name}"
-
-
-def _running_server() -> str | None:
-    path = Path(os.environ.get("COLLECT_TRAIN_STORE") or "store") / ".prefect" / "server.json"
-    if not path.exists():
-        return None
-    server = json.loads(path.read_bytes())
-    try:
-        os.kill(int(server["pid"]), 0)
-    except ProcessLookupError:
-        return None
-    return str(server["url"])

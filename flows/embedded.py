@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -23,9 +23,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-import psutil
-
+from flows.announced import ANNOUNCED, LOCK, announced_server
 from storage.atomic import disk_errors
 from storage.errors import RunError, StorageError, UserError
 from storage.redact import blank_secrets
@@ -34,7 +34,6 @@ from storage.store import Store
 START_SECONDS = 90.0
 STOP_SECONDS = 20.0
 DATABASE_VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
-ANNOUNCED = "server.json"  # url, pid and port of the server of `collect-train up`
 DATABASE_BYTES = 8_000_000  # an empty one is 1.4 MB, and its log grows to 4 MB
 
 
@@ -74,12 +73,47 @@ def prefect_server(store: Store) -> Iterator[None]:
 
 def running_server(store: Store) -> str | None:
     """The API's URL of the server that `collect-train up` runs for this store, None when there is none."""
-    path = store.root / ".prefect" / ANNOUNCED
+    return announced_server(store.root)
+
+
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """RunError, or UserError for an address that is none, in the place of Prefect's own when no server answers."""
+    import httpx
+    from prefect.exceptions import PrefectHTTPStatusError
+    from prefect.settings import get_current_settings
+
+    configured = get_current_settings().api.url
     try:
-        told = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    return str(told["url"]) if psutil.pid_exists(told["pid"]) else None
+        yield
+    except PrefectHTTPStatusError as error:
+        raise _refused(error.response.status_code) from error
+    except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # nothing of ours uses httpx
+        cause: BaseException = error
+        if isinstance(error, RuntimeError):
+            if not str(error).startswith("Failed to reach API"):
+                raise
+            cause = error.__cause__ or error
+        why = blank_secrets(str(cause)) or type(cause).__name__
+        if isinstance(cause, (httpx.UnsupportedProtocol, httpx.InvalidURL)):
+            raise UserError(
+                f"PREFECT_API_URL is {blank_secrets(str(configured))}: {why}",
+                "write it as in http://127.0.0.1:4200/api",
+            ) from error
+        raise RunError(
+            f"the Prefect server does not answer: {why}" + (f" ({blank_secrets(configured)})" if configured else ""),
+            ("start it, or unset PREFECT_API_URL to do without; " if configured else "")
+            + "what was built is in the store; run the same command again",
+        ) from error
+
+
+def _refused(status: int) -> RunError:
+    if status in (401, 403):
+        return RunError(
+            f"the Prefect server refused us: {status}",
+            "set PREFECT_API_AUTH_STRING=user:password as the server's PREFECT_SERVER_API_AUTH_STRING has it",
+        )
+    return RunError(f"the Prefect server answered {status}", "see the server's log")
 
 
 @contextlib.contextmanager
@@ -89,17 +123,29 @@ def database_folder(store: Store, *, alone: bool = False) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(folder / "lock", "ab"))
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock = stack.enter_context(open(folder / LOCK, "ab"))
+        if _take(lock):
+            with disk_errors(folder):
+                (folder / ANNOUNCED).unlink(missing_ok=True)  # of an `up` that was killed
+        else:
             if alone:
                 raise UserError(
                     f"another server works on {folder}",
                     "wait for the run that started it, stop the other `collect-train up`, or use another --store",
-                ) from None
+                )
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collect-train-prefect-")))
         yield folder
+
+
+def _take(lock: IO[bytes]) -> bool:
+    for _ in range(3):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)  # somebody may only look whether it is held
+        else:
+            return True
+    return False
 
 
 @contextlib.contextmanager
@@ -111,7 +157,8 @@ def server(folder: Path, *, host: str = "127.0.0.1", port: int = 0, ui: bool = F
     the server does not start, StorageError when its disk is full.
     """
     port = _free_port(host, port)
-    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}/api"  # noqa: S104 - only compared
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - only compared
+    url = f"http://{f'[{reached}]' if ':' in reached else reached}:{port}/api"
     own_database = f"sqlite+aiosqlite:///{folder / 'prefect.db'}"
     environment = {
         **os.environ,
@@ -171,18 +218,27 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return blank_secrets(lines[-1].strip()) if lines else "it said nothing"
+    """The exception of the last traceback, which more may follow, else the last line."""
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    found = lines[-1] if lines else "it said nothing"
+    within = False
+    for line in lines:
+        if line.startswith("Traceback "):
+            within = True
+        elif within and not line[0].isspace():
+            found, within = line, False
+    return blank_secrets(re.sub(r"^(?:\w+\.)+(?=\w+: )", "", found.strip()))
 
 
 def _free_port(host: str, wanted: int) -> int:
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that just stopped is not in the way
         try:
             probe.bind((host, wanted))
-        except OSError as error:
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "ports go up to 65535"
             raise UserError(
-                f"cannot serve on {host} port {wanted}: {error.strerror}", "choose another with --port and --host"
+                f"cannot serve on {host} port {wanted}: {reason}", "choose another with --port and --host"
             ) from error
         return int(probe.getsockname()[1])
 

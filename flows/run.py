@@ -9,15 +9,13 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.embedded import prefect_server
+from flows.embedded import answering, prefect_server
 from flows.stages import Range
 from lmcore.recipe import load_recipe
-from storage.errors import RunError
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -45,20 +43,14 @@ def run_recipe(
     loaded = load_recipe(recipe, overrides)
     console.print(Text.assemble((loaded.name, "bold"), f"  {loaded.description}"))
     console.print(Text(f"store {store.root}", style="dim"))
-    with prefect_server(store):
+    with answering(), prefect_server(store):
         from flows.collect_train import collect_train
         from tasks.progress import terminal
 
         with terminal(console):
-            try:
-                built: Built = collect_train(
-                    recipe, edition=edition, set=list(overrides), store=str(store.root), first=first, last=last
-                )
-            except httpx.HTTPError as error:  # nothing of ours uses httpx
-                raise RunError(
-                    f"the Prefect server does not answer: {str(error) or type(error).__name__}",
-                    "what was built is in the store; run the same command again",
-                ) from error
+            built: Built = collect_train(
+                recipe, edition=edition, set=list(overrides), store=str(store.root), first=first, last=last
+            )
     _summary(built, time.monotonic() - started, console)
     return built
 

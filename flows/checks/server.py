@@ -59,7 +59,8 @@ def _url(store: Store, *, announced: bool) -> tuple[str | None, str]:
 
 
 def _stale_announcement(store: Store) -> Finding | None:
-    from flows.embedded import ANNOUNCED, running_server
+    from flows.announced import ANNOUNCED
+    from flows.embedded import running_server
 
     path = store.root / ".prefect" / ANNOUNCED
     try:
