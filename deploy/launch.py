@@ -56,6 +56,8 @@ def main() -> None:
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # nobody could cancel a run without its worker
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # a shell's `&` ignores SIGINT, for all that is started from there
     if command[0] == "python":
         command[0] = sys.executable
     os.execvp(command[0], command)  # noqa: S606 - to become the command is what this is for

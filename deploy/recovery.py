@@ -89,13 +89,15 @@ def automations() -> list[Automation]:
     return [silent, crashed, lost]
 
 
-def apply_automations() -> None:
-    """Create the automations, or bring them up to date."""
+def apply_automations(*, keep: bool = False) -> None:
+    """Create the automations, and unless `keep` bring those that are there up to date."""
     for automation in automations():
         try:
             found = Automation.read(name=automation.name)
         except ValueError:  # Prefect's way to say that there is none
             automation.create()
+            continue
+        if keep:
             continue
         automation.id = cast(Automation, found).id  # synchronous here
         automation.update()

@@ -7,15 +7,18 @@ were last set here or in Prefect's user interface.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import WorkPool
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.types.names import BANNED_CHARACTERS as BANNED
 from prefect.utilities.schema_tools import ValidationError, validate
 
 from storage.errors import UserError
@@ -26,6 +29,7 @@ TYPES = {
     "docker": "Runs of collect-train in containers, with resources per run.",
     "kubernetes": "Runs of collect-train as Kubernetes jobs, with resources per run.",
 }
+RUNS = 2  # at once, in a new process pool
 OURS = "python -m deploy.launch "  # how the command of every template of ours begins
 
 
@@ -35,42 +39,71 @@ def template(kind: str) -> dict[str, Any]:
     return read
 
 
-def apply_pool(
-    client: SyncPrefectClient, name: str, *, kind: str | None, runs: int | None, defaults: Mapping[str, Any]
-) -> None:
-    """Create a pool, or bring ours up to date; one that is not ours stays as it is but for its limit of runs.
+@dataclass(frozen=True)
+class Prepared:
+    """A pool as it will be; nothing has been written yet."""
 
-    `kind` None keeps the type that the pool has, and makes a new one a process pool. Raises UserError when the pool
-    is of another type, and for a default that its variable does not admit.
+    name: str
+    limit: int | None  # of runs at once
+    change: WorkPoolCreate | WorkPoolUpdate | None
+
+    def apply(self, client: SyncPrefectClient) -> None:
+        """Write it."""
+        if isinstance(self.change, WorkPoolCreate):
+            with contextlib.suppress(ObjectAlreadyExists):  # somebody else's `up` was faster
+                client.create_work_pool(self.change)
+        elif self.change is not None:
+            client.update_work_pool(self.name, self.change)
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for a name that Prefect does not take."""
+    if not name or set(name) & set(BANNED) or name.lower().startswith("prefect"):
+        raise UserError(
+            f"{name!r} is no name for a work pool",
+            f"use none of {' '.join(BANNED)}, and another beginning than prefect",
+        )
+
+
+def prepare_pool(
+    client: SyncPrefectClient,
+    name: str,
+    *,
+    kind: str | None,
+    runs: int | None,
+    defaults: Mapping[str, Any],
+    keep: bool = False,
+) -> Prepared:
+    """What is to be written so that there is this pool, ours up to date; one that is not ours keeps its template.
+
+    `kind` None keeps the type that the pool has, and makes a new one a process pool. `runs` None keeps its limit; a
+    new process pool then gets RUNS, since its machine is all it has. With `keep`, a pool that is there changes in
+    nothing but its limit. Raises UserError for a name that Prefect does not take, when the pool is of another type,
+    and for a default that its variable does not admit.
     """
     pool = _existing(client, name)
     if pool is None:
-        wanted = template(kind or "process")
+        kind = kind or "process"
+        wanted = template(kind)
         _set_defaults(name, wanted, defaults)
-        client.create_work_pool(
-            WorkPoolCreate(
-                name=name,
-                type=kind or "process",
-                description=TYPES[kind or "process"],
-                base_job_template=wanted,
-                concurrency_limit=runs,
-            )
+        limit = RUNS if runs is None and kind == "process" else runs
+        made = WorkPoolCreate(
+            name=name, type=kind, description=TYPES[kind], base_job_template=wanted, concurrency_limit=limit
         )
-        return
+        return Prepared(name, limit, made)
     if kind not in (None, pool.type):
         raise UserError(
             f"the work pool {name} is of type {pool.type}, not {kind}",
             f"give another name, or delete it first: prefect work-pool delete {name}",
         )
     limit = pool.concurrency_limit if runs is None else runs
-    if not _is_ours(pool):
+    if keep or not _is_ours(pool):
         if defaults:
             raise UserError(f"the work pool {name} has a template of its owner's", "set its defaults where it is kept")
-        client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
-        return
+        return Prepared(name, limit, None if runs is None else WorkPoolUpdate(concurrency_limit=limit))
     wanted = template(pool.type)
     _set_defaults(name, wanted, _defaults(pool.base_job_template, wanted) | dict(defaults))
-    client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit, base_job_template=wanted))
+    return Prepared(name, limit, WorkPoolUpdate(concurrency_limit=limit, base_job_template=wanted))
 
 
 def parse_defaults(given: Sequence[str]) -> dict[str, Any]:

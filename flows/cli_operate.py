@@ -17,11 +17,16 @@ def up(
     host: Annotated[str, typer.Option(help="Address to serve on; others than this machine need a password.")] = "",
     port: Annotated[int, typer.Option(envvar="PORT", help="Port of Prefect's API and user interface.")] = 4200,
     pool: Annotated[str, typer.Option(help="Work pool that the worker here works for.")] = "collect-train",
-    runs: Annotated[int, typer.Option(min=1, help="Runs of the pool at once.")] = 2,
+    runs: Annotated[
+        int | None, typer.Option(min=1, help="Runs of the pool at once; without it as it is, 2 for a new one.")
+    ] = None,
     nightly: Annotated[str, typer.Option(metavar="RECIPE", help="Retrain this recipe every night.")] = "",
     cron: Annotated[str, typer.Option(help='When, as in "30 2 * * *".')] = "",
     timezone: Annotated[str, typer.Option(help="Time zone of --cron, as in Europe/Budapest.")] = "",
     no_nightly: Annotated[bool, typer.Option("--no-nightly", help="Stop the nightly retrain.")] = False,
+    deploy: Annotated[
+        bool, typer.Option("--deploy", help="Deploy anew, with the recipes here, on the server of PREFECT_API_URL too.")
+    ] = False,
 ) -> None:
     """Start Prefect's server with its user interface, the deployments and one worker; Ctrl-C stops all."""
     from flows.up import Wishes
@@ -30,7 +35,7 @@ def up(
     told = {"--nightly": nightly, "--cron": cron, "--timezone": timezone}
     options = [part for name, value in told.items() if value for part in (name, value)]
     options += ["--no-nightly"] if no_nightly else []
-    wishes = Wishes(host=host or Wishes.host, port=port, pool=pool, runs=runs, deploy=tuple(options))
+    wishes = Wishes(host=host or Wishes.host, port=port, pool=pool, runs=runs, deploy=deploy, options=tuple(options))
     try:
         serve(store_at(store), wishes, console)
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -38,10 +39,11 @@ RECIPES_VARIABLE = "COLLECT_TRAIN_RECIPES"
 Given = ParamSpec("Given")
 
 
-def offered_recipes() -> dict[str, Path]:
+def offered_recipes(refused: dict[str, UserError] | None = None) -> dict[str, Path]:
     """The recipes a run may name: the packaged ones and those of the configured folder.
 
-    Raises UserError when the folder does not exist or a recipe in it hides a packaged one.
+    What is wrong with a file there that is no recipe is put into `refused`, under its name. Raises UserError when the
+    folder does not exist or a recipe in it hides a packaged one.
     """
     offered = packaged_recipes()
     configured = os.environ.get(RECIPES_VARIABLE)
@@ -49,10 +51,19 @@ def offered_recipes() -> dict[str, Path]:
         folder = Path(configured)
         if not folder.is_dir():
             raise UserError(f"{RECIPES_VARIABLE} is {configured}, which is no folder", "name a folder of recipes")
-        own = {path.stem: path.absolute() for path in sorted(folder.glob("*.y*ml"))}
+        own = {path.stem: path.absolute() for path in sorted(folder.glob("*.y*ml")) if path.is_file()}
         if hidden := sorted(offered.keys() & own.keys()):
             raise UserError(f"{configured} holds {hidden[0]}, the name of a packaged recipe", "give it another name")
-        offered |= own
+        for name, path in own.items():
+            try:
+                if not re.fullmatch(r"[\w.-]+", name):
+                    raise UserError(f"{path} is no name for a recipe", "use letters, digits, . _ and -")
+                load_recipe(str(path))
+            except UserError as error:
+                if refused is not None:
+                    refused[name] = error
+                continue
+            offered[name] = path
     return offered
 
 
@@ -98,9 +109,11 @@ def collect_train_on_worker(
     """
     _begin()
     check_settings(set or [])
-    offered = offered_recipes()
+    refused: dict[str, UserError] = {}
+    offered = offered_recipes(refused)
     if recipe not in offered:
-        raise UserError(f"this worker offers no recipe {recipe!r}", f"it offers {', '.join(offered)}")
+        unknown = UserError(f"this worker offers no recipe {recipe!r}", f"it offers {', '.join(offered)}")
+        raise refused.get(recipe, unknown)
     loaded = load_recipe(str(offered[recipe]), _overrides(minutes, device, seed, set or []))
     _check_resources(loaded)
     if edition == "today":

@@ -1,6 +1,7 @@
 """`collect-train up`: server, deployments and one worker, until Ctrl-C.
 
-With PREFECT_API_URL set, that server is used and only the worker is ours. Else a server with its user interface is
+With PREFECT_API_URL set, that server is used and only the worker is ours: its deployments stay as they are, unless
+asked, since they offer the recipes of the machine that wrote them. Else a server with its user interface is
 started, its database in the store unless PREFECT_SERVER_DATABASE_CONNECTION_URL names another; it tells its address
 in `<store>/.prefect/server.json`, where our other commands and Prefect's (through deploy/cli_plugin.py) find it.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,7 +23,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from flows.embedded import ANNOUNCED, DATABASE_VARIABLE, Server, database_folder, server
+from flows.announced import ANNOUNCED
+from flows.embedded import DATABASE_VARIABLE, Server, database_folder, server
 from storage.atomic import write_json
 from storage.errors import RunError, UserError
 from storage.store import VARIABLE, Store
@@ -42,14 +45,16 @@ class Wishes:
     host: str = "127.0.0.1"
     port: int = 4200
     pool: str = POOL
-    runs: int = 2  # at once
-    deploy: tuple[str, ...] = ()  # further options of deploy.bootstrap
+    runs: int | None = None  # at once; None: as the pool has it
+    deploy: bool = False  # also on a server that is configured
+    options: tuple[str, ...] = ()  # further ones of deploy.bootstrap
 
 
 def up(store: Store, wishes: Wishes, console: Console) -> None:
     """Serve, deploy and work until Ctrl-C or SIGTERM. Raises RunError when a part does not start or keeps dying."""
     from prefect.settings import get_current_settings
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `up &` begins with it ignored
     configured = get_current_settings().api.url
     environment = os.environ | {
         VARIABLE: str(store.root.absolute()),
@@ -67,10 +72,10 @@ def up(store: Store, wishes: Wishes, console: Console) -> None:
             environment.pop(name, None)
         say = _Speaker(console)
         say(f"server    {url.removesuffix('/api')}" + ("  (opens in a browser)" if own else ""))
-        _bootstrap(wishes, environment, own=own is not None)
+        pool = _bootstrap(wishes, environment, say, own=own is not None)
         say(f"store     {store.root.absolute()}")
-        say(f"worker    of pool {wishes.pool}, {wishes.runs} runs at once")
-        _tell_how(say, url, configured=own is None)
+        say(f"worker    of {pool}")
+        _tell_how(say, url, store, configured=own is None)
         _work(wishes, environment, say, own)
 
 
@@ -82,12 +87,22 @@ class _Speaker:
         self._console.print(Text(text, style=style), soft_wrap=True)
 
 
-def _tell_how(say: _Speaker, url: str, *, configured: bool) -> None:
-    say("start     prefect deployment run collect-train            in this folder")
-    setting = "" if configured else f"PREFECT_API_URL={url} "
-    if not configured and os.environ.get(AUTH_VARIABLE):
-        setting = f"PREFECT_API_AUTH_STRING=user:password {setting}"
-    say(f"          {setting}prefect deployment run collect-train/collect-train -p recipe=quickstart")
+def _tell_how(say: _Speaker, url: str, store: Store, *, configured: bool) -> None:
+    from prefect.settings import get_current_settings
+
+    command = "prefect deployment run collect-train"
+    settings = f"PREFECT_API_URL={url} "
+    if os.environ.get(AUTH_VARIABLE) or get_current_settings().api.auth_string:
+        settings = f"PREFECT_API_AUTH_STRING=user:password {settings}"
+    long = f"{settings}{command}/collect-train -p recipe=quickstart"
+    plugins = get_current_settings().plugins
+    if configured or not plugins.enabled or plugins.safe_mode:  # nobody would find the server
+        say(f"start     {long}")
+    else:
+        found = store.root.resolve() == Path("store").resolve()  # whatever this terminal has in its environment
+        where = "" if found else f"{VARIABLE}={shlex.quote(str(store.root.absolute()))} "
+        say(f"start     {where}{command}            in this folder")
+        say(f"          {long}")
     say("stop      Ctrl-C: what is being built goes on with the next `collect-train up`")
 
 
@@ -110,9 +125,14 @@ def _own_server(store: Store, wishes: Wishes, environment: dict[str, str]) -> It
                 announced.unlink(missing_ok=True)
 
 
-def _bootstrap(wishes: Wishes, environment: dict[str, str], *, own: bool) -> None:
-    """Create or update what the server offers. In a process of its own, since the layer above us does it."""
-    options = [*wishes.deploy, "--runs", str(wishes.runs), *(["--nobody-works"] if own else [])]
+def _bootstrap(wishes: Wishes, environment: dict[str, str], say: _Speaker, *, own: bool) -> str:
+    """Create or update what the server offers; gives the pool and its limit in words.
+
+    In a process of its own, since the layer above us does it.
+    """
+    options = [*wishes.options]
+    options += [] if wishes.runs is None else ["--runs", str(wishes.runs)]
+    options += ["--nobody-works"] if own else [] if wishes.deploy else ["--keep"]
     done = subprocess.run(
         [sys.executable, "-m", "deploy.bootstrap", "--pool", wishes.pool, *options],
         env=environment,
@@ -120,8 +140,11 @@ def _bootstrap(wishes: Wishes, environment: dict[str, str], *, own: bool) -> Non
         text=True,
         check=False,
     )
+    lines = done.stderr.strip().splitlines()
+    for line in lines:
+        if line.startswith("warning: "):
+            say(line, "yellow")
     if done.returncode:
-        lines = done.stderr.strip().splitlines()
         what = next((line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "")
         mend = next((line.strip().removeprefix("to mend: ") for line in lines if "to mend: " in line), "")
         kind = UserError if done.returncode == UserError.exit_code else RunError
@@ -129,6 +152,7 @@ def _bootstrap(wishes: Wishes, environment: dict[str, str], *, own: bool) -> Non
             what or f"the deployments were not made: {lines[-1] if lines else 'no reason given'}",
             mend or "run `python -m deploy.bootstrap` by hand to see all it says",
         )
+    return done.stdout.splitlines()[0]
 
 
 def _work(wishes: Wishes, environment: dict[str, str], say: _Speaker, own: Server | None) -> None:

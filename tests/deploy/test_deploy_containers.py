@@ -17,7 +17,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import PrefectHTTPStatusError
 from test_deploy_pools import CLUSTER, NEEDS_CLUSTER
 
-from deploy.workpools import apply_pool, parse_defaults
+from deploy.workpools import parse_defaults, prepare_pool
 from storage.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -76,7 +76,7 @@ def containers(up):
 
 def apply(up, name: str, *defaults: str, kind: str | None = None, runs: int | None = None) -> None:
     with up.api() as client:
-        apply_pool(client, name, kind=kind, runs=runs, defaults=parse_defaults(defaults))
+        prepare_pool(client, name, kind=kind, runs=runs, defaults=parse_defaults(defaults)).apply(client)
 
 
 class TestPools:
