@@ -42,6 +42,7 @@ def odd(tmp_path):
     return folder
 
 
+@slow
 class TestErrors:
     """Two lines, no traceback; no server is needed."""
 
