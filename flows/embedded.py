@@ -20,10 +20,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from flows.announced import ANNOUNCED, LOCK, announced_server
 from storage.atomic import disk_errors
@@ -249,11 +249,56 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
+def _mend_sqlite() -> None:
+    """Keep Prefect's server from standing still for a minute on SQLite; without effect where its insides differ.
+
+    The cursor of a statement that failed or was cancelled waits for the garbage collector, and that, on the event
+    loop's thread, waits for the connection's next statement, which waits for the lock of a transaction that cannot
+    end without the event loop. So it is closed at once, on its connection's thread. And SQLite refuses a transaction
+    that reads, then writes while another does, and Prefect gives up an event refused four times. So transactions
+    take the lock as they begin.
+    """
+    try:
+        from aiosqlite import Cursor
+        from prefect.server.database.configurations import SQLITE_BEGIN_MODE, AioSqliteConfiguration
+
+        execute: Any = Cursor._execute
+        begin: Any = AioSqliteConfiguration.begin_transaction
+    except (ImportError, AttributeError):
+        return
+
+    async def execute_or_close(cursor: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return await execute(cursor, *args, **options)
+        except BaseException:  # cancelled, too
+            with contextlib.suppress(AttributeError):
+                cursor._conn._tx.put_nowait((None, cursor._cursor.close))
+            raise
+
+    @contextlib.asynccontextmanager
+    async def begin_at_once(database: Any, session: Any, with_for_update: bool = False) -> AsyncGenerator[Any]:
+        nested = SQLITE_BEGIN_MODE.get() is not None  # it would wait for the one around it
+        async with begin(database, session, with_for_update=with_for_update or not nested) as transaction:
+            if nested or with_for_update:
+                yield transaction
+                return
+            await session.connection()
+            token = SQLITE_BEGIN_MODE.set("DEFERRED")  # tasks that begin in here inherit it
+            try:
+                yield transaction
+            finally:
+                SQLITE_BEGIN_MODE.reset(token)
+
+    Cursor._execute = execute_or_close  # type: ignore[assignment, method-assign]
+    AioSqliteConfiguration.begin_transaction = begin_at_once  # type: ignore[assignment, method-assign]
+
+
 def main() -> None:
     """Serve Prefect's API until standard input closes."""
     import uvicorn
 
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _mend_sqlite()
     uvicorn.run(
         "prefect.server.api.server:create_app",
         factory=True,
