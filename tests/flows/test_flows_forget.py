@@ -69,15 +69,19 @@ def copy(first, tmp_path):
 
 @pytest.fixture
 def page(first):
-    """URL and lines of a page that was trained on."""
-    (path, _) = (next((a.path / "train").glob("*.parquet")) for a in Store(first).artifacts("curate"))
-    row = read_parquet(path, ["url", "text"]).slice(0, 1).to_pylist()[0]
-    own = [line.strip() for line in row["text"].splitlines() if len(line.split()) > 8]
-    rows = [r for file in path.parent.parent.glob("*/0*.parquet") for r in read_parquet(file).to_pylist()]
-    others = "\n".join(r["text"] for r in rows if r["url"] != row["url"])
-    lines = [line for line in own if line not in others]
-    assert len(lines) > 3
-    return row["url"], lines
+    """URL of a page that was trained on, and the long lines that no other page has; of the page with most of them."""
+    curated = next(a.path for a in Store(first).artifacts("curate"))
+    texts = {r["url"]: r["text"] for file in curated.glob("*/0*.parquet") for r in read_parquet(file).to_pylist()}
+    trained = {r["url"] for file in curated.glob("train/0*.parquet") for r in read_parquet(file).to_pylist()}
+
+    def own(url):
+        others = "\n".join(text for other, text in texts.items() if other != url)
+        lines = (line.strip() for line in texts[url].splitlines() if len(line.split()) > 8)
+        return [line for line in lines if line not in others]
+
+    url = max(sorted(trained), key=lambda url: len(own(url)))
+    assert len(own(url)) > 3
+    return url, own(url)
 
 
 def places_of(store, lines):
