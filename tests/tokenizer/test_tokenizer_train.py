@@ -48,7 +48,9 @@ def test_it_leaves_a_tokenizer_and_a_report(curated, tmp_path):
     for split, texts in {"train": documentation()[:40], "val": documentation()[40:50]}.items():
         n_bytes = sum(len(text.encode()) for text in texts)
         tokens = sum(len(tokenizer.encode(text)) for text in texts)
-        assert report["measured"][split] == {"documents": len(texts), "bytes": n_bytes, "tokens": tokens}
+        found = report["measured"][split]
+        assert (found["documents"], found["bytes"], found["tokens"]) == (len(texts), n_bytes, tokens)
+        assert found["unknown_share"] == 0
         assert report["bytes_per_token"][split] == pytest.approx(n_bytes / tokens, abs=1e-4)
     seen = {token for text in documentation()[:40] for token in tokenizer.encode(text)}
     assert report["unused_tokens"] == metrics["unused_tokens"] == 800 - 6 - len(seen)
@@ -59,7 +61,7 @@ def test_it_leaves_a_tokenizer_and_a_report(curated, tmp_path):
 
 
 def test_a_large_corpus_is_measured_on_a_sample(curated, tmp_path, monkeypatch):
-    monkeypatch.setattr("lmcore.tokenizer.train.MEASURED_BYTES", 50_000)
+    monkeypatch.setattr("lmcore.tokenizer.report.MEASURED_BYTES", 50_000)
     train(tmp_path, curated)
     measured = json.loads((tmp_path / "out" / "tokenizer_report.json").read_text())["measured"]["train"]
     assert 1 <= measured["documents"] < 20
@@ -152,7 +154,11 @@ def test_progress_only_grows_and_is_named(curated, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"vocab_size": 261}, {"split": "gpt4"}, {"min_frequency": 0}, {"kind": "words"}, {"size": 5}]
+    "wrong",
+    [{"vocab_size": 261}, {"split": "gpt4"}, {"min_frequency": 0}, {"kind": "letters"}, {"size": 5}]
+    + [{"kind": "bytes", "vocab_size": 300}, {"cross_words": False}, {"order": "first_seen"}, {"alpha": 1.1}]
+    + [{"weights": {"hu": 0.0}}, {"weights": {"hu": 2.0}, "alpha": 0.5}, {"kind": "bytes", "alpha": 0.5}]
+    + [{"kind": "words", "order": "first_seen", "weights": {"hu": 2.0}}],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
