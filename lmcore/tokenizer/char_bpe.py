@@ -102,7 +102,7 @@ class CharBPE(EngineVocabulary):
             expected = name.encode() if isinstance(name, str) else name
             found = tokens[index] if index < len(tokens) else None
             if found != expected:
-                older = f"{index - BYTE_0:c}".encode() == found
+                older = index >= BYTE_0 and chr(index - BYTE_0).encode() == found
                 raise ValueError(
                     f"token {index} is {found!r}, expected {expected!r}"
                     + (", as LAi's first program wrote it: its bytes are not bytes" if older else "")

@@ -40,7 +40,7 @@ def learn(texts: Callable[[], Iterator[str]], params: TokenizerParams) -> Tokeni
         case "char_bpe":
             return CharBPE.train(texts, split=None if params.cross_words else params.split, **bounds)
         case "word_bpe":
-            return WordBPE.train(texts(), **bounds)
+            return WordBPE.train(texts, **bounds)
         case "words":
             return Words.train(texts(), order=params.order, **bounds)
 

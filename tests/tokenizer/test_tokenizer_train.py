@@ -155,10 +155,21 @@ def test_progress_only_grows_and_is_named(curated, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"vocab_size": 261}, {"split": "gpt4"}, {"min_frequency": 0}, {"kind": "letters"}, {"size": 5}]
-    + [{"kind": "bytes", "vocab_size": 300}, {"cross_words": False}, {"order": "first_seen"}, {"alpha": 1.1}]
-    + [{"weights": {"hu": 0.0}}, {"weights": {"hu": 2.0}, "alpha": 0.5}, {"kind": "bytes", "alpha": 0.5}]
-    + [{"kind": "words", "order": "first_seen", "weights": {"hu": 2.0}}],
+    [
+        {"vocab_size": 261},
+        {"split": "gpt4"},
+        {"min_frequency": 0},
+        {"kind": "letters"},
+        {"size": 5},
+        {"kind": "bytes", "vocab_size": 300},
+        {"cross_words": False},
+        {"order": "first_seen"},
+        {"alpha": 1.1},
+        {"weights": {"hu": 0.0}},
+        {"weights": {"hu": 2.0}, "alpha": 0.5},
+        {"kind": "bytes", "alpha": 0.5},
+        {"kind": "words", "order": "first_seen", "weights": {"hu": 2.0}},
+    ],
 )
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError):
