@@ -6,6 +6,7 @@ import hashlib
 import json
 import signal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from lmcore.progress import silent
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokenizer.curated import copies
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime, train_tokenizer
+from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from storage.errors import RunError
 from storage.parquet import write_parquet
 
@@ -296,3 +298,17 @@ def test_documents_are_taken_as_often_as_their_weight_says(weight):
 def test_a_weight_of_a_language_that_is_not_there_is_an_error(bilingual, tmp_path):
     with pytest.raises(RunError, match="weights names am, a language the training text does not have: it has en, hu"):
         train(tmp_path, bilingual, TokenizerParams(vocab_size=330, weights={"am": 2.0}))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "char_bpe", "word_bpe", "words"])
+def test_token_shards_are_made_with_every_kind(curated, tmp_path, kind):
+    train(tmp_path / "tokenizer", curated, TokenizerParams(kind=kind, cap=True))
+    out = tmp_path / "tokenizer" / "out"
+    make_tokens(
+        tmp_path / "tokens", curated, out, params=TokensParams(), runtime=TokensRuntime(workers=1), report=silent
+    )
+    tokenizer = load_tokenizer(out)
+    rows = pq.read_table(tmp_path / "tokens" / "out" / "val" / "documents.parquet").to_pylist()
+    ids = np.fromfile(tmp_path / "tokens" / "out" / "val" / "00000.bin", dtype="<u2")
+    first = pq.read_table(curated / "val" / "00000.parquet")["text"][0].as_py()
+    assert ids[: rows[0]["n_tokens"]].tolist() == [tokenizer.bos_id, *tokenizer.encode(first)]
