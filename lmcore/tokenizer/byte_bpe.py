@@ -75,7 +75,15 @@ class ByteBPE(EngineVocabulary):
     def _encode(self, parts: Iterable[str]) -> list[Ids]:
         if self._fast is None:
             return super()._encode(parts)
-        return [self._fast.encode_to_numpy(part, disallowed_special=()) for part in parts]
+        found: list[Ids] = []
+        for part in parts:
+            try:
+                found.append(self._fast.encode_to_numpy(part, disallowed_special=()))
+            except UnicodeEncodeError:  # which is a ValueError
+                raise
+            except ValueError:  # its regex gives up on a run of a million blanks, the engine's does not
+                found += super()._encode([part])
+        return found
 
     @cached_property
     def _fast(self) -> tiktoken.Encoding | None:

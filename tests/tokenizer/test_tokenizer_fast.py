@@ -111,3 +111,9 @@ def test_endless_words_take_no_time_to_speak_of(trained):
             (ids,) = tokenizer.encode_ids([text])
             assert ids.dtype == np.uint32
             assert tokenizer.decode(ids) == text
+
+
+def test_where_tiktoken_gives_up_tokenizers_goes_on(trained):
+    for text in (" " * 999_999 + "x", "x" + "\t" * 999_999):
+        for tokenizer, ids in trained:
+            assert tokenizer.encode(text) == ids(text)
