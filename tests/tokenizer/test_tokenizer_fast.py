@@ -113,6 +113,7 @@ def test_endless_words_take_no_time_to_speak_of(trained):
             assert tokenizer.decode(ids) == text
 
 
+@pytest.mark.slow
 def test_where_tiktoken_gives_up_tokenizers_goes_on(trained):
     for text in (" " * 999_999 + "x", "x" + "\t" * 999_999):
         for tokenizer, ids in trained:
