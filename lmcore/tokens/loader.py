@@ -69,7 +69,8 @@ class Loader:
             offset, keys = self._draw(int(epoch))
             starts[chosen] = offset + self._context * permute(windows[chosen], self.n_windows, keys)
         rows = np.stack([self._stream.read(int(start), self._context + 1) for start in starts])  # (B, T + 1)
-        return _make(self._stream, rows, starts, self._bytes)
+        learnt = np.stack([self._stream.learnt(int(start) + 1, self._context) for start in starts])  # (B, T)
+        return _make(self._stream, rows, starts, self._bytes, learnt)
 
     def _draw(self, epoch: int) -> tuple[int, npt.NDArray[np.uint64]]:
         """An epoch's offset into the ring and the keys of its permutation."""
@@ -86,23 +87,26 @@ def sequential(
     context: int,
     *,
     tokenizer_bytes: npt.NDArray[np.integer] | None = None,
+    source: str | None = None,
 ) -> Iterator[TokenBatch]:
-    """The whole split once, in order: every token but the first is a target exactly once.
+    """The whole split, or what `source` gave to it, once and in order: every token but the first is a target once.
 
     Batches have up to `batch` rows of `context`; the end of the last row is filled up with `loss_mask` False.
     Raises RunError like Loader, but a split of two tokens is enough.
     """
     assert min(batch, context) > 0
-    stream = TokenStream(folder, split)
+    stream = TokenStream(folder, split, source)
     _check(stream, 1, tokenizer_bytes)
     n_targets = stream.n_tokens - 1
     for first in range(0, n_targets, batch * context):
         starts = np.arange(first, min(first + batch * context, n_targets), context)
         rows = np.full((len(starts), context + 1), stream.bos_id, dtype=np.int64)
-        for row, start in zip(rows, starts, strict=True):
+        learnt = np.zeros((len(starts), context), dtype=bool)
+        for row, some, start in zip(rows, learnt, starts, strict=True):
             real = min(context, n_targets - int(start)) + 1
             row[:real] = stream.read(int(start), real)
-        yield _make(stream, rows, starts, tokenizer_bytes, n_targets)
+            some[: real - 1] = stream.learnt(int(start) + 1, real - 1)
+        yield _make(stream, rows, starts, tokenizer_bytes, learnt)
 
 
 def _check(stream: TokenStream, context: int, tokenizer_bytes: npt.NDArray[np.integer] | None) -> None:
@@ -123,12 +127,11 @@ def _make(
     rows: npt.NDArray[np.int64],  # (B, T + 1)
     starts: npt.NDArray[np.int64],  # (B,)
     tokenizer_bytes: npt.NDArray[np.integer] | None,
-    n_targets: int | None = None,
+    counts: npt.NDArray[np.bool_],  # (B, T)
 ) -> TokenBatch:
-    """Rows of tokens that begin at `starts` as a batch; targets past the split's first `n_targets` do not count."""
+    """Rows of tokens that begin at `starts` as a batch, in which the targets count that `counts` says."""
     positions = starts[:, None] + np.arange(rows.shape[1] - 1)  # (B, T)
     targets = rows[:, 1:]
-    counts = np.ones(targets.shape, dtype=bool) if n_targets is None else positions < n_targets
     n_bytes = np.zeros(targets.shape, dtype=np.int32)
     if tokenizer_bytes is not None:
         n_bytes = tokenizer_bytes[targets].astype(np.int32) * counts
