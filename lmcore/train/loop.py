@@ -29,7 +29,7 @@ from lmcore.tokens import Loader, TokenBatch
 from lmcore.train import looks, machine, output, plan
 from lmcore.train.epochs import Epochs
 from lmcore.train.history import due, every
-from lmcore.train.horizon import Horizon, make_horizon
+from lmcore.train.horizon import Horizon, make_horizon, warmup_share
 from lmcore.train.journal import Journal
 from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
 from lmcore.train.params import Job, check_processes
@@ -82,6 +82,7 @@ def train(
             tokenizer_bytes=token_bytes,
         )
         horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
+        warmup = warmup_share(params, horizon)
         model = _first_weights(job, tokenizer.vocab_size).train()
 
         how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
@@ -125,7 +126,7 @@ def train(
             share = lr_share(
                 horizon.middle(at.step, at.seconds),
                 params.schedule,
-                warmup=params.warmup,
+                warmup=warmup,
                 decay_share=params.decay_share,
                 final=params.final_lr_share,
             )

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmcore.config import Params, Runtime, Settings
+from lmcore.config import Params, Runtime, Settings, added_later
 from lmcore.models.config import DecoderConfig
 from lmcore.train.schedule import Schedule
 from storage.errors import UserError
@@ -54,6 +54,9 @@ class TrainSettings(Params):
         "trapezoid", description="Course of the learning rate after the warm-up: flat then linear, or one of the rest."
     )
     warmup: Share = Field(0.02, description="Share of the budget over which the learning rate rises from 0.")
+    warmup_steps: int | None = added_later(
+        None, ge=1, description="The warm-up in optimizer steps, in place of `warmup`; not with a budget in minutes."
+    )
     decay_share: Share = Field(0.6, description="Share of the budget, at its end, over which a trapezoid falls.")
     final_lr_share: Share = Field(0.0, description="Share of the peak learning rate that is left at the end.")
 
@@ -81,10 +84,10 @@ class TrainSettings(Params):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.schedule == "trapezoid" and self.warmup + self.decay_share > 1:
-            raise ValueError(f"warmup {self.warmup} and decay_share {self.decay_share} together exceed 1")
-        if self.schedule in ("cosine", "linear") and self.warmup >= 1:
-            raise ValueError(f"warmup {self.warmup} leaves nothing for the {self.schedule} schedule to fall over")
+        if self.warmup_steps is None:
+            check_warmup(self, self.warmup, f"warmup {self.warmup}")
+        elif self.minutes is not None:
+            raise ValueError("warmup_steps with a budget in minutes, whose steps nobody knows: set warmup, a share")
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
         return self
@@ -149,6 +152,14 @@ class Job(Settings):
     start_from: Path | None = Field(None, description="Folder of a trained model whose weights are the first ones.")
     params: TrainParams
     runtime: TrainRuntime = Field(default_factory=TrainRuntime)
+
+
+def check_warmup(params: TrainSettings, share: float, name: str) -> None:
+    """Raise ValueError, with `name` in it, when a warm-up over `share` of the budget leaves too little for the rest."""
+    if params.schedule == "trapezoid" and share + params.decay_share > 1:
+        raise ValueError(f"{name} and decay_share {params.decay_share} together exceed 1")
+    if params.schedule != "constant" and share >= 1:
+        raise ValueError(f"{name} leaves nothing for the {params.schedule} schedule to fall over")
 
 
 def check_processes(params: TrainSettings, processes: int) -> None:
