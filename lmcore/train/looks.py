@@ -35,6 +35,11 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
 
     Every window starts without what came before it, so this is a little above what `evaluate` measures.
     """
+    with run.optimizer.averaged():
+        return _validate(run, token_bytes)
+
+
+def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
     params, plan = run.job.params, run.plan
     run.model.eval()
     nats, n_bytes, seen = 0.0, 0, 0
@@ -60,7 +65,8 @@ def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
         max_tokens=run.job.runtime.sample_tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=params.seed
     )
     continued = []
-    for prompt in params.prompts:
-        run.journal.doing("samples")
-        continued.append((prompt, generate(run.model, tokenizer, prompt, sampling).text))
+    with run.optimizer.averaged():
+        for prompt in params.prompts:
+            run.journal.doing("samples")
+            continued.append((prompt, generate(run.model, tokenizer, prompt, sampling).text))
     return continued

@@ -34,17 +34,27 @@ class TrainSettings(Params):
         None, gt=0, description="Budget in minutes of training time; the schedule follows the share that is used."
     )
 
-    optimizer: Literal["adamw", "muon"] = Field(
-        "muon", description="muon: Muon for the hidden matrices and AdamW for the rest; adamw: AdamW for all."
+    optimizer: Literal["adamw", "muon", "schedule_free"] = Field(
+        "muon",
+        description="muon: Muon for the hidden matrices and AdamW for the rest; adamw: AdamW for all; schedule_free: "
+        "AdamW that averages its weights in place of a decay, with schedule: constant.",
     )
     lr: float = Field(4e-3, gt=0, description="Peak learning rate of AdamW.")
     muon_lr: float = Field(1e-2, gt=0, description="Peak learning rate of Muon.")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.95), description="AdamW's decay rates of the first and second moment."
     )
+    eps: float = added_later(1e-10, gt=0, description="What AdamW adds to the root of its second moment.")
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
     weight_decay: float = Field(
-        0.0, ge=0, description="Decoupled weight decay of matrices, times the learning rate; never on norms or biases."
+        0.0,
+        ge=0,
+        description="Decoupled weight decay, times the learning rate; of matrices, unless `decays` says else.",
+    )
+    decays: Literal["matrices", "hidden", "all"] = added_later(
+        "matrices",
+        description="What weight_decay acts on. matrices: all that are not norms or biases; hidden: these without "
+        "embeddings and head; all: every parameter.",
     )
     grad_clip: float | None = Field(
         1.0, gt=0, description="The gradient is scaled down to this norm when it is longer; null never does."
@@ -88,6 +98,10 @@ class TrainSettings(Params):
             check_warmup(self, self.warmup, f"warmup {self.warmup}")
         elif self.minutes is not None:
             raise ValueError("warmup_steps with a budget in minutes, whose steps nobody knows: set warmup, a share")
+        if self.optimizer == "schedule_free" and self.schedule != "constant":
+            raise ValueError(
+                f"optimizer schedule_free has no use for a {self.schedule} schedule: set schedule: constant"
+            )
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
         return self

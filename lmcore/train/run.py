@@ -56,7 +56,8 @@ class Run:
         }
         weights: dict[str, Tensor] = dict(self.model.named_parameters())
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
-        checkpoint.save(self.job.work / "checkpoints", snapshot, self.job.runtime.keep_checkpoints)
+        with self.optimizer.averaged():  # model.safetensors has what the run would leave
+            checkpoint.save(self.job.work / "checkpoints", snapshot, self.job.runtime.keep_checkpoints)
         self.journal.event("checkpoint", f"saved at step {self.at.step:,}", **asdict(self.at))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
 
 from lmcore.models import build
@@ -211,6 +212,24 @@ def test_dropout_draws_the_same_after_a_resume(job, content):
     torch.manual_seed(123)
     run(stopped)
     assert content(straight) == content(stopped)
+
+
+def test_schedule_free_resumes_exactly_and_leaves_the_mean_weights(job, content):
+    settings = {"optimizer": "schedule_free", "schedule": "constant", "lr": 0.02}
+    straight, stopped = job("straight", **settings), job("stopped", **settings)
+    straight["runtime"] |= {"validate_every": 0, "sample_at": []}  # neither looks nor saves change a bit
+    run(straight)
+    calls = iter([False] * 5 + [True])
+    with pytest.raises(Stopped):
+        run(stopped, stopped=lambda: next(calls))
+    metrics = run(stopped)
+    assert content(straight) == content(stopped)
+    newest = Path(stopped["work"]) / "checkpoints" / "step-00000012"
+    mean, left = (load_file(folder / "model.safetensors") for folder in (newest, out(stopped)))
+    state = load_file(newest / "optimizer.safetensors")
+    assert all(torch.equal(tensor, left[name]) for name, tensor in mean.items())
+    assert all(torch.equal(tensor, state[f"adamw.x.{name}"]) for name, tensor in mean.items())
+    assert metrics["val_bits_per_byte"] < rows(stopped, "provenance/validation.parquet")[0]["bits_per_byte"]
 
 
 def test_a_finished_run_started_again_gives_the_same(job, content):
