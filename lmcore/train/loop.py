@@ -69,6 +69,7 @@ def train(
         if team.leads
         else contextlib.nullcontext(),
         Journal(work, runtime.log_every_seconds) if team.leads else Unheard() as journal,
+        contextlib.ExitStack() as at_end,
     ):
         team.join(runtime.device)
         tokenizer = load_tokenizer(job.tokenizer)
@@ -88,6 +89,7 @@ def train(
         how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
         plan.apply(how, model)
         run = begin_or_resume(job, how, model, journal, team)
+        at_end.callback(run.settle)  # before another trainer may have the folder
         at, history = run.at, run.history
         loss_of = _compiled(model, team.share(loader.batch(at.step)), how) if how.compile else micro_loss
         journal.event("training", f"training for {horizon.describe()}, {at.progress:.0%} done", step=at.step)
@@ -112,9 +114,11 @@ def train(
             finished, stopping, unsaved = at.progress >= 1.0, bool(team.most(stopped())), at.step - saved_step
             by_steps = runtime.save_every_steps is not None and unsaved >= runtime.save_every_steps
             by_time = time.monotonic() - saved_at >= runtime.save_every_seconds
-            if team.leads and unsaved and (finished or stopping or by_steps or by_time):
+            if team.leads and unsaved and (finished or stopping or by_steps or by_time or run.must_save()):
                 run.save()
                 saved_step, saved_at = at.step, time.monotonic()
+            if finished or stopping:
+                run.settle()
             if finished:
                 break
             if stopping:

@@ -146,7 +146,12 @@ class TrainRuntime(Runtime):
     log_every_seconds: float = Field(5.0, ge=0, description="Seconds between two printed lines.")
     save_every_seconds: float = Field(60.0, gt=0, description="Seconds between two checkpoints.")
     save_every_steps: int | None = Field(None, ge=1, description="Also save after every so many steps.")
+    save_async: bool = Field(False, description="Write checkpoints in a thread, from a copy, while training goes on.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints that are kept.")
+    keep_best: bool = Field(
+        False, description="Also save and keep the checkpoint with the fewest validation bits per byte."
+    )
+    keep_every_steps: int | None = Field(None, ge=1, description="Also save and keep every so many steps.")
     sample_at: tuple[Share, ...] = Field(
         (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), description="Shares of the budget at which the prompts are continued."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -44,9 +45,17 @@ class Run:
     guard: Guard
     history: History
     team: Team = field(default_factory=Team)
+    writing: checkpoint.Writing | None = None  # the checkpoint that a thread is writing
+    written: dict[str, Any] = field(default_factory=dict)  # its position
+
+    def must_save(self) -> bool:
+        """True when a checkpoint of this very step is to be kept: the best so far, or one of every n."""
+        every = self.job.runtime.keep_every_steps
+        return (every is not None and self.at.step % every == 0) or self._best() == self.at.step
 
     def save(self) -> None:
-        """Write a checkpoint. StorageError when the disk refuses; the ones before are kept."""
+        """Write a checkpoint, or begin to. StorageError when the disk refuses; the ones before are kept."""
+        self.settle()
         self.journal.doing("checkpoint")
         state = {
             "position": asdict(self.at),
@@ -56,9 +65,41 @@ class Run:
         }
         weights: dict[str, Tensor] = dict(self.model.named_parameters())
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
+        runtime, protects = self.job.runtime, self._protects()
+
+        def write(snapshot: checkpoint.Snapshot) -> None:
+            checkpoint.save(self.job.work / "checkpoints", snapshot, runtime.keep_checkpoints, protects)
+
         with self.optimizer.averaged():  # model.safetensors has what the run would leave
-            checkpoint.save(self.job.work / "checkpoints", snapshot, self.job.runtime.keep_checkpoints)
-        self.journal.event("checkpoint", f"saved at step {self.at.step:,}", **asdict(self.at))
+            self.written = asdict(self.at)
+            if runtime.save_async:
+                copied = snapshot.copied()
+                self.writing = checkpoint.Writing(lambda: write(copied))
+                return
+            write(snapshot)
+        self._tell_saved()
+
+    def settle(self) -> None:
+        """Return when the checkpoint that a thread writes is on the disk. StorageError when the disk refused."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.wait()
+            self._tell_saved()
+
+    def _tell_saved(self) -> None:
+        self.journal.event("checkpoint", f"saved at step {self.written['step']:,}", **self.written)
+
+    def _best(self) -> int | None:
+        """The step of the look with the fewest bits per byte, where keep_best asks for it; the first of equal ones."""
+        looks = self.history.table("validation")
+        if not self.job.runtime.keep_best or not looks.num_rows:
+            return None
+        bits = looks["bits_per_byte"].to_pylist()
+        return int(looks["step"][bits.index(min(bits))].as_py())
+
+    def _protects(self) -> Callable[[int], bool]:
+        best, every = self._best(), self.job.runtime.keep_every_steps
+        return lambda step: step == best or (every is not None and step % every == 0)
 
 
 def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team: Team) -> Run:

@@ -387,6 +387,49 @@ def test_a_damaged_newest_checkpoint_falls_back_and_ends_the_same(job, content):
     assert "resuming at step 6" in next(line for line in events if line["event"] == "resumed")["text"]
 
 
+def test_the_best_and_every_nth_checkpoint_stay_and_each_resumes_to_the_same_bytes(job, content):
+    keep = {"keep_checkpoints": 1, "keep_best": True, "keep_every_steps": 5, "save_async": True, "validate_every": 0.25}
+    straight, kept = job("straight"), job("kept", runtime=keep)
+    run(straight)
+    run(kept)
+    assert content(kept) == content(straight)
+    looks = rows(kept, "provenance/validation.parquet")
+    best = min(looks, key=lambda row: row["bits_per_byte"])["step"]
+    folders = sorted((Path(kept["work"]) / "checkpoints").iterdir())
+    assert [folder.name for folder in folders] == [f"step-{step:08d}" for step in sorted({5, 10, 12, best})]
+    for folder in folders:
+        again = job(f"from-{folder.name}", runtime=keep)
+        shutil.copytree(folder, Path(again["work"]) / "checkpoints" / folder.name)
+        shutil.copyfile(Path(kept["work"]) / "plan.json", Path(again["work"]) / "plan.json")
+        run(again)
+        assert content(again) == content(straight), folder.name
+
+
+def test_the_best_stays_when_later_looks_are_worse(job):
+    # The rate rises all the time, to far too much.
+    rates = {"optimizer": "adamw", "lr": 2.0, "schedule": "one_cycle", "warmup": 0.99, "final_lr_share": 1.0}
+    keep = {"keep_checkpoints": 1, "keep_best": True, "validate_every": 0.05}
+    values = job(steps=40, runtime=keep, **rates)
+    run(values)
+    best = min(rows(values, "provenance/validation.parquet"), key=lambda row: row["bits_per_byte"])["step"]
+    assert 0 < best < 40
+    names = sorted(path.name for path in (Path(values["work"]) / "checkpoints").iterdir())
+    assert names == [f"step-{best:08d}", "step-00000040"]
+
+
+def test_a_full_disk_in_the_writing_thread_is_the_same_error(job, content, monkeypatch):
+    straight, full = job("straight"), job("full", runtime={"save_every_steps": 4, "save_async": True})
+    run(straight)
+    monkeypatch.setattr("storage.atomic._reached", __import__("collections").Counter())
+    monkeypatch.setenv("COLLECT_TRAIN_FAULT", "train.checkpoint.before-rename:2=enospc")
+    with pytest.raises(StorageError, match="disk full while writing"):
+        run(full)
+    assert [path.name for path in (Path(full["work"]) / "checkpoints").iterdir()] == ["step-00000004"]
+    monkeypatch.delenv("COLLECT_TRAIN_FAULT")
+    run(full)
+    assert content(full) == content(straight)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_compiled_steps_resume_exactly_and_compiling_is_not_training(job, content):
