@@ -21,6 +21,15 @@ HORIZONS = ("steps", "tokens", "epochs", "minutes")
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class EarlyStop(Params):
+    """When training ends before its budget is used. These looks take the place of `runtime.train`'s."""
+
+    patience: int = Field(3, ge=1, description="Looks in a row without a gain after which training ends.")
+    min_delta: float = Field(0.0, ge=0, description="Fewer bits per byte than this are no gain.")
+    every: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="Share of the budget between two looks.")
+    tokens: int = Field(16_384, ge=1, description="Tokens of the validation split in a look.")
+
+
 class TrainSettings(Params):
     """Settings of training that can change the model."""
 
@@ -69,6 +78,20 @@ class TrainSettings(Params):
     )
     decay_share: Share = Field(0.6, description="Share of the budget, at its end, over which a trapezoid falls.")
     final_lr_share: Share = Field(0.0, description="Share of the peak learning rate that is left at the end.")
+
+    on_nan: Literal["skip", "lower"] = added_later(
+        "skip", description="A step without finite numbers is skipped; lower: and all learning rates are halved."
+    )
+    on_spike: Literal["off", "skip", "rewind"] = added_later(
+        "off",
+        description="A loss above spike_factor times the median of the last 50 steps. skip: leave the step out; rewind: "
+        "go back to the last checkpoint of rewind_every and leave out the data since.",
+    )
+    spike_factor: float = added_later(1.5, gt=1, description="How much above the median a loss is a spike.")
+    rewind_every: int = added_later(100, ge=1, description="Steps between two checkpoints that a rewind goes back to.")
+    early_stop: EarlyStop | None = added_later(
+        None, description="End when the validation split no longer gains; null uses the whole budget."
+    )
 
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Number format of the activations; auto times a product in each. Weights are always fp32."
@@ -159,6 +182,8 @@ class TrainRuntime(Runtime):
     validate_every: Share = Field(
         0.1, description="Share of the budget between two quick looks at the validation split; 0 never looks."
     )
+    min_tokens: int = Field(0, ge=0, description="Fewer training tokens than this are refused.")
+    min_batches: int = Field(1, ge=0, description="Fewer whole batches of training text than this are refused.")
     validation_tokens: int = Field(16_384, ge=1, description="Tokens of the validation split in a quick look.")
 
 
