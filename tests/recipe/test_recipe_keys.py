@@ -41,10 +41,11 @@ ONE_VALUE = {  # fields that can have one value only today
     "sources.0.kind",
     "sources.1.kind",
     "curate.score",
-    "tokenizer.kind",
     "model.family",
 }
 TOGETHER = {  # what has to change with a field to keep the recipe valid
+    "tokenizer.cross_words": {"tokenizer.kind": "char_bpe"},
+    "tokenizer.order": {"tokenizer.kind": "words"},
     "train.tokens": {"train.steps": None},
     "train.epochs": {"train.steps": None},
     "train.minutes": {"train.steps": None},
