@@ -84,12 +84,29 @@ def causal_mask(T: int, S: int, dtype: torch.dtype, device: torch.device) -> Ten
     return torch.full((T, S), float("-inf"), dtype=dtype, device=device).triu_(S - T + 1)
 
 
+def document_mask(doc_ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, T, T) for `doc_ids` (B, T): 0 where a token may look, -inf ahead of it and in other documents.
+
+    Documents are told apart by where the number changes: a document that comes a second time is another one.
+    """
+    T = doc_ids.shape[1]
+    begins = F.pad(doc_ids[:, 1:] != doc_ids[:, :-1], (1, 0))  # (B, T)
+    run = begins.cumsum(1)
+    other = run[:, :, None] != run[:, None, :]  # (B, T, T)
+    ahead = torch.ones(T, T, dtype=torch.bool, device=doc_ids.device).triu_(1)
+    mask = torch.zeros(other.shape, dtype=dtype, device=doc_ids.device).masked_fill_(other | ahead, float("-inf"))
+    return mask.unsqueeze(1)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: Kernel, dropout: float) -> Tensor:
-    """softmax(q k' / sqrt(W) + mask) v for `q` (B, H, T, W), `k`, `v` (B, K, S, W) -> (B, H, T, W)."""
+    """softmax(q k' / sqrt(W) + mask) v for `q` (B, H, T, W), `k`, `v` (B, K, S, W) -> (B, H, T, W).
+
+    `mask` is (T, S), causal and nothing else, or (B, 1, T, S).
+    """
     B, H, T, W = q.shape
     K, S = k.shape[1], k.shape[2]
     if kernel == "sdpa":
-        whole = mask is not None and T == S
+        whole = mask is not None and T == S and mask.dim() == 2  # plain causal: the kernel needs no mask for that
         return F.scaled_dot_product_attention(
             q, k, v, attn_mask=None if whole else mask, dropout_p=dropout, is_causal=whole, enable_gqa=K != H
         )

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmcore.models.attention import Attention, Kernel, KVCache, causal_mask, rope_table
+from lmcore.models.attention import Attention, Kernel, KVCache, causal_mask, document_mask, rope_table
 from lmcore.models.blocks import MLP, Embedding, make_norm, rms_norm
 from lmcore.models.config import DecoderConfig
 from lmcore.models.init import initialise
@@ -78,7 +78,8 @@ class Decoder(nn.Module):
     """A causal language model, initialised from `seed` alone (see `init.py`).
 
     Two attributes are set by whoever runs it and change no result beyond rounding: `stream_dtype`, the dtype of the
-    activations (weights stay float32), and `attention`, the kernel ("sdpa" or "plain").
+    activations (weights stay float32), and `attention`, the kernel ("sdpa" or "plain"). A third, `within_documents`,
+    is set by the trainer and says that the loss is of documents that do not see each other.
     """
 
     def __init__(self, config: DecoderConfig, vocab_size: int, seed: int = 0) -> None:
@@ -87,6 +88,7 @@ class Decoder(nn.Module):
         self.vocab_size = vocab_size
         self.stream_dtype: torch.dtype = torch.float32
         self.attention: Kernel = "sdpa"
+        self.within_documents = False
         self.embed = Embedding(vocab_size, config.d_model)
         self.position = Embedding(config.context, config.d_model) if config.position == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
@@ -96,16 +98,19 @@ class Decoder(nn.Module):
         if self.embed.weight.device.type != "meta":
             initialise(self, self.config, seed)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: KVCache | None = None, doc_ids: Tensor | None = None) -> Tensor:
         """Token ids (B, T) -> logits (B, T, V) in `stream_dtype`."""
-        logits: Tensor = self.head(self.hidden(ids, cache))
+        logits: Tensor = self.head(self.hidden(ids, cache, doc_ids))
         return logits
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, cache: KVCache | None = None, doc_ids: Tensor | None = None) -> Tensor:
         """Token ids (B, T) -> what the head reads (B, T, D).
 
-        With a cache, `ids` are the tokens that follow those already in it. UserError beyond the context or the cache.
+        With a cache, `ids` are the tokens that follow those already in it. With `doc_ids` (B, T), which document each
+        token is in, no token sees another document; not together with a cache. UserError beyond the context or the
+        cache.
         """
+        assert cache is None or doc_ids is None
         start = 0 if cache is None else cache.position
         T = ids.shape[1]
         if start + T > self.config.context:
@@ -123,7 +128,7 @@ class Decoder(nn.Module):
         if cache is not None:
             cache.room_for(T)
         rope = self._rope(start, T, x) if self.position is None else None
-        mask = causal_mask(T, start + T, x.dtype, x.device)
+        mask = causal_mask(T, start + T, x.dtype, x.device) if doc_ids is None else document_mask(doc_ids, x.dtype)
         for layer, block in enumerate(self.blocks):
             x = block(x, rope, mask, self.attention, cache, layer)
         if cache is not None:

@@ -21,17 +21,22 @@ class SplitMeta(Settings):
     """One split: tokens of each shard file, and totals (`tokens` with the special before every document)."""
 
     shards: list[int]
+    masks: list[int] = Field(default=[], description="Numbers of the shards with a `.mask.bin` beside them.")
     tokens: int
     documents: int
     bytes: int
 
 
 class Meta(Settings):
-    """The whole file. `vocab_size` and `bos_id` are the tokenizer's."""
+    """The whole file. `vocab_size` and `bos_id` are the tokenizer's.
+
+    `sources` are the names that the numbers in `documents.parquet` stand for; artifacts of version 1 have neither.
+    """
 
     dtype: DtypeName
     vocab_size: int = Field(ge=1)
     bos_id: int = Field(ge=0)
+    sources: list[str] = Field(default=[])
     splits: dict[str, SplitMeta]
 
 
@@ -43,6 +48,11 @@ def dtype_name(vocab_size: int) -> DtypeName:
 def numpy_dtype(name: DtypeName) -> np.dtype[np.unsignedinteger]:
     """How a shard holds a token: little endian on every machine."""
     return np.dtype("<u2" if name == "uint16" else "<u4")
+
+
+def mask_file(folder: Path, number: int) -> Path:
+    """The mask of shard `number` in the folder of a split."""
+    return folder / f"{number:05d}.mask.bin"
 
 
 def read_meta(folder: Path) -> Meta:

@@ -80,9 +80,14 @@ def train(
             context=params.model.context,
             seed=params.seed,
             tokenizer_bytes=token_bytes,
+            packing=params.packing,
+            stride=params.stride,
         )
+        if params.packing != "windows":
+            journal.event("packing", f"training text: {loader.describe()}")
         horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
         model = _first_weights(job, tokenizer.vocab_size).train()
+        model.within_documents = params.document_mask
 
         how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
         plan.apply(how, model)

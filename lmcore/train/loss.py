@@ -25,7 +25,7 @@ def micro_loss(model: Decoder, batch: TokenBatch) -> tuple[Tensor, Tensor]:
 
     Special tokens stand for no bytes. Bits per byte leave them out, as everywhere in this project; the loss does not.
     """
-    logits = model(batch.ids).flatten(0, 1)  # (B T, V)
+    logits = model(batch.ids, doc_ids=batch.doc_ids if model.within_documents else None).flatten(0, 1)  # (B T, V)
     nats = token_nats(logits, batch.targets.flatten())  # (B T,)
     counts = batch.loss_mask.flatten()
     total = (nats * counts).sum()
@@ -67,13 +67,13 @@ class _CPUCrossEntropy(torch.autograd.Function):
 class BatchSize:
     """What a whole batch is divided by."""
 
-    tokens: int  # that count in the loss
+    tokens: int  # that count in the loss; 1 where none does (all are masked), so that loss and gradient are 0
     n_bytes: int  # that those tokens stand for
 
     @classmethod
     def of(cls, batch: TokenBatch) -> BatchSize:
         """Count a batch while it is still on the CPU."""
-        return cls(int(batch.loss_mask.sum()), int((batch.n_bytes * batch.loss_mask).sum()))
+        return cls(max(1, int(batch.loss_mask.sum())), int((batch.n_bytes * batch.loss_mask).sum()))
 
 
 def bits_per_byte(nats: float, n_bytes: int) -> float:

@@ -12,8 +12,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmcore.config import Params, Runtime, Settings
+from lmcore.config import Runtime, Settings
 from lmcore.models.config import DecoderConfig
+from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
 from storage.errors import UserError
 
@@ -21,7 +22,7 @@ HORIZONS = ("steps", "tokens", "epochs", "minutes")
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class TrainSettings(Params):
+class TrainSettings(BatchSettings):
     """Settings of training that can change the model."""
 
     seed: int = Field(1, ge=0, lt=2**63, description="Seed of the initial weights and of the order of the data.")

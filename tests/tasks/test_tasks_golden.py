@@ -42,7 +42,7 @@ TEXTS = (
 GOLDEN = {
     ("curate", 1): "6448637b7f7227228663a095c812dcb8b6a367b2d762e4e4c1e706fc2769c694",
     ("tokenizer", 2): "43756fab17345bc62c05cf33fc1ac5366d750b1c30974254ab9f00adf190590d",
-    ("tokens", 1): "cdeeae65937aa1aed998a61340cd6472d0f2594c781365c388c9471530b84f41",
+    ("tokens", 2): "4990c7bf7db1e0ee165826d42e42497b2b3455dcb1a34ab9c7fd33e2e9a0a0fb",
 }
 
 
