@@ -42,7 +42,9 @@ def needs(recipe: Recipe, precision: str) -> Needs:
         ledger.training_memory(sequences, optimizer=training.optimizer, stream_dtype=dtype)
         for sequences in (training.batch, training.micro_batch or 1)
     )
-    checkpoints = recipe.runtime.train.keep_checkpoints + 1  # the newest is whole before the oldest goes
+    # The best one is beside the newest; those of keep_every_steps are left out here.
+    kept = recipe.runtime.train
+    checkpoints = kept.keep_checkpoints + kept.keep_best + 1  # the newest is whole before the oldest goes
     disk = {
         "texts": sum(_text_bytes(source) for source in recipe.sources),
         "checkpoints": checkpoints * (memory["weights"] + memory["optimizer"]),

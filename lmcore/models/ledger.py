@@ -73,15 +73,15 @@ class Ledger:
         batch: int,
         context: int | None = None,
         *,
-        optimizer: Literal["muon", "adamw"] = "muon",
+        optimizer: Literal["muon", "adamw", "schedule_free"] = "muon",
         stream_dtype: torch.dtype = torch.float32,
         attention: Literal["plain", "sdpa"] = "sdpa",
     ) -> dict[str, int]:
         """Bytes a training step needs, by use; rough (within a third), without the allocator's slack and torch itself.
 
-        weights 4N, gradients 4N, optimizer 8N (AdamW) or 4 a hidden matrix number and 8 for the rest (Muon);
-        activations B T (n_layers (kept per layer) + V logits, their float32 copy and its gradient), where a layer
-        keeps 4D for the norms, twice its queries, keys and values, its output, 2 to 4 F of the MLP, and in plain
+        weights 4N, gradients 4N, optimizer 8N (AdamW), 12N (schedule-free) or 4 a hidden number and 8 for the rest
+        (Muon); activations B T (n_layers (kept per layer) + V logits, their float32 copy and its gradient), where a
+        layer keeps 4D for the norms, twice its queries, keys and values, its output, 2 to 4 F of the MLP, and in plain
         attention H T softmax weights.
         """
         c = self.config
@@ -94,7 +94,8 @@ class Ledger:
         memory = {
             "weights": 4 * self.total,
             "gradients": 4 * self.total,
-            "optimizer": 8 * self.total - (4 * hidden if optimizer == "muon" else 0),
+            "optimizer": (12 if optimizer == "schedule_free" else 8) * self.total
+            - (4 * hidden if optimizer == "muon" else 0),
             "activations": batch * T * (c.n_layers * kept * size + self.vocab_size * (size + 4 + 4)),
         }
         return memory | {"total": sum(memory.values())}

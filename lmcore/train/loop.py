@@ -27,12 +27,14 @@ from lmcore.models.io import load_model
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
 from lmcore.train import looks, machine, output, plan
+from lmcore.train.contract import check_data, check_disk
 from lmcore.train.epochs import Epochs
-from lmcore.train.history import due, every
-from lmcore.train.horizon import Horizon, make_horizon
+from lmcore.train.guard import stands_still
+from lmcore.train.history import History, due, every
+from lmcore.train.horizon import Horizon, make_horizon, warmup_share
 from lmcore.train.journal import Journal
 from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
-from lmcore.train.params import Job, check_processes
+from lmcore.train.params import EarlyStop, Job, check_processes
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
 from lmcore.train.team import Team, Unheard
@@ -69,6 +71,7 @@ def train(
         if team.leads
         else contextlib.nullcontext(),
         Journal(work, runtime.log_every_seconds) if team.leads else Unheard() as journal,
+        contextlib.ExitStack() as at_end,
     ):
         team.join(runtime.device)
         tokenizer = load_tokenizer(job.tokenizer)
@@ -85,18 +88,27 @@ def train(
         )
         if params.packing != "windows":
             journal.event("packing", f"training text: {loader.describe()}")
+        check_data(job, loader)
         horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
+        warmup = warmup_share(params, horizon)
         model = _first_weights(job, tokenizer.vocab_size).train()
         model.within_documents = params.document_mask
 
         how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
         plan.apply(how, model)
         run = begin_or_resume(job, how, model, journal, team)
+        at_end.callback(run.settle)  # before another trainer may have the folder
         at, history = run.at, run.history
         loss_of = _compiled(model, team.share(loader.batch(at.step)), how) if how.compile else micro_loss
         journal.event("training", f"training for {horizon.describe()}, {at.progress:.0%} done", step=at.step)
 
-        validate_at = every(runtime.validate_every) if looks.can_validate(run) else ()
+        if team.leads:
+            check_disk(run, horizon)
+            if params.on_spike == "rewind" and not any((work / "checkpoints").glob("step-*")):
+                run.save()  # what a first rewind goes back to
+
+        early = params.early_stop
+        validate_at = every(early.every if early else runtime.validate_every) if looks.can_validate(run) else ()
         passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step
         saved_step, saved_at = at.step, time.monotonic()
         epochs = Epochs(loader.steps_per_epoch, at.step)
@@ -106,6 +118,12 @@ def train(
                 if team.leads:
                     history.add("validation", step=at.step, progress=at.progress, bits_per_byte=bits)
                 journal.event("validation", f"validation: {bits:.4f} bits/byte", step=at.step, bits_per_byte=bits)
+                if early and team.most(team.leads and _stands_still(history, early)):
+                    at.ended = True
+                    told = (
+                        f"ended early: {early.patience} looks in a row without a gain of {early.min_delta:g} bits/byte"
+                    )
+                    journal.event("early-stop", told, step=at.step, progress=at.progress)
             if team.leads and due(runtime.sample_at, passed, at.progress):
                 for prompt, text in looks.continue_prompts(run, tokenizer):
                     history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
@@ -113,12 +131,18 @@ def train(
                     journal.event("sample", told, step=at.step, progress=at.progress, prompt=prompt, continuation=text)
             passed = at.progress
 
-            finished, stopping, unsaved = at.progress >= 1.0, bool(team.most(stopped())), at.step - saved_step
+            finished, stopping, unsaved = (
+                at.progress >= 1.0 or at.ended,
+                bool(team.most(stopped())),
+                at.step - saved_step,
+            )
             by_steps = runtime.save_every_steps is not None and unsaved >= runtime.save_every_steps
             by_time = time.monotonic() - saved_at >= runtime.save_every_seconds
-            if team.leads and unsaved and (finished or stopping or by_steps or by_time):
+            if team.leads and unsaved and (finished or stopping or by_steps or by_time or run.must_save()):
                 run.save()
                 saved_step, saved_at = at.step, time.monotonic()
+            if finished or stopping:
+                run.settle()
             if finished:
                 break
             if stopping:
@@ -130,15 +154,28 @@ def train(
             share = lr_share(
                 horizon.middle(at.step, at.seconds),
                 params.schedule,
-                warmup=params.warmup,
+                warmup=warmup,
                 decay_share=params.decay_share,
                 final=params.final_lr_share,
             )
-            batch = loader.batch(at.step)
+            share *= run.guard.rates
+            batch = loader.batch(at.step + at.passed_over)
             team.seed(params.seed, at.step)
             loss, bits, norm, admitted = one_step(run, batch, share, loss_of)
+            if run.guard.wants_rewind:
+                spiked = at.step + 1
+                run.rewind()
+                at, history, epochs = run.at, run.history, Epochs(loader.steps_per_epoch, run.at.step)
+                told = f"step {spiked}: loss {loss:.3f} is a spike; back to step {at.step}, passing over the data since"
+                journal.event("rewound", told, step=at.step, spike=spiked, passed_over=at.passed_over)
+                passed, saved_step, saved_at = at.progress if at.step else -1.0, at.step, time.monotonic()
+                continue
             if not admitted:
-                journal.event("skipped", f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}")
+                lower = f"; learning rates times {run.guard.rates:g}" if run.guard.rates < 1 else ""
+                journal.event("skipped", f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}{lower}")
+            if admitted and run.guard.newly_trivial:
+                told = "the loss is next to nothing: the text repeats itself, or the model knows it by heart"
+                journal.event("trivial-loss", told, step=at.step + 1, loss=loss)
             machine.synchronize(how.device)
             took, tokens = team.most(time.perf_counter() - started), batch.ids.numel()
 
@@ -182,6 +219,10 @@ def train(
         metrics = output.write(run) if team.leads else {}
         team.wait()
         return metrics
+
+
+def _stands_still(history: History, rule: EarlyStop) -> bool:
+    return stands_still(history.table("validation")["bits_per_byte"].to_pylist(), rule)
 
 
 def one_step(

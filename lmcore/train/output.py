@@ -33,7 +33,8 @@ def write(run: Run) -> dict[str, Any]:
             shutil.rmtree(old, ignore_errors=True)
         provenance = part / "provenance"
         provenance.mkdir(parents=True)
-        save_model(part, run.model)
+        with run.optimizer.averaged():
+            save_model(part, run.model)
         shutil.copyfile(run.job.tokenizer / "tokenizer.json", part / "tokenizer.json")
         write_parquet(part / "metrics.parquet", history.table("metrics"))
         write_json(part / "ledger.json", run.model.ledger().to_json())

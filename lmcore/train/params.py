@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmcore.config import Runtime, Settings
+from lmcore.config import Params, Runtime, added_later
 from lmcore.models.config import DecoderConfig
 from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
@@ -20,6 +20,15 @@ from storage.errors import UserError
 
 HORIZONS = ("steps", "tokens", "epochs", "minutes")
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class EarlyStop(Params):
+    """When training ends before its budget is used. These looks take the place of `runtime.train`'s."""
+
+    patience: int = Field(3, ge=1, description="Looks in a row without a gain after which training ends.")
+    min_delta: float = Field(0.0, ge=0, description="Fewer bits per byte than this are no gain.")
+    every: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="Share of the budget between two looks.")
+    tokens: int = Field(16_384, ge=1, description="Tokens of the validation split in a look.")
 
 
 class TrainSettings(BatchSettings):
@@ -35,17 +44,27 @@ class TrainSettings(BatchSettings):
         None, gt=0, description="Budget in minutes of training time; the schedule follows the share that is used."
     )
 
-    optimizer: Literal["adamw", "muon"] = Field(
-        "muon", description="muon: Muon for the hidden matrices and AdamW for the rest; adamw: AdamW for all."
+    optimizer: Literal["adamw", "muon", "schedule_free"] = Field(
+        "muon",
+        description="muon: Muon for the hidden matrices and AdamW for the rest; adamw: AdamW for all; schedule_free: "
+        "AdamW that averages its weights in place of a decay, with schedule: constant.",
     )
     lr: float = Field(4e-3, gt=0, description="Peak learning rate of AdamW.")
     muon_lr: float = Field(1e-2, gt=0, description="Peak learning rate of Muon.")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.95), description="AdamW's decay rates of the first and second moment."
     )
+    eps: float = added_later(1e-10, gt=0, description="What AdamW adds to the root of its second moment.")
     momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
     weight_decay: float = Field(
-        0.0, ge=0, description="Decoupled weight decay of matrices, times the learning rate; never on norms or biases."
+        0.0,
+        ge=0,
+        description="Decoupled weight decay, times the learning rate; of matrices, unless `decays` says else.",
+    )
+    decays: Literal["matrices", "hidden", "all"] = added_later(
+        "matrices",
+        description="What weight_decay acts on. matrices: all that are not norms or biases; hidden: these without "
+        "embeddings and head; all: every parameter.",
     )
     grad_clip: float | None = Field(
         1.0, gt=0, description="The gradient is scaled down to this norm when it is longer; null never does."
@@ -55,8 +74,25 @@ class TrainSettings(BatchSettings):
         "trapezoid", description="Course of the learning rate after the warm-up: flat then linear, or one of the rest."
     )
     warmup: Share = Field(0.02, description="Share of the budget over which the learning rate rises from 0.")
+    warmup_steps: int | None = added_later(
+        None, ge=1, description="The warm-up in optimizer steps, in place of `warmup`; not with a budget in minutes."
+    )
     decay_share: Share = Field(0.6, description="Share of the budget, at its end, over which a trapezoid falls.")
     final_lr_share: Share = Field(0.0, description="Share of the peak learning rate that is left at the end.")
+
+    on_nan: Literal["skip", "lower"] = added_later(
+        "skip", description="A step without finite numbers is skipped; lower: and all learning rates are halved."
+    )
+    on_spike: Literal["off", "skip", "rewind"] = added_later(
+        "off",
+        description="A loss above spike_factor times the median of the last 50 steps. skip: leave the step out; "
+        "rewind: go back to the last checkpoint of rewind_every and leave out the data since.",
+    )
+    spike_factor: float = added_later(1.5, gt=1, description="How much above the median a loss is a spike.")
+    rewind_every: int = added_later(100, ge=1, description="Steps between two checkpoints that a rewind goes back to.")
+    early_stop: EarlyStop | None = added_later(
+        None, description="End when the validation split no longer gains; null uses the whole budget."
+    )
 
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="Number format of the activations; auto times a product in each. Weights are always fp32."
@@ -82,10 +118,14 @@ class TrainSettings(BatchSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.schedule == "trapezoid" and self.warmup + self.decay_share > 1:
-            raise ValueError(f"warmup {self.warmup} and decay_share {self.decay_share} together exceed 1")
-        if self.schedule in ("cosine", "linear") and self.warmup >= 1:
-            raise ValueError(f"warmup {self.warmup} leaves nothing for the {self.schedule} schedule to fall over")
+        if self.warmup_steps is None:
+            check_warmup(self, self.warmup, f"warmup {self.warmup}")
+        elif self.minutes is not None:
+            raise ValueError("warmup_steps with a budget in minutes, whose steps nobody knows: set warmup, a share")
+        if self.optimizer == "schedule_free" and self.schedule != "constant":
+            raise ValueError(
+                f"optimizer schedule_free has no use for a {self.schedule} schedule: set schedule: constant"
+            )
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
         return self
@@ -130,7 +170,12 @@ class TrainRuntime(Runtime):
     log_every_seconds: float = Field(5.0, ge=0, description="Seconds between two printed lines.")
     save_every_seconds: float = Field(60.0, gt=0, description="Seconds between two checkpoints.")
     save_every_steps: int | None = Field(None, ge=1, description="Also save after every so many steps.")
+    save_async: bool = Field(False, description="Write checkpoints in a thread, from a copy, while training goes on.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints that are kept.")
+    keep_best: bool = Field(
+        False, description="Also save and keep the checkpoint with the fewest validation bits per byte."
+    )
+    keep_every_steps: int | None = Field(None, ge=1, description="Also save and keep every so many steps.")
     sample_at: tuple[Share, ...] = Field(
         (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), description="Shares of the budget at which the prompts are continued."
     )
@@ -138,6 +183,8 @@ class TrainRuntime(Runtime):
     validate_every: Share = Field(
         0.1, description="Share of the budget between two quick looks at the validation split; 0 never looks."
     )
+    min_tokens: int = Field(0, ge=0, description="Fewer training tokens than this are refused.")
+    min_batches: int = Field(1, ge=0, description="Fewer whole batches of training text than this are refused.")
     validation_tokens: int = Field(16_384, ge=1, description="Tokens of the validation split in a quick look.")
 
 
@@ -150,6 +197,14 @@ class Job(Settings):
     start_from: Path | None = Field(None, description="Folder of a trained model whose weights are the first ones.")
     params: TrainParams
     runtime: TrainRuntime = Field(default_factory=TrainRuntime)
+
+
+def check_warmup(params: TrainSettings, share: float, name: str) -> None:
+    """Raise ValueError, with `name` in it, when a warm-up over `share` of the budget leaves too little for the rest."""
+    if params.schedule == "trapezoid" and share + params.decay_share > 1:
+        raise ValueError(f"{name} and decay_share {params.decay_share} together exceed 1")
+    if params.schedule != "constant" and share >= 1:
+        raise ValueError(f"{name} leaves nothing for the {params.schedule} schedule to fall over")
 
 
 def check_processes(params: TrainSettings, processes: int) -> None:

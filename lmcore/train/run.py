@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,12 +24,14 @@ from storage.errors import RunError
 
 @dataclass
 class Position:
-    """How far a run is. The step is also the loader's position: the next batch depends on it alone."""
+    """How far a run is. The next batch depends on the step and on what was passed over alone."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0  # spent inside steps
     progress: float = 0.0  # share of the budget used; the schedule's position
+    passed_over: int = 0  # batches that rewinds left out: step s reads batch s + passed_over
+    ended: bool = False  # before the budget was used, because the validation split no longer gained
 
 
 @dataclass
@@ -44,9 +47,33 @@ class Run:
     guard: Guard
     history: History
     team: Team = field(default_factory=Team)
+    writing: checkpoint.Writing | None = None  # the checkpoint that a thread is writing
+    written: dict[str, Any] = field(default_factory=dict)  # its position
+
+    def must_save(self) -> bool:
+        """True when a checkpoint of this very step is to be kept: the best so far, one of every n, or for a rewind."""
+        return self._protects()(self.at.step)
+
+    def rewind(self) -> None:
+        """Go back to the last checkpoint of `rewind_every`, pass over the data since, and forget the way that is left.
+
+        The target follows from settings alone, and what is kept on the disk is only what came before it: a run that
+        is killed after this meets the same spike again and goes the same way. RunError at the eleventh time.
+        """
+        self.settle()
+        folder, live, guard = self.job.work / "checkpoints", Position(**asdict(self.at)), self.guard
+        target = _rewind_point(self.job, live.step)
+        snapshot = self.team.first(lambda: checkpoint.load_step(folder, target))
+        restore(self, snapshot)
+        self.at.seconds = live.seconds
+        self.at.passed_over = live.passed_over + live.step + 1 - target
+        self.guard.rewound(guard)
+        if self.team.leads:
+            checkpoint.drop_after(folder, target)
 
     def save(self) -> None:
-        """Write a checkpoint. StorageError when the disk refuses; the ones before are kept."""
+        """Write a checkpoint, or begin to. StorageError when the disk refuses; the ones before are kept."""
+        self.settle()
         self.journal.doing("checkpoint")
         state = {
             "position": asdict(self.at),
@@ -56,8 +83,42 @@ class Run:
         }
         weights: dict[str, Tensor] = dict(self.model.named_parameters())
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
-        checkpoint.save(self.job.work / "checkpoints", snapshot, self.job.runtime.keep_checkpoints)
-        self.journal.event("checkpoint", f"saved at step {self.at.step:,}", **asdict(self.at))
+        runtime, protects = self.job.runtime, self._protects()
+
+        def write(snapshot: checkpoint.Snapshot) -> None:
+            checkpoint.save(self.job.work / "checkpoints", snapshot, runtime.keep_checkpoints, protects)
+
+        with self.optimizer.averaged():  # model.safetensors has what the run would leave
+            self.written = asdict(self.at)
+            if runtime.save_async:
+                copied = snapshot.copied()
+                self.writing = checkpoint.Writing(lambda: write(copied))
+                return
+            write(snapshot)
+        self._tell_saved()
+
+    def settle(self) -> None:
+        """Return when the checkpoint that a thread writes is on the disk. StorageError when the disk refused."""
+        if self.writing is not None:
+            writing, self.writing = self.writing, None
+            writing.wait()
+            self._tell_saved()
+
+    def _tell_saved(self) -> None:
+        self.journal.event("checkpoint", f"saved at step {self.written['step']:,}", **self.written)
+
+    def _best(self) -> int | None:
+        """The step of the look with the fewest bits per byte, where keep_best asks for it; the first of equal ones."""
+        looks = self.history.table("validation")
+        if not self.job.runtime.keep_best or not looks.num_rows:
+            return None
+        bits = looks["bits_per_byte"].to_pylist()
+        return int(looks["step"][bits.index(min(bits))].as_py())
+
+    def _protects(self) -> Callable[[int], bool]:
+        best, every = self._best(), self.job.runtime.keep_every_steps
+        rewinds, point = self.job.params.on_spike == "rewind", _rewind_point(self.job, self.at.step)
+        return lambda step: step == best or (every is not None and step % every == 0) or (rewinds and step == point)
 
 
 def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team: Team) -> Run:
@@ -77,18 +138,31 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team
     if not team.most(step) == step == -team.most(-step):
         raise RunError(f"the training processes read different checkpoints in {folder}", "run again to continue")
     if snapshot is None:
-        return Run(job, plan, model, optimizer, journal, Position(), Guard(), History(), team)
+        return Run(job, plan, model, optimizer, journal, Position(), Guard(rules=job.params), History(), team)
     state = snapshot.state
     if state["settings"] != _settings(job):
         raise RunError(f"{folder} belongs to a run with other settings", f"remove {job.work}, or use the old settings")
+    run = Run(job, plan, model, optimizer, journal, Position(), Guard(), History(), team)
+    restore(run, snapshot)
+    journal.event("resumed", f"resuming at step {run.at.step:,}, {run.at.progress:.0%} done", step=run.at.step)
+    return run
+
+
+def restore(run: Run, snapshot: checkpoint.Snapshot) -> None:
+    """Make `run` what it was when `snapshot` was taken."""
+    state = snapshot.state
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in run.model.named_parameters():
             parameter.copy_(snapshot.model[name])
-    optimizer.load(snapshot.optimizer)
+    run.optimizer.load(snapshot.optimizer)
     _set_random_state(state["random"])
-    at = Position(**state["position"])
-    journal.event("resumed", f"resuming at step {at.step:,}, {at.progress:.0%} done", step=at.step)
-    return Run(job, plan, model, optimizer, journal, at, Guard(**state["guard"]), History(snapshot.tables), team)
+    run.at = Position(**state["position"])
+    run.guard = Guard(**state["guard"], rules=run.job.params)
+    run.history = History(snapshot.tables)
+
+
+def _rewind_point(job: Job, step: int) -> int:
+    return step - step % job.params.rewind_every
 
 
 def _settings(job: Job) -> str:
