@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmcore.config import Params, Runtime, added_later
+from lmcore.config import Params, Runtime, Settings, added_later
 from lmcore.models.config import DecoderConfig
 from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
