@@ -1,6 +1,6 @@
 """Learning and encoding: ours (`tokenizers` to learn, tiktoken to encode) beside other programs, on real text.
 
-    python benchmarks/tokenizers.py [--texts FOLDER] [--mb 10] [--vocab 4096 16384] [--gpt2 FOLDER] [--skip-training]
+    python benchmarks/tokenizer_speed.py [--texts FOLDER] [--mb 10] [--vocab 4096 16384] [--gpt2 FOLDER] [--skip-training]
 
 The text is FOLDER's JSONL files (`text`, `lang`), an equal share of each, or Python's own sources and documentation.
 Needs `pip install rustbpe sentencepiece`; what is not installed is left out and said. Figures are CPU seconds of one
@@ -27,7 +27,7 @@ from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
-sys.path[:1] = [str(Path(__file__).resolve().parents[1])]  # not this folder: it has a file called tokenizers.py
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tiktoken  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
