@@ -105,7 +105,8 @@ class Run:
             self._tell_saved()
 
     def _tell_saved(self) -> None:
-        self.journal.event("checkpoint", f"saved at step {self.written['step']:,}", **self.written)
+        told = {name: self.written[name] for name in ("step", "tokens", "seconds", "progress")}
+        self.journal.event("checkpoint", f"saved at step {told['step']:,}", **told)
 
     def _best(self) -> int | None:
         """The step of the look with the fewest bits per byte, where keep_best asks for it; the first of equal ones."""
