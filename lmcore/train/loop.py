@@ -12,14 +12,12 @@ what comes next (the position, the stop, the guard's numbers) is exchanged and e
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from lmcore.models import build
 from lmcore.models.decoder import Decoder
@@ -33,17 +31,16 @@ from lmcore.train.guard import stands_still
 from lmcore.train.history import History, due, every
 from lmcore.train.horizon import Horizon, make_horizon, warmup_share
 from lmcore.train.journal import Journal
-from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
+from lmcore.train.loss import micro_loss
 from lmcore.train.params import EarlyStop, Job, check_processes
-from lmcore.train.run import Run, begin_or_resume
+from lmcore.train.run import begin_or_resume
 from lmcore.train.schedule import lr_share
+from lmcore.train.step import MicroLoss, one_step
 from lmcore.train.team import Team, Unheard
 from storage.atomic import fault, write_json
 from storage.errors import UserError
 from storage.locks import file_lock
 from storage.text import printable
-
-MicroLoss = Callable[[Decoder, TokenBatch], tuple[Tensor, Tensor]]
 
 
 class Stopped(Exception):
@@ -223,40 +220,6 @@ def train(
 
 def _stands_still(history: History, rule: EarlyStop) -> bool:
     return stands_still(history.table("validation")["bits_per_byte"].to_pylist(), rule)
-
-
-def one_step(
-    run: Run, batch: TokenBatch, share: float, loss_of: MicroLoss = micro_loss
-) -> tuple[float, float, float, bool]:
-    """One optimizer step at `share` of the peak rates: loss (nats per token), bits per byte, gradient norm, admitted.
-
-    A step whose numbers are not finite is not admitted and changes no weight.
-    """
-    loss, bits = backward(run, batch, loss_of)
-    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
-    admitted = run.guard.admits(run.at.step + 1, loss, norm)
-    if admitted:
-        run.optimizer.step(share)
-    else:
-        run.optimizer.drop_gradients()
-    return loss, bits, norm, admitted
-
-
-def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tuple[float, float]:
-    """Leave the gradient of the batch of all ranks in every rank; loss (nats per token) and bits per byte.
-
-    Micro-batches, and ranks, add up sums that are divided by the tokens of the whole batch, so how it is divided
-    changes rounding only.
-    """
-    size = BatchSize.of(batch)
-    sums = []
-    for micro in run.team.share(batch).split(run.plan.micro_batch):
-        total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
-        (total / size.tokens).backward()  # type: ignore[no-untyped-call]
-        sums.append((total.detach(), of_bytes))
-    run.team.add_gradients(run.model.parameters())
-    nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
-    return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
 
 
 def _settle(

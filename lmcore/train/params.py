@@ -90,12 +90,19 @@ class TrainSettings(BatchSettings):
     )
     spike_factor: float = added_later(1.5, gt=1, description="How much above the median a loss is a spike.")
     rewind_every: int = added_later(100, ge=1, description="Steps between two checkpoints that a rewind goes back to.")
+    on_oom: Literal["fail", "halve"] = added_later(
+        "fail",
+        description="A step that does not fit into memory ends the run; halve: it is done again in micro-batches of "
+        "half the size, as are those after it.",
+    )
     early_stop: EarlyStop | None = added_later(
         None, description="End when the validation split no longer gains; null uses the whole budget."
     )
 
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Number format of the activations; auto times a product in each. Weights are always fp32."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Number format of the activations; auto times a product in fp32 and bf16; fp16 is for CUDA alone. "
+        "Weights are always fp32.",
     )
     attention: Literal["auto", "plain", "sdpa"] = Field(
         "auto", description="plain: two products and a softmax; sdpa: torch's fused kernel; auto: the faster by rule."
@@ -166,6 +173,11 @@ class TrainRuntime(Runtime):
     )
     compile: Literal["off", "auto"] = Field(
         "auto", description="auto: torch.compile when the run is long enough to win back its start."
+    )
+    activation_checkpointing: Literal["off", "auto", "on"] = Field(
+        "auto",
+        description="The backward pass makes each block's activations anew instead of keeping them: less memory, a "
+        "third more arithmetic; auto: when one sequence would not fit otherwise.",
     )
     log_every_seconds: float = Field(5.0, ge=0, description="Seconds between two printed lines.")
     save_every_seconds: float = Field(60.0, gt=0, description="Seconds between two checkpoints.")

@@ -17,6 +17,7 @@ from lmcore.train.journal import Journal
 from lmcore.train.optim import Optimizer
 from lmcore.train.params import Job
 from lmcore.train.plan import Plan
+from lmcore.train.scale import LossScale
 from lmcore.train.team import Team
 from storage.digest import digest_json
 from storage.errors import RunError
@@ -47,6 +48,7 @@ class Run:
     guard: Guard
     history: History
     team: Team = field(default_factory=Team)
+    scale: LossScale | None = None  # of fp16
     writing: checkpoint.Writing | None = None  # the checkpoint that a thread is writing
     written: dict[str, Any] = field(default_factory=dict)  # its position
 
@@ -78,9 +80,11 @@ class Run:
         state = {
             "position": asdict(self.at),
             "guard": self.guard.state(),
-            "random": _random_state(),
+            "random": random_state(),
             "settings": _settings(self.job),
         }
+        if self.scale is not None:
+            state["scale"] = self.scale.state()
         weights: dict[str, Tensor] = dict(self.model.named_parameters())
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
         runtime, protects = self.job.runtime, self._protects()
@@ -129,7 +133,9 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team
     to other settings.
     """
     torch.manual_seed(job.params.seed)
-    optimizer = Optimizer(model, job.params, plan.dtype)
+    # Muon in fp16 would lose what is small against the largest.
+    optimizer = Optimizer(model, job.params, torch.float32 if plan.precision == "fp16" else plan.dtype)
+    scale = LossScale() if plan.precision == "fp16" else None
     folder = job.work / "checkpoints"
     # Rank 0 first: it sets aside what is damaged.
     snapshot = team.first(
@@ -139,11 +145,11 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team
     if not team.most(step) == step == -team.most(-step):
         raise RunError(f"the training processes read different checkpoints in {folder}", "run again to continue")
     if snapshot is None:
-        return Run(job, plan, model, optimizer, journal, Position(), Guard(rules=job.params), History(), team)
+        return Run(job, plan, model, optimizer, journal, Position(), Guard(rules=job.params), History(), team, scale)
     state = snapshot.state
     if state["settings"] != _settings(job):
         raise RunError(f"{folder} belongs to a run with other settings", f"remove {job.work}, or use the old settings")
-    run = Run(job, plan, model, optimizer, journal, Position(), Guard(), History(), team)
+    run = Run(job, plan, model, optimizer, journal, Position(), Guard(), History(), team, scale)
     restore(run, snapshot)
     journal.event("resumed", f"resuming at step {run.at.step:,}, {run.at.progress:.0%} done", step=run.at.step)
     return run
@@ -156,7 +162,9 @@ def restore(run: Run, snapshot: checkpoint.Snapshot) -> None:
         for name, parameter in run.model.named_parameters():
             parameter.copy_(snapshot.model[name])
     run.optimizer.load(snapshot.optimizer)
-    _set_random_state(state["random"])
+    set_random_state(state["random"])
+    if run.scale is not None:
+        run.scale = LossScale(**state["scale"])
     run.at = Position(**state["position"])
     run.guard = Guard(**state["guard"], rules=run.job.params)
     run.history = History(snapshot.tables)
@@ -170,12 +178,14 @@ def _settings(job: Job) -> str:
     return digest_json(job.params.key_values())
 
 
-def _random_state() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """Where torch's random numbers of this process are, as plain JSON."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": _hex(torch.get_rng_state()), "cuda": [_hex(state) for state in cuda]}
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on drawing from where `random_state` was taken."""
     torch.set_rng_state(_unhex(state["cpu"]))
     for device, text in enumerate(state["cuda"][: torch.cuda.device_count()]):  # another machine may have fewer
         torch.cuda.set_rng_state(_unhex(text), device)
