@@ -80,6 +80,11 @@ class TrainSettings(BatchSettings):
     decay_share: Share = Field(0.6, description="Share of the budget, at its end, over which a trapezoid falls.")
     final_lr_share: Share = Field(0.0, description="Share of the peak learning rate that is left at the end.")
 
+    continues: bool = added_later(
+        False,
+        description="Go on from the last checkpoint of the run that init_from names, under this budget and schedule, "
+        "and not from its weights alone. It must have been trained with runtime.train.keep_state.",
+    )
     on_nan: Literal["skip", "lower"] = added_later(
         "skip", description="A step without finite numbers is skipped; lower: and all learning rates are halved."
     )
@@ -187,7 +192,13 @@ class TrainRuntime(Runtime):
     keep_best: bool = Field(
         False, description="Also save and keep the checkpoint with the fewest validation bits per byte."
     )
+    keep_state: bool = Field(
+        False, description="Leave the last checkpoint beside the model, so that `train.continues` can go on from it."
+    )
     keep_every_steps: int | None = Field(None, ge=1, description="Also save and keep every so many steps.")
+    tensorboard: bool = Field(
+        False, description="Also write TensorBoard's event files, with the package tensorboard (an extra)."
+    )
     sample_at: tuple[Share, ...] = Field(
         (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), description="Shares of the budget at which the prompts are continued."
     )

@@ -64,6 +64,11 @@ class Plan(Settings):
         """Number format of the activations."""
         return DTYPES[self.precision]
 
+    @property
+    def peak(self) -> float:
+        """Operations a second of all processes together, at best: what utilisation is a share of."""
+        return self.gflops[self.precision] * 1e9 * self.processes
+
     def lines(self) -> list[str]:
         """The plan for people, one choice a line."""
         chosen = {

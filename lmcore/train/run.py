@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -32,6 +33,7 @@ class Position:
     seconds: float = 0.0  # spent inside steps
     progress: float = 0.0  # share of the budget used; the schedule's position
     passed_over: int = 0  # batches that rewinds left out: step s reads batch s + passed_over
+    begun: int = 0  # the steps of the run that this one continues
     ended: bool = False  # before the budget was used, because the validation split no longer gained
 
 
@@ -64,7 +66,7 @@ class Run:
         """
         self.settle()
         folder, live, guard = self.job.work / "checkpoints", Position(**asdict(self.at)), self.guard
-        target = _rewind_point(self.job, live.step)
+        target = self._rewind_point(live.step)
         snapshot = self.team.first(lambda: checkpoint.load_step(folder, target))
         restore(self, snapshot)
         self.at.seconds = live.seconds
@@ -82,6 +84,7 @@ class Run:
             "guard": self.guard.state(),
             "random": random_state(),
             "settings": _settings(self.job),
+            "params": self.job.params.key_values(),
         }
         if self.scale is not None:
             state["scale"] = self.scale.state()
@@ -120,9 +123,12 @@ class Run:
         bits = looks["bits_per_byte"].to_pylist()
         return int(looks["step"][bits.index(min(bits))].as_py())
 
+    def _rewind_point(self, step: int) -> int:
+        return max(self.at.begun, step - step % self.job.params.rewind_every)
+
     def _protects(self) -> Callable[[int], bool]:
         best, every = self._best(), self.job.runtime.keep_every_steps
-        rewinds, point = self.job.params.on_spike == "rewind", _rewind_point(self.job, self.at.step)
+        rewinds, point = self.job.params.on_spike == "rewind", self._rewind_point(self.at.step)
         return lambda step: step == best or (every is not None and step % every == 0) or (rewinds and step == point)
 
 
@@ -145,11 +151,11 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team
     if not team.most(step) == step == -team.most(-step):
         raise RunError(f"the training processes read different checkpoints in {folder}", "run again to continue")
     if snapshot is None:
-        return Run(job, plan, model, optimizer, journal, Position(), Guard(rules=job.params), History(), team, scale)
+        return Run(job, plan, model, optimizer, journal, Position(), make_guard(job, model), History(), team, scale)
     state = snapshot.state
     if state["settings"] != _settings(job):
         raise RunError(f"{folder} belongs to a run with other settings", f"remove {job.work}, or use the old settings")
-    run = Run(job, plan, model, optimizer, journal, Position(), Guard(), History(), team, scale)
+    run = Run(job, plan, model, optimizer, journal, Position(), make_guard(job, model), History(), team, scale)
     restore(run, snapshot)
     journal.event("resumed", f"resuming at step {run.at.step:,}, {run.at.progress:.0%} done", step=run.at.step)
     return run
@@ -166,12 +172,13 @@ def restore(run: Run, snapshot: checkpoint.Snapshot) -> None:
     if run.scale is not None:
         run.scale = LossScale(**state["scale"])
     run.at = Position(**state["position"])
-    run.guard = Guard(**state["guard"], rules=run.job.params)
+    run.guard = make_guard(run.job, run.model, state["guard"])
     run.history = History(snapshot.tables)
 
 
-def _rewind_point(job: Job, step: int) -> int:
-    return step - step % job.params.rewind_every
+def make_guard(job: Job, model: Decoder, state: Mapping[str, Any] | None = None) -> Guard:
+    """The guard of a run, as its `state` was or at its begin."""
+    return Guard(**(state or {}), guessing=math.log(model.vocab_size), rules=job.params)
 
 
 def _settings(job: Job) -> str:

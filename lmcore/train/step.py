@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from lmcore.models.decoder import Decoder
@@ -83,8 +82,7 @@ def _backward_that_fits(run: Run, batch: TokenBatch, loss_of: MicroLoss) -> tupl
         except _NoRoom:
             pass  # outside of this block, so that the failed pass is no longer held by the error
         run.optimizer.drop_gradients()
-        if run.plan.device == "cuda":
-            torch.cuda.empty_cache()
+        machine.release_memory(run.plan.device)
         set_random_state(drawn)
         _halve(run, batch.ids.shape[0])
 
