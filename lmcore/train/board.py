@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,7 @@ class Board:
         self._on = on
         if on:
             try:
-                import tensorboard  # noqa: F401 - asked before the first step, not after
+                importlib.import_module("tensorboard")  # asked before the first step, not after
             except ImportError as error:
                 raise UserError(
                     "runtime.train.tensorboard is on, and the package tensorboard is not installed",

@@ -31,11 +31,11 @@ from lmcore.train.continued import take_up
 from lmcore.train.contract import check_data, check_disk
 from lmcore.train.epochs import Epochs
 from lmcore.train.guard import stands_still
-from lmcore.train.history import History, due, every
+from lmcore.train.history import due, every
 from lmcore.train.horizon import Horizon, make_horizon, warmup_share
 from lmcore.train.journal import Journal
 from lmcore.train.loss import micro_loss
-from lmcore.train.params import EarlyStop, Job, check_processes
+from lmcore.train.params import Job, check_processes
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
 from lmcore.train.step import MicroLoss, one_step
@@ -120,7 +120,7 @@ def train(
         while True:
             if due(validate_at, passed, at.progress):
                 _tell_look(run, board, looks.validate(run, token_bytes))
-                if early and team.most(team.leads and _stands_still(history, early)):
+                if early and team.most(team.leads and stands_still(run.looks()["bits_per_byte"].to_pylist(), early)):
                     at.ended = True
                     told = (
                         f"ended early: {early.patience} looks in a row without a gain of {early.min_delta:g} bits/byte"
@@ -251,10 +251,6 @@ def _tell_look(run: Run, board: Board, look: looks.Look) -> None:
     more = {"perplexity": whole.perplexity, "by_source": by_source}
     run.journal.event("validation", told, step=at.step, **figures, **more)
     board.scalars("validation", at.step, figures | {"perplexity": whole.perplexity})
-
-
-def _stands_still(history: History, rule: EarlyStop) -> bool:
-    return stands_still(history.table("validation")["bits_per_byte"].to_pylist(), rule)
 
 
 def _settle(

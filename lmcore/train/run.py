@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -53,6 +55,11 @@ class Run:
     scale: LossScale | None = None  # of fp16
     writing: checkpoint.Writing | None = None  # the checkpoint that a thread is writing
     written: dict[str, Any] = field(default_factory=dict)  # its position
+
+    def looks(self) -> pa.Table:
+        """The looks at the validation split, without those of the run that this one continues."""
+        looks = self.history.table("validation")
+        return looks.filter(pc.greater_equal(looks["step"], self.at.begun)) if self.at.begun else looks
 
     def must_save(self) -> bool:
         """True when a checkpoint of this very step is to be kept: the best so far, one of every n, or for a rewind."""
@@ -117,8 +124,7 @@ class Run:
 
     def _best(self) -> int | None:
         """The step of the look with the fewest bits per byte, where keep_best asks for it; the first of equal ones."""
-        looks = self.history.table("validation")
-        if not self.job.runtime.keep_best or not looks.num_rows:
+        if not self.job.runtime.keep_best or not (looks := self.looks()).num_rows:
             return None
         bits = looks["bits_per_byte"].to_pylist()
         return int(looks["step"][bits.index(min(bits))].as_py())
