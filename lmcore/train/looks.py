@@ -32,10 +32,10 @@ def can_validate(run: Run) -> bool:
     split = read_meta(run.job.tokens).splits.get("val")
     if split is not None and split.tokens > 1:
         return True
-    if run.job.params.early_stop:
+    if run.job.params.early_stop.patience:
         raise RunError(
             f"{run.job.tokens} has no validation text, and train.early_stop needs some",
-            "give the curation a share for validation, or set train.early_stop to null",
+            "give the curation a share for validation, or set train.early_stop.patience to 0",
         )
     run.journal.event("no-validation", f"{run.job.tokens} has no validation text: quick looks are left out")
     return False
@@ -81,7 +81,7 @@ def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
     names, source_of = _sources(run)
     sums = torch.zeros(5, len(names), dtype=torch.float64)
     run.model.eval()
-    limit = params.early_stop.tokens if params.early_stop else run.job.runtime.validation_tokens
+    limit = params.early_stop.tokens if params.early_stop.patience else run.job.runtime.validation_tokens
     seen = 0
     for batch in sequential(run.job.tokens, "val", params.batch, params.model.context, tokenizer_bytes=token_bytes):
         run.journal.doing("validation")

@@ -110,7 +110,7 @@ def train(
             if params.on_spike == "rewind" and not any((work / "checkpoints").glob("step-*")):
                 run.save()  # what a first rewind goes back to
 
-        early = params.early_stop
+        early = params.early_stop if params.early_stop.patience else None
         validate_at = every(early.every if early else runtime.validate_every) if looks.can_validate(run) else ()
         passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step
         saved_step, saved_at = at.step, time.monotonic()
@@ -249,7 +249,9 @@ def _tell_look(run: Run, board: Board, look: looks.Look) -> None:
     if len(by_source) > 1:
         told += " (" + ", ".join(f"{source} {bits:.4f}" for source, bits in by_source.items()) + ")"
     more = {"perplexity": whole.perplexity, "by_source": by_source}
-    run.journal.event("validation", told, step=at.step, **figures, **more)
+    # No line but one of a step has a `loss`: whoever reads them tells them apart by it.
+    more |= {"bits_per_byte": whole.bits_per_byte, "accuracy": whole.accuracy}
+    run.journal.event("validation", told, step=at.step, **more)
     board.scalars("validation", at.step, figures | {"perplexity": whole.perplexity})
 
 

@@ -25,7 +25,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class EarlyStop(Params):
     """When training ends before its budget is used. These looks take the place of `runtime.train`'s."""
 
-    patience: int = Field(3, ge=1, description="Looks in a row without a gain after which training ends.")
+    patience: int = Field(
+        0, ge=0, description="Looks in a row without a gain after which training ends; 0 uses the whole budget."
+    )
     min_delta: float = Field(0.0, ge=0, description="Fewer bits per byte than this are no gain.")
     every: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="Share of the budget between two looks.")
     tokens: int = Field(16_384, ge=1, description="Tokens of the validation split in a look.")
@@ -100,9 +102,7 @@ class TrainSettings(BatchSettings):
         description="A step that does not fit into memory ends the run; halve: it is done again in micro-batches of "
         "half the size, as are those after it.",
     )
-    early_stop: EarlyStop | None = added_later(
-        None, description="End when the validation split no longer gains; null uses the whole budget."
-    )
+    early_stop: EarlyStop = added_later(EarlyStop(), description="End when the validation split no longer gains.")
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
