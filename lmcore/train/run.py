@@ -176,7 +176,7 @@ def restore(run: Run, snapshot: checkpoint.Snapshot) -> None:
     run.optimizer.load(snapshot.optimizer)
     set_random_state(state["random"])
     if run.scale is not None:
-        run.scale = LossScale(**state["scale"])
+        run.scale = LossScale(**state.get("scale", {}))  # a run in another format had none
     run.at = Position(**state["position"])
     run.guard = make_guard(run.job, run.model, state["guard"])
     run.history = History(snapshot.tables)
