@@ -108,10 +108,10 @@ def ours(arguments: argparse.Namespace) -> tuple[str, Any]:
     from lmcore.train import plan
     from lmcore.train.guard import Guard
     from lmcore.train.history import History
-    from lmcore.train.step import one_step
     from lmcore.train.optim import Optimizer
     from lmcore.train.params import Job, TrainParams, TrainRuntime
     from lmcore.train.run import Position, Run
+    from lmcore.train.step import one_step
 
     shape = DecoderConfig(n_layers=LAYERS, d_model=WIDTH, n_heads=HEADS, context=CONTEXT)
     params = TrainParams(model=shape, batch=BATCH, minutes=2)
