@@ -164,7 +164,7 @@ def ours(shape: Shape, threads: int, *, default: bool) -> tuple[str, Step, float
     from lmcore.train import plan
     from lmcore.train.guard import Guard
     from lmcore.train.history import History
-    from lmcore.train.loop import one_step
+    from lmcore.train.step import one_step
     from lmcore.train.optim import Optimizer
     from lmcore.train.params import Job, TrainParams, TrainRuntime
     from lmcore.train.run import Position, Run

@@ -17,7 +17,7 @@ ROW_BYTES = 100  # a step's rows in the tables of a checkpoint
 
 def check_data(job: Job, loader: Loader) -> None:
     """Raise RunError when the training text has fewer tokens or whole batches than `runtime.train` asks for."""
-    batches = loader.n_windows // job.params.batch
+    batches = loader.n_rows // job.params.batch
     for name, there, least in (
         ("tokens", loader.n_tokens, job.runtime.min_tokens),
         ("batches", batches, job.runtime.min_batches),
@@ -38,6 +38,7 @@ def check_disk(run: Run, horizon: Horizon) -> None:
     steps = horizon.steps or 0  # a budget in minutes: nobody knows
     copies = kept.keep_checkpoints + kept.keep_best + (run.job.params.on_spike == "rewind") + 1  # one being written
     copies += steps // kept.keep_every_steps if kept.keep_every_steps else 0
+    copies += kept.keep_state  # beside the model
     need = copies * (weights + state + ROW_BYTES * steps) + 2 * weights + OUT_BYTES  # out/ is made beside the old one
     with disk_errors(work):
         there = sum(path.stat().st_size for path in (work / "checkpoints").rglob("*") if path.is_file())

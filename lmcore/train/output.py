@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmcore.models.io import save_model
-from lmcore.train import machine
+from lmcore.train import board, checkpoint, machine
+from lmcore.train.continued import KEPT
 from lmcore.train.run import Run
 from storage.atomic import disk_errors, publish_folder, write_json
 from storage.parquet import write_parquet
@@ -38,9 +39,14 @@ def write(run: Run) -> dict[str, Any]:
         shutil.copyfile(run.job.tokenizer / "tokenizer.json", part / "tokenizer.json")
         write_parquet(part / "metrics.parquet", history.table("metrics"))
         write_json(part / "ledger.json", run.model.ledger().to_json())
-        for name in ("timings", "validation", "samples"):
+        for name in ("timings", "validation", "sources", "samples"):
             write_parquet(provenance / f"{name}.parquet", history.table(name))
         shutil.copyfile(work / "plan.json", provenance / "plan.json")
+        if run.job.runtime.tensorboard:
+            shutil.copytree(work / board.FOLDER, provenance / board.FOLDER)
+        if run.job.runtime.keep_state:
+            name = checkpoint.name_of(run.at.step)
+            shutil.copytree(work / "checkpoints" / name, part / KEPT / name)
         write_json(provenance / "training.json", metrics | {"limits": machine.limits(), "events": run.journal.events})
         write_json(work / "metrics.json", metrics)
         publish_folder(part, out, "train.out")
@@ -54,7 +60,6 @@ def _metrics(run: Run) -> dict[str, Any]:
     tail = steps.slice(int(steps.num_rows * (1 - TAIL)))
     looks = run.history.table("validation")
     speed = at.tokens / at.seconds
-    peak = run.plan.gflops[run.plan.precision] * 1e9 * run.plan.processes
     resumes = sum(event["event"] == "resumed" for event in run.journal.events)
     return {
         "steps": at.step,
@@ -63,10 +68,12 @@ def _metrics(run: Run) -> dict[str, Any]:
         "loss": _mean(tail["loss"]),
         "bits_per_byte": _mean(tail["bits_per_byte"]),
         "val_bits_per_byte": looks["bits_per_byte"][-1].as_py() if looks.num_rows else None,
+        "val_accuracy": _mean(looks["accuracy"].slice(looks.num_rows - 1)) if looks.num_rows else None,
+        "continued_from_step": at.begun or None,
         "skipped_steps": run.guard.skipped,
         "seconds": round(at.seconds, 3),
         "tokens_per_second": round(speed, 1),
-        "utilisation": round(ledger.flops_per_token() * speed / peak, 4),
+        "utilisation": round(ledger.flops_per_token() * speed / run.plan.peak, 4),
         "peak_memory_mib": round(machine.peak_memory(run.plan.device) / 2**20, 1),
         "resumes": resumes,
         "processes": run.plan.processes,

@@ -25,7 +25,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class EarlyStop(Params):
     """When training ends before its budget is used. These looks take the place of `runtime.train`'s."""
 
-    patience: int = Field(3, ge=1, description="Looks in a row without a gain after which training ends.")
+    patience: int = Field(
+        0, ge=0, description="Looks in a row without a gain after which training ends; 0 uses the whole budget."
+    )
     min_delta: float = Field(0.0, ge=0, description="Fewer bits per byte than this are no gain.")
     every: Annotated[float, Field(gt=0, le=1)] = Field(0.05, description="Share of the budget between two looks.")
     tokens: int = Field(16_384, ge=1, description="Tokens of the validation split in a look.")
@@ -80,6 +82,11 @@ class TrainSettings(BatchSettings):
     decay_share: Share = Field(0.6, description="Share of the budget, at its end, over which a trapezoid falls.")
     final_lr_share: Share = Field(0.0, description="Share of the peak learning rate that is left at the end.")
 
+    continues: bool = added_later(
+        False,
+        description="Go on from the last checkpoint of the run that init_from names, under this budget and schedule, "
+        "and not from its weights alone. It must have been trained with runtime.train.keep_state.",
+    )
     on_nan: Literal["skip", "lower"] = added_later(
         "skip", description="A step without finite numbers is skipped; lower: and all learning rates are halved."
     )
@@ -90,12 +97,17 @@ class TrainSettings(BatchSettings):
     )
     spike_factor: float = added_later(1.5, gt=1, description="How much above the median a loss is a spike.")
     rewind_every: int = added_later(100, ge=1, description="Steps between two checkpoints that a rewind goes back to.")
-    early_stop: EarlyStop | None = added_later(
-        None, description="End when the validation split no longer gains; null uses the whole budget."
+    on_oom: Literal["fail", "halve"] = added_later(
+        "fail",
+        description="A step that does not fit into memory ends the run; halve: it is done again in micro-batches of "
+        "half the size, as are those after it.",
     )
+    early_stop: EarlyStop = added_later(EarlyStop(), description="End when the validation split no longer gains.")
 
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Number format of the activations; auto times a product in each. Weights are always fp32."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Number format of the activations; auto times a product in fp32 and bf16; fp16 is for CUDA alone. "
+        "Weights are always fp32.",
     )
     attention: Literal["auto", "plain", "sdpa"] = Field(
         "auto", description="plain: two products and a softmax; sdpa: torch's fused kernel; auto: the faster by rule."
@@ -167,6 +179,11 @@ class TrainRuntime(Runtime):
     compile: Literal["off", "auto"] = Field(
         "auto", description="auto: torch.compile when the run is long enough to win back its start."
     )
+    activation_checkpointing: Literal["off", "auto", "on"] = Field(
+        "auto",
+        description="The backward pass makes each block's activations anew instead of keeping them: less memory, a "
+        "third more arithmetic; auto: when one sequence would not fit otherwise.",
+    )
     log_every_seconds: float = Field(5.0, ge=0, description="Seconds between two printed lines.")
     save_every_seconds: float = Field(60.0, gt=0, description="Seconds between two checkpoints.")
     save_every_steps: int | None = Field(None, ge=1, description="Also save after every so many steps.")
@@ -175,7 +192,13 @@ class TrainRuntime(Runtime):
     keep_best: bool = Field(
         False, description="Also save and keep the checkpoint with the fewest validation bits per byte."
     )
+    keep_state: bool = Field(
+        False, description="Leave the last checkpoint beside the model, so that `train.continues` can go on from it."
+    )
     keep_every_steps: int | None = Field(None, ge=1, description="Also save and keep every so many steps.")
+    tensorboard: bool = Field(
+        False, description="Also write TensorBoard's event files, with the package tensorboard (an extra)."
+    )
     sample_at: tuple[Share, ...] = Field(
         (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), description="Shares of the budget at which the prompts are continued."
     )
