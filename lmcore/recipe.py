@@ -28,6 +28,7 @@ from lmcore.models.config import DecoderConfig
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
+from lmcore.tokens.params import check_stages
 from lmcore.tokens.shards import TokensParams, TokensRuntime
 from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSection, TrainSettings, check_processes
 from storage.errors import UserError
@@ -130,6 +131,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         raise _explained(error, where) from error
     try:  # told now, not when the stage is reached
         check_processes(recipe.train, recipe.runtime.train.processes)
+        check_stages(recipe.train, recipe.model.context)
         if recipe.export.hf:
             stock_architecture(recipe.model)
     except UserError as error:

@@ -26,6 +26,8 @@ from lmcore.models.decoder import Decoder
 from lmcore.models.io import load_model
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
+from lmcore.tokens.meta import check_tokenizer
+from lmcore.tokens.params import check_steps
 from lmcore.train import looks, machine, output, plan
 from lmcore.train.contract import check_data, check_disk
 from lmcore.train.epochs import Epochs
@@ -83,13 +85,15 @@ def train(
             context=params.model.context,
             seed=params.seed,
             tokenizer_bytes=token_bytes,
-            packing=params.packing,
-            stride=params.stride,
+            settings=params,
         )
-        if params.packing != "windows":
+        check_tokenizer(job.tokens, tokenizer)
+        if params.packing != "windows" or params.mixture or params.stages:
             journal.event("packing", f"training text: {loader.describe()}")
         check_data(job, loader)
         horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
+        if horizon.steps is not None:
+            check_steps(params, horizon.steps)
         warmup = warmup_share(params, horizon)
         model = _first_weights(job, tokenizer.vocab_size).train()
         model.within_documents = params.document_mask
@@ -99,7 +103,7 @@ def train(
         run = begin_or_resume(job, how, model, journal, team)
         at_end.callback(run.settle)  # before another trainer may have the folder
         at, history = run.at, run.history
-        loss_of = _compiled(model, team.share(loader.batch(at.step)), how) if how.compile else micro_loss
+        loss_of = _compiled(run, loader.batch(at.step + at.passed_over, at.stage_starts)) if how.compile else micro_loss
         journal.event("training", f"training for {horizon.describe()}, {at.progress:.0%} done", step=at.step)
 
         if team.leads:
@@ -158,8 +162,16 @@ def train(
                 decay_share=params.decay_share,
                 final=params.final_lr_share,
             )
-            share *= run.guard.rates
-            batch = loader.batch(at.step + at.passed_over)
+            number = at.step + at.passed_over
+            starts = loader.begun(at.stage_starts, at.progress, number)
+            batch = loader.batch(number, starts)
+            if starts != at.stage_starts:
+                at.stage_starts = starts
+                told = f"stage {len(starts)} of {len(params.stages)} begins after step {at.step:,}"
+                journal.event("stage", told, stage=len(starts), step=at.step)
+                loss_of = _compiled(run, batch) if how.compile else micro_loss  # its rows may have another length
+                started = time.perf_counter()
+            share *= run.guard.rates * loader.lr_factor(starts)
             team.seed(params.seed, at.step)
             loss, bits, norm, admitted = one_step(run, batch, share, loss_of)
             if run.guard.wants_rewind:
@@ -250,7 +262,7 @@ def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tu
     """
     size = BatchSize.of(batch)
     sums = []
-    for micro in run.team.share(batch).split(run.plan.micro_batch):
+    for micro in _micro_batches(run, batch):
         total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
         (total / size.tokens).backward()  # type: ignore[no-untyped-call]
         sums.append((total.detach(), of_bytes))
@@ -313,13 +325,19 @@ def _first_weights(job: Job, vocab_size: int) -> Decoder:
     return model
 
 
-def _compiled(model: Decoder, batch: TokenBatch, how: plan.Plan) -> MicroLoss:
+def _micro_batches(run: Run, batch: TokenBatch) -> list[TokenBatch]:
+    """This rank's share in parts of as many tokens as the plan's: more sequences where a stage has shorter ones."""
+    longer = run.job.params.model.context // batch.ids.shape[1]
+    return run.team.share(batch).split(run.plan.micro_batch * longer)
+
+
+def _compiled(run: Run, batch: TokenBatch) -> MicroLoss:
     """`micro_loss` compiled, and warmed up so that compilation is not counted as training."""
     loss_of = torch.compile(micro_loss)
-    parts = batch.split(how.micro_batch)
+    parts = _micro_batches(run, batch)
     with torch.random.fork_rng():  # dropout must not draw from the run's random numbers here
         for micro in (parts[0], parts[-1], parts[0]):  # again, because the first pass fills caches that are looked at
-            total, _ = loss_of(model, micro.to(how.device))
+            total, _ = loss_of(run.model, micro.to(run.plan.device))
             total.backward()  # type: ignore[no-untyped-call]
-    model.zero_grad(set_to_none=True)
+    run.model.zero_grad(set_to_none=True)
     return loss_of

@@ -31,6 +31,7 @@ class Position:
     seconds: float = 0.0  # spent inside steps
     progress: float = 0.0  # share of the budget used; the schedule's position
     passed_over: int = 0  # batches that rewinds left out: step s reads batch s + passed_over
+    stage_starts: list[int] = field(default_factory=lambda: [0])  # numbers of the batches that the stages began with
     ended: bool = False  # before the budget was used, because the validation split no longer gained
 
 

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pydantic import ValidationError
 
 from lmcore.models import build
+from lmcore.tokenizer import ByteBPE
 from lmcore.tokens import Loader
+from lmcore.tokens.params import BatchSettings
 from lmcore.train.loop import Stopped, train
 from lmcore.train.loss import BatchSize, micro_loss
 from lmcore.train.params import Job, TrainParams
+from storage.errors import RunError, UserError
 
+STAGES = [
+    {"share": 0.25, "context": 8, "lr_factor": 0.5},
+    {"share": 0.5, "mixture": {"made": 1}, "complexity": [20, 80]},
+    {"share": 0.25},
+]
 PACKED = {"packing": "best_fit", "document_mask": True}
 
 
@@ -33,8 +43,15 @@ def test_settings_that_are_not_used_are_not_in_the_key():
     with pytest.raises(ValidationError, match="stride 8 has no meaning with packing windows"):
         TrainParams(steps=1, stride=8)
 
+    stages = TrainParams(steps=9, stages=[{"share": 0.5}, {"share": 0.5, "lr_factor": 2}]).key_values()["stages"]
+    assert stages == [{"share": 0.5}, {"share": 0.5, "lr_factor": 2.0}]
 
-@pytest.mark.parametrize("settings", [PACKED, {"packing": "stride", "stride": 16}], ids=["packed", "stride"])
+
+@pytest.mark.parametrize(
+    "settings",
+    [PACKED, {"packing": "stride", "stride": 16}, {"mixture": {"made": 1}}, {"stages": STAGES, **PACKED}],
+    ids=["packed", "stride", "mixture", "stages"],
+)
 def test_a_stopped_run_ends_as_if_it_had_not_been(job, content, capsys, settings):
     whole, stopped = job("whole", **settings), job("stopped", **settings)
     metrics = run(whole)
@@ -49,7 +66,13 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(job, content, capsys, settings
 def test_the_loss_of_a_row_is_that_of_its_documents(job):
     values = job()
     batch = Loader(
-        Path(values["tokens"]), "train", batch=12, context=32, seed=1, tokenizer_bytes=None, packing="best_fit"
+        Path(values["tokens"]),
+        "train",
+        batch=12,
+        context=32,
+        seed=1,
+        tokenizer_bytes=None,
+        settings=BatchSettings(packing="best_fit"),
     ).batch(0)
     model = build(TrainParams.model_validate(values["params"]).model, 320, 1)
     with torch.no_grad():  # a new model's last projections are 0: attention would not be seen
@@ -64,3 +87,48 @@ def test_the_loss_of_a_row_is_that_of_its_documents(job):
     assert BatchSize.of(batch).tokens > 0
     assert any(len(row.unique()) > 1 for row in batch.doc_ids)
     assert float(masked) != float(seen)
+
+
+def test_stages_are_told_and_seen(job, capsys):
+    values = job(stages=STAGES, schedule="constant", warmup=0.0)
+    run(values)
+    told = capsys.readouterr().out
+    assert "training text: stage 1, 25.0% of the budget: " in told
+    assert "stage 2, 50.0% of the budget: source 'made', complexity 20 to 80: " in told
+    assert "stage 2 of 3 begins after step 3" in told
+    assert "stage 3 of 3 begins after step 9" in told
+    table = pq.read_table(Path(values["work"]) / "out" / "metrics.parquet")
+    rates, tokens = table["lr"].to_pylist(), table["tokens"].to_pylist()
+    assert [rate / rates[-1] for rate in rates] == [0.5] * 3 + [1] * 9
+    assert tokens == [4 * 32 * step for step in range(1, 13)]
+
+
+def test_a_budget_of_minutes_has_stages_too(job, content, capsys):
+    values = job(stages=STAGES, minutes=0.02)
+    run(values)
+    told = capsys.readouterr().out
+    assert told.index("stage 2 of 3 begins") < told.index("stage 3 of 3 begins")
+
+
+def test_a_stage_without_a_step_is_refused(job):
+    with pytest.raises(UserError, match=r"train\.stages 2 has 0.01 of 12 steps, which is none"):
+        run(job(stages=[{"share": 0.99}, {"share": 0.01}]))
+
+
+def test_a_tokenizer_of_equal_size_that_is_another_one_is_refused(job, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    values = job()
+    texts = ["zyx wvu tsr qpo nml " * 40, "abba baab " * 50]
+    made = ByteBPE.train(texts, vocab_size=270, split="llama3", min_frequency=2, max_token_length=64)
+    (other / "tokenizer.json").write_text(made.to_json(), encoding="utf-8")
+    with pytest.raises(RunError, match="made with 320 tokens, this tokenizer has 270"):
+        run(values | {"tokenizer": str(other)})
+    text = (Path(values["tokenizer"]) / "tokenizer.json").read_text(encoding="utf-8")
+    file = json.loads(text)
+    names = file["model"]["vocab"]
+    one, two = (next(name for name, number in names.items() if number == n) for n in (40, 41))  # two single bytes
+    names[one], names[two] = names[two], names[one]
+    (other / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
+    with pytest.raises(RunError, match=r"of equal size, but its tokens stand for other text"):
+        run(values | {"tokenizer": str(other)})
