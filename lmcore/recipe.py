@@ -295,8 +295,9 @@ def _right_key(loc: Sequence[int | str], place: str) -> str:
         return f"did you mean {surely[0]}?"
     elsewhere = {path for path in _all_keys(Recipe, "") if path.rpartition(".")[2] == name}
     if elsewhere:
-        shared = {path: len(set(path.split(".")) & set(place.split("."))) for path in elsewhere}
-        return f"it belongs at {' or '.join(sorted(p for p in elsewhere if shared[p] == max(shared.values())))}"
+        level = min(path.count(".") for path in elsewhere)  # what every recipe has before a part of an option
+        shared = {p: len(set(p.split(".")) & set(place.split("."))) for p in elsewhere if p.count(".") == level}
+        return f"it belongs at {' or '.join(sorted(p for p in shared if shared[p] == max(shared.values())))}"
     near = difflib.get_close_matches(name, valid, 1, SHORTEST_NEAR)
     return f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
 
