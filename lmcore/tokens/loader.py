@@ -72,6 +72,7 @@ class Loader:
         self._bytes = tokenizer_bytes
         self._rank, self._world = rank, world
         self.n_tokens = self._once()
+        self.longest = max(int(part.stream.lengths.max()) for part in self._parts.values())  # tokens of a document
         several = len(self._stages) > 1  # whose rows may be of different lengths, and the same text
         self.n_rows = self.n_tokens // context if several else sum(part.n_rows for part in self._parts.values())
         self.steps_per_epoch = -(-self.n_rows // (batch * world))  # the last may already begin the next epoch

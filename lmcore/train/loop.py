@@ -90,6 +90,9 @@ def train(
         check_tokenizer(job.tokens, tokenizer)
         if params.packing != "windows" or params.mixture or params.stages:
             journal.event("packing", f"training text: {loader.describe()}")
+        if params.document_mask and loader.longest < params.model.context:
+            told = f"no document has more than {loader.longest:,} tokens: the model's context will not be learnt beyond"
+            journal.event("short-documents", told, longest=loader.longest, context=params.model.context)
         check_data(job, loader)
         horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
         if horizon.steps is not None:

@@ -201,3 +201,14 @@ def test_a_token_that_is_partly_learnt_counts():
     (encoding,) = tokenizer.encode_batch(["aéb"])  # é is two tokens
     assert tokens_in(tokenizer, "aéb", encoding.ids, [(1, 2)]).tolist() == [False, True, True, False]
     assert not tokens_in(tokenizer, "aéb", encoding.ids, []).any()
+
+
+def test_a_mask_that_is_cut_short_is_named(tokens, tmp_path):
+    folder = shutil.copytree(tokens, tmp_path / "cut")
+    mask = next(iter((folder / "train").glob("*.mask.bin")))
+    mask.write_bytes(mask.read_bytes()[:-1])
+    with pytest.raises(RunError, match=f"the token shard {mask} has"):
+        TokenStream(folder, "train")
+    mask.unlink()
+    with pytest.raises(RunError, match=f"cannot read the token shard {mask}"):
+        TokenStream(folder, "train")

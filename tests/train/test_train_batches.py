@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -132,3 +133,27 @@ def test_a_tokenizer_of_equal_size_that_is_another_one_is_refused(job, tmp_path)
     (other / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
     with pytest.raises(RunError, match=r"of equal size, but its tokens stand for other text"):
         run(values | {"tokenizer": str(other)})
+
+
+def test_a_context_longer_than_every_document_is_told(job, capsys):
+    model = {"n_layers": 1, "d_model": 32, "n_heads": 2, "context": 1024}
+    values = job(**PACKED, steps=1, model=model)
+    run(values)
+    told = capsys.readouterr().out
+    longest = max(pq.read_table(Path(values["tokens"]) / "train" / "documents.parquet")["n_tokens"].to_pylist())
+    assert 500 < longest < 1024
+    assert f"no document has more than {longest:,} tokens: the model's context will not be learnt beyond" in told
+
+
+def test_early_stopping_without_validation_text_is_refused(job, tmp_path):
+    values = job(early_stop={})
+    empty = Path(shutil.copytree(values["tokens"], tmp_path / "empty"))
+    for path in (empty / "val").glob("*.bin"):
+        path.unlink()
+    table = pq.read_table(empty / "val" / "documents.parquet")
+    pq.write_table(table.slice(0, 0), empty / "val" / "documents.parquet")
+    meta = json.loads((empty / "meta.json").read_text())
+    meta["splits"]["val"] = {"shards": [], "masks": [], "tokens": 0, "documents": 0, "bytes": 0}
+    (empty / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(RunError, match=r"has no validation text, and train\.early_stop needs some"):
+        run(values | {"tokens": str(empty)})
