@@ -24,6 +24,7 @@ from lmcore.tokenizer import ByteBPE
 from lmcore.tokens import Loader
 from lmcore.tokens.mixture import BLOCK, Shares, apportion
 from lmcore.tokens.params import BatchSettings, check_stages, check_steps
+from lmcore.tokens.permutation import permute
 from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from lmcore.tokens.stream import Pick, TokenStream
 from storage.errors import RunError, UserError
@@ -209,6 +210,19 @@ print(hashlib.sha256(batch.ids.numpy().tobytes() + batch.doc_ids.numpy().tobytes
     here = hashlib.sha256(batch.ids.numpy().tobytes() + batch.doc_ids.numpy().tobytes()).hexdigest()
     done = run_python(code, tokens, json.dumps({"stages": STAGES}))
     assert done.stdout.strip() == here, done.stderr
+
+
+def test_without_a_mixture_the_order_is_what_it_always_was(tokens):
+    """Weights that were trained before mixtures existed can be trained again."""
+    source, stream = loader(tokens, seed=9), TokenStream(tokens, "train")
+    for epoch in (0, 2):
+        drawn = np.frombuffer(hashlib.shake_256(f"loader 9 {epoch}".encode()).digest(72), dtype="<u8")
+        places = permute(np.arange(4), source.n_rows, drawn[1:])
+        wanted = [stream.read(int(16 * place + drawn[0] % stream.n_tokens), 16).tolist() for place in places]
+        assert source.rows(np.arange(4) + epoch * source.n_rows).ids.tolist() == wanted
+    same = loader(tokens, seed=9, stages=[{"share": 0.5}, {"share": 0.5, "lr_factor": 0.1}])
+    for number in (0, 3, 50):
+        assert torch.equal(same.batch(number, [0, 3][: 1 + (number >= 3)]).ids, source.batch(number).ids)
 
 
 def test_another_seed_is_another_order(tokens):

@@ -141,7 +141,7 @@ def test_a_context_longer_than_every_document_is_told(job, capsys):
     run(values)
     told = capsys.readouterr().out
     longest = max(pq.read_table(Path(values["tokens"]) / "train" / "documents.parquet")["n_tokens"].to_pylist())
-    assert 500 < longest < 1024
+    assert longest < 1024
     assert f"no document has more than {longest:,} tokens: the model's context will not be learnt beyond" in told
 
 
