@@ -15,9 +15,11 @@ from lmcore.models import build
 from lmcore.tokenizer import ByteBPE
 from lmcore.tokens import Loader
 from lmcore.tokens.params import BatchSettings
+from lmcore.train.journal import read_lines
 from lmcore.train.loop import Stopped, train
 from lmcore.train.loss import BatchSize, micro_loss
 from lmcore.train.params import Job, TrainParams
+from storage.digest import digest_file
 from storage.errors import RunError, UserError
 
 STAGES = [
@@ -157,3 +159,33 @@ def test_early_stopping_without_validation_text_is_refused(job, tmp_path):
     (empty / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(RunError, match=r"has no validation text, and train\.early_stop needs some"):
         run(values | {"tokens": str(empty)})
+
+
+def test_a_rewind_over_the_beginning_of_a_stage_resumes_exactly(job):
+    """The stage begins twice, at different batches. It reads what the one before would have: so nothing may change."""
+    settings = {"batch": 1, "micro_batch": 1, "steps": 60, "lr": 0.02, "muon_lr": 0.05, "on_spike": "rewind"}
+    settings |= {"spike_factor": 1.02, "rewind_every": 8, "runtime": {"sample_at": [], "validate_every": 0}}
+
+    def events(values, *names):
+        return [line for line in read_lines(Path(values["work"]) / "progress.jsonl") if line.get("event") in names]
+
+    def digest(values):
+        return digest_file(Path(values["work"]) / "out" / "model.safetensors")
+
+    plain = job("plain", **settings)
+    run(plain)
+    first = events(plain, "rewound")[0]
+    begin = first["spike"] - 1  # the stage has this one step before the run goes back
+    assert first["step"] < begin
+    stages = [{"share": begin / 60}, {"share": 1 - begin / 60}]
+    straight, stopped = job("straight", **settings, stages=stages), job("stopped", **settings, stages=stages)
+    run(straight)
+    told = [(line["event"], line["step"]) for line in events(straight, "stage", "rewound")]
+    assert told[:3] == [("stage", begin), ("rewound", first["step"]), ("stage", begin)]
+    assert digest(straight) == digest(plain)
+    stopped["runtime"] |= {"save_every_steps": 3, "keep_checkpoints": 1}
+    for some in (begin, 7, 11):
+        with pytest.raises(Stopped):
+            run(stopped, stopped=stops_after(some))
+    run(stopped)
+    assert digest(stopped) == digest(plain)
