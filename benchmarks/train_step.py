@@ -68,7 +68,9 @@ SHAPES = {
 def main() -> None:
     """Run the sides and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT; without it its sides are left out")
+    parser.add_argument(
+        "--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT; without it its sides are left out"
+    )
     parser.add_argument("--shape", choices=SHAPES, default="lai-tiny")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES)
     parser.add_argument("--rounds", type=int, default=6)

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -162,6 +163,19 @@ def info(model: ModelArgument, store: StoreOption = "") -> None:
     from flows.talk import show_info
 
     show_info(model, store_at(store), console)
+
+
+@app.command("export-tokens")
+def export_tokens(
+    tokens: Annotated[str, typer.Argument(help='"tokens" (the newest), tokens/KEY, or a key or digest.')],
+    path: Annotated[Path, typer.Argument(help="The file to write; one that is there is replaced.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    store: StoreOption = "",
+) -> None:
+    """Write token shards as CLLM's dataset.bin, and read it back."""
+    from flows.dataset import write_dataset
+
+    write_dataset(store_at(store), tokens, path, split, console)
 
 
 @app.command()

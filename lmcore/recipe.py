@@ -28,6 +28,7 @@ from lmcore.models.config import DecoderConfig
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
+from lmcore.tokens.params import check_stages
 from lmcore.tokens.shards import TokensParams, TokensRuntime
 from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSection, TrainSettings, check_processes
 from storage.errors import UserError
@@ -130,6 +131,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         raise _explained(error, where) from error
     try:  # told now, not when the stage is reached
         check_processes(recipe.train, recipe.runtime.train.processes)
+        check_stages(recipe.train, recipe.model.context)
         if recipe.export.hf:
             stock_architecture(recipe.model)
     except UserError as error:
@@ -293,8 +295,9 @@ def _right_key(loc: Sequence[int | str], place: str) -> str:
         return f"did you mean {surely[0]}?"
     elsewhere = {path for path in _all_keys(Recipe, "") if path.rpartition(".")[2] == name}
     if elsewhere:
-        shared = {path: len(set(path.split(".")) & set(place.split("."))) for path in elsewhere}
-        return f"it belongs at {' or '.join(sorted(p for p in elsewhere if shared[p] == max(shared.values())))}"
+        level = min(path.count(".") for path in elsewhere)  # what every recipe has before a part of an option
+        shared = {p: len(set(p.split(".")) & set(place.split("."))) for p in elsewhere if p.count(".") == level}
+        return f"it belongs at {' or '.join(sorted(p for p in shared if shared[p] == max(shared.values())))}"
     near = difflib.get_close_matches(name, valid, 1, SHORTEST_NEAR)
     return f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
 

@@ -90,12 +90,22 @@ def document_mask(doc_ids: Tensor, dtype: torch.dtype) -> Tensor:
     Documents are told apart by where the number changes: a document that comes a second time is another one.
     """
     T = doc_ids.shape[1]
-    begins = F.pad(doc_ids[:, 1:] != doc_ids[:, :-1], (1, 0))  # (B, T)
-    run = begins.cumsum(1)
+    run = _begins(doc_ids).cumsum(1)  # (B, T)
     other = run[:, :, None] != run[:, None, :]  # (B, T, T)
     ahead = torch.ones(T, T, dtype=torch.bool, device=doc_ids.device).triu_(1)
     mask = torch.zeros(other.shape, dtype=dtype, device=doc_ids.device).masked_fill_(other | ahead, float("-inf"))
     return mask.unsqueeze(1)
+
+
+def document_places(doc_ids: Tensor) -> Tensor:
+    """(B, T) for `doc_ids` (B, T): how many tokens of its document, told apart as above, stand before each."""
+    places = torch.arange(doc_ids.shape[1], device=doc_ids.device)
+    return places - (places * _begins(doc_ids)).cummax(1).values
+
+
+def _begins(doc_ids: Tensor) -> Tensor:
+    """(B, T): True where a document begins, but for the first of a row."""
+    return F.pad(doc_ids[:, 1:] != doc_ids[:, :-1], (1, 0))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: Kernel, dropout: float) -> Tensor:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lmcore.models.attention import Attention, Kernel, KVCache, causal_mask, document_mask, rope_table
+from lmcore.models.attention import Attention, Kernel, KVCache, causal_mask, document_mask, document_places, rope_table
 from lmcore.models.blocks import MLP, Embedding, make_norm, rms_norm
 from lmcore.models.config import DecoderConfig
 from lmcore.models.init import initialise
@@ -110,8 +110,8 @@ class Decoder(nn.Module):
         """Token ids (B, T) -> what the head reads (B, T, D).
 
         With a cache, `ids` are the tokens that follow those already in it. With `doc_ids` (B, T), which document each
-        token is in, no token sees another document; not together with a cache. UserError beyond the context or the
-        cache.
+        token is in, no token sees another document and learned positions begin anew with each; not together with a
+        cache. UserError beyond the context or the cache.
         """
         assert cache is None or doc_ids is None
         start = 0 if cache is None else cache.position
@@ -123,7 +123,8 @@ class Decoder(nn.Module):
             )
         x = self.embed(ids).to(self.stream_dtype)  # (B, T, D)
         if self.position is not None:
-            x = x + self.position.weight[start : start + T].to(x.dtype)
+            at = self.position.weight[start : start + T] if doc_ids is None else self.position(document_places(doc_ids))
+            x = x + at.to(x.dtype)
         if self.config.embed_norm:
             x = rms_norm(x, None, self.config.norm_eps)
         if self.config.dropout:

@@ -27,14 +27,15 @@ from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer, load_tokenizer
 from lmcore.tokenizer.curated import file_sizes
 from lmcore.tokenizer.parallel import encode_stream
-from lmcore.tokens.meta import Meta, SplitMeta, dtype_name, mask_file, numpy_dtype
+from lmcore.tokens.meta import Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
 from lmcore.tokens.roles import Spans, learnt_spans, pack_mask, tokens_in
 from storage.atomic import fault, write_bytes, write_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
 
 Ints = npt.NDArray[np.int64]
-MOST_SOURCES = 2**15
+MOST_NAMES = 2**15
+NAMED = ("source", "lang", "kind")  # columns whose names are in meta.json
 
 DOCUMENTS = pa.schema(
     [
@@ -44,6 +45,9 @@ DOCUMENTS = pa.schema(
         pa.field("n_tokens", pa.int64(), nullable=False),  # with its begin mark
         pa.field("n_bytes", pa.int64(), nullable=False),  # UTF-8 bytes of its text
         pa.field("source", pa.int16(), nullable=False),  # which of `sources` in meta.json
+        pa.field("lang", pa.int16(), nullable=False),  # which of `langs`
+        pa.field("kind", pa.int16(), nullable=False),  # which of `kinds`
+        pa.field("complexity", pa.float32(), nullable=False),  # 0 to 100
     ]
 )
 
@@ -117,12 +121,12 @@ def make_tokens(
         done += n_bytes
         report(done, total, "encoding")
 
-    sources = _source_names(files)
+    names = {column: _names(files, column) for column in NAMED}
     splits: dict[str, SplitMeta] = {}
     for split in SPLITS:
         encoder = _Encoder(vocabulary, curated / split, files[split], params.learn_roles, runtime.workers, tick)
         counts = _make_shards(work, encoder, params.shard_tokens)
-        write_parquet(out / split / "documents.parquet", _documents(files[split], counts, sources))
+        write_parquet(out / split / "documents.parquet", _documents(files[split], counts, names))
         lengths = [int(some.sum()) for some in counts]
         splits[split] = SplitMeta(
             shards=lengths,
@@ -135,7 +139,10 @@ def make_tokens(
         dtype=dtype_name(vocabulary.vocab_size),
         vocab_size=vocabulary.vocab_size,
         bos_id=vocabulary.bos_id,
-        sources=sources,
+        tokenizer=tokenizer_digest(vocabulary),
+        sources=names["source"],
+        langs=names["lang"],
+        kinds=names["kind"],
         splits=splits,
     )
     fault("tokens.before-meta")
@@ -242,13 +249,14 @@ class _Encoder:
             self._learnt[document] = text, spans
 
 
-def _source_names(files: dict[str, list[tuple[Path, Ints]]]) -> list[str]:
-    """Every source of the curated documents, sorted: a source's place is its number."""
-    names = {
-        name for some in files.values() for path, _ in some for name in _column(path, "source").unique().to_pylist()
-    }
-    if len(names) > MOST_SOURCES:
-        raise RunError(f"{len(names):,} sources are more than the {MOST_SOURCES:,} that fit", "join some in the recipe")
+def _names(files: dict[str, list[tuple[Path, Ints]]], column: str) -> list[str]:
+    """Every value of a column of the curated documents, sorted: a value's place is its number."""
+    names = {name for some in files.values() for path, _ in some for name in _column(path, column).unique().to_pylist()}
+    if len(names) > MOST_NAMES:
+        raise RunError(
+            f"{len(names):,} different values of {column} are more than the {MOST_NAMES:,} that fit",
+            "join some in the recipe",
+        )
     return sorted(names)
 
 
@@ -256,21 +264,24 @@ def _column(path: Path, name: str) -> pa.ChunkedArray:
     return read_parquet(path, [name])[name]
 
 
-def _documents(files: list[tuple[Path, Ints]], counts: list[Ints], sources: list[str]) -> pa.Table:
-    """Where every document of a split lies, and which source it is from."""
-    names = [_column(path, "record_id").combine_chunks() for path, _ in files]
-    source = [
-        pc.index_in(_column(path, "source"), pa.array(sources, pa.string())).combine_chunks() for path, _ in files
-    ]
+def _documents(files: list[tuple[Path, Ints]], counts: list[Ints], names: dict[str, list[str]]) -> pa.Table:
+    """Where every document of a split lies, and what it is."""
     columns = [
-        pa.concat_arrays([pa.array([], pa.string()), *names]),
+        _whole(files, "record_id"),
         np.repeat(np.arange(len(counts), dtype=np.int32), [len(lengths) for lengths in counts]),
         _joined([np.cumsum(lengths) - lengths for lengths in counts]),
         _joined(counts),
         _joined([sizes for _, sizes in files]),
-        pa.concat_arrays([pa.array([], pa.int32()), *source]).cast(pa.int16()),
+        *(pc.index_in(_whole(files, name), pa.array(names[name], pa.string())).cast(pa.int16()) for name in NAMED),
+        _whole(files, "complexity").cast(pa.float32()),
     ]
     return pa.table(columns, schema=DOCUMENTS)
+
+
+def _whole(files: list[tuple[Path, Ints]], name: str) -> pa.Array:
+    """One column of all files."""
+    chunks = [chunk for path, _ in files for chunk in _column(path, name).chunks]
+    return pa.chunked_array(chunks, type=CURATED.field(name).type).combine_chunks()
 
 
 def _joined(arrays: list[Ints]) -> Ints:

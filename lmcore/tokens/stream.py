@@ -1,11 +1,13 @@
-"""The tokens of a split, or of one of its sources, as one long ring, memory-mapped and never held."""
+"""The tokens of a split, or of some of its documents, as one long ring, memory-mapped and never held."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,23 +20,43 @@ from storage.parquet import read_parquet
 Ints = npt.NDArray[np.int64]
 
 
+MixtureBy = Literal["source", "lang", "kind"]
+AGAIN = "make the tokens again: `collect-train run RECIPE --from tokens`"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """Some documents of a split: those of one source, language or kind, and of some complexity."""
+
+    name: str | None = None
+    by: MixtureBy = "source"
+    complexity: tuple[float, float] | None = None  # from the first up to below the second; 100 is below 100
+
+    def __str__(self) -> str:
+        """As errors and the journal name it; empty when it is all documents."""
+        told = [] if self.name is None else [f"{self.by} {self.name!r}"]
+        told += [] if self.complexity is None else ["complexity {:g} to {:g}".format(*self.complexity)]
+        return ", ".join(told)
+
+
 class TokenStream:
     """Documents in their order, end to end. After the last comes the first again, from its begin mark on.
 
     `starts` and `lengths` are those of the stream's documents, in tokens, and `documents` their numbers in the split.
     """
 
-    def __init__(self, folder: Path, split: str, source: str | None = None) -> None:
-        """Open a tokens artifact: all of `split`, or what `source` gave to it.
+    def __init__(self, folder: Path, split: str, pick: Pick | None = None) -> None:
+        """Open a tokens artifact: all of `split`, or what is picked of it.
 
         Raises RunError naming the file that is missing, cut short or does not fit, UserError for a split or a source
-        that the artifact does not have.
+        that the artifact does not have, or a pick that holds no document.
         """
+        pick = pick or Pick()
         meta = read_meta(folder)
         if split not in meta.splits:
             raise UserError(f"{folder} has no split {split!r}", f"choose one of {', '.join(sorted(meta.splits))}")
         facts = meta.splits[split]
-        self.name = f"split {split!r} of {folder}" + (f", source {source!r}" if source is not None else "")
+        self.name = ", ".join(filter(None, [f"split {split!r} of {folder}", str(pick)]))
         self.vocab_size = meta.vocab_size
         self.bos_id = meta.bos_id
         dtype = numpy_dtype(meta.dtype)
@@ -48,8 +70,8 @@ class TokenStream:
         self._shard_starts = np.array([0, *accumulate(facts.shards)], dtype=np.int64)
         places, self.lengths, n_bytes = _read_documents(path, facts.documents, facts.tokens, self._shard_starts)
         self.documents = np.arange(len(places), dtype=np.int32)
-        if source is not None:
-            self.documents = _of_source(path, meta, source).astype(np.int32)
+        if str(pick):
+            self.documents = _picked(path, meta, pick).astype(np.int32)
             places, self.lengths, n_bytes = (all_[self.documents] for all_ in (places, self.lengths, n_bytes))
         self.starts: Ints = np.cumsum(self.lengths) - self.lengths
         self.n_tokens = int(self.lengths.sum())
@@ -115,12 +137,31 @@ def _read_documents(path: Path, documents: int, tokens: int, shard_starts: Ints)
     raise RunError(f"{path} does not describe the shards beside it", MEND)
 
 
-def _of_source(path: Path, meta: Meta, source: str) -> Ints:
-    """The numbers of the documents that `source` gave."""
-    if source not in meta.sources:
-        known = ", ".join(meta.sources) or "none: they were made before sources were noted"
-        raise UserError(f"{path.parent.parent} has no source {source!r}", f"name one of its sources ({known})")
-    return np.flatnonzero(read_parquet(path, ["source"])["source"].to_numpy() == meta.sources.index(source))
+def _picked(path: Path, meta: Meta, pick: Pick) -> Ints:
+    """The numbers of the documents of a pick."""
+    folder = path.parent.parent
+    chosen = np.ones(meta.splits[path.parent.name].documents, dtype=bool)
+    if pick.name is not None:
+        names = meta.names(pick.by)
+        if pick.name not in names:
+            known = ", ".join(names) or f"none: its tokens were made before the {pick.by} was noted"
+            raise UserError(f"{folder} has no {pick.by} {pick.name!r}", f"name one that it has ({known})")
+        chosen &= read_parquet(path, [pick.by])[pick.by].to_numpy() == names.index(pick.name)
+    if pick.complexity is not None:
+        if not meta.kinds:
+            raise UserError(f"{folder} was made before the complexity of texts was noted", AGAIN)
+        values = read_parquet(path, ["complexity"])["complexity"].to_numpy()
+        low, high = pick.complexity
+        fits = (values >= low) & ((values < high) | (high == 100))
+        if chosen.any() and not (chosen & fits).any():
+            least, middle, most = np.quantile(values[chosen], [0, 0.5, 1])
+            raise UserError(
+                f"{folder} has no text in split {path.parent.name!r} with {pick}",
+                f"choose other bounds: the complexity of these texts is {least:.1f} to {most:.1f}, "
+                f"half of them below {middle:.1f}",
+            )
+        chosen &= fits
+    return np.flatnonzero(chosen)
 
 
 def _map(path: Path, dtype: np.dtype[np.unsignedinteger], length: int) -> npt.NDArray[np.unsignedinteger]:

@@ -92,6 +92,10 @@ class Guard:
             )
         return False
 
+    def begin_anew(self) -> None:
+        """Forget the losses: a stage of other texts begins, whose loss may lie higher without being a spike."""
+        self.losses, self.lost = [], 0
+
     def overflowed(self) -> bool:
         """Count a step that fp16's loss scale leaves out: no sign of harm. False, as `admits` of a skipped step."""
         self.spiked = False

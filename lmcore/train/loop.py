@@ -25,6 +25,8 @@ from lmcore.models.decoder import Decoder
 from lmcore.models.io import load_model
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
+from lmcore.tokens.meta import check_tokenizer
+from lmcore.tokens.params import check_steps
 from lmcore.train import looks, machine, output, plan
 from lmcore.train.board import Board
 from lmcore.train.continued import take_up
@@ -84,13 +86,18 @@ def train(
             context=params.model.context,
             seed=params.seed,
             tokenizer_bytes=token_bytes,
-            packing=params.packing,
-            stride=params.stride,
+            settings=params,
         )
-        if params.packing != "windows":
+        check_tokenizer(job.tokens, tokenizer)
+        if params.packing != "windows" or params.mixture or params.stages:
             journal.event("packing", f"training text: {loader.describe()}")
+        if params.document_mask and loader.longest < params.model.context:
+            told = f"no document has more than {loader.longest:,} tokens: the model's context will not be learnt beyond"
+            journal.event("short-documents", told, longest=loader.longest, context=params.model.context)
         check_data(job, loader)
         horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
+        if horizon.steps is not None:
+            check_steps(params, horizon.steps)
         warmup = warmup_share(params, horizon)
         model = _first_weights(job, tokenizer.vocab_size).train()
         model.within_documents = params.document_mask
@@ -102,7 +109,7 @@ def train(
             take_up(run, horizon)
         at_end.callback(run.settle)  # before another trainer may have the folder
         at, history = run.at, run.history
-        loss_of = _compiled(model, team.share(loader.batch(at.step)), how) if how.compile else micro_loss
+        loss_of = _compiled(run, loader.batch(at.step + at.passed_over, at.stage_starts)) if how.compile else micro_loss
         journal.event("training", f"training for {horizon.describe()}, {at.progress:.0%} done", step=at.step)
 
         if team.leads:
@@ -161,8 +168,17 @@ def train(
                 decay_share=params.decay_share,
                 final=params.final_lr_share,
             )
-            share *= run.guard.rates
-            batch = loader.batch(at.step + at.passed_over)
+            number = at.step + at.passed_over
+            starts = loader.begun(at.stage_starts, at.progress, number)
+            batch = loader.batch(number, starts)
+            if starts != at.stage_starts:
+                at.stage_starts = starts
+                run.guard.begin_anew()
+                told = f"stage {len(starts)} of {len(params.stages)} begins after step {at.step:,}"
+                journal.event("stage", told, stage=len(starts), step=at.step)
+                loss_of = _compiled(run, batch) if how.compile else micro_loss  # its rows may have another length
+                started = time.perf_counter()
+            share *= run.guard.rates * loader.lr_factor(starts)
             team.seed(params.seed, at.step)
             loss, bits, norm, admitted = one_step(run, batch, share, loss_of)
             if run.guard.wants_rewind:
@@ -309,13 +325,13 @@ def _first_weights(job: Job, vocab_size: int) -> Decoder:
     return model
 
 
-def _compiled(model: Decoder, batch: TokenBatch, how: plan.Plan) -> MicroLoss:
+def _compiled(run: Run, batch: TokenBatch) -> MicroLoss:
     """`micro_loss` compiled, and warmed up so that compilation is not counted as training."""
     loss_of = torch.compile(micro_loss)
-    parts = batch.split(how.micro_batch)
+    parts = micro_batches(run, batch)
     with torch.random.fork_rng():  # dropout must not draw from the run's random numbers here
         for micro in (parts[0], parts[-1], parts[0]):  # again, because the first pass fills caches that are looked at
-            total, _ = loss_of(model, micro.to(how.device))
+            total, _ = loss_of(run.model, micro.to(run.plan.device))
             total.backward()  # type: ignore[no-untyped-call]
-    model.zero_grad(set_to_none=True)
+    run.model.zero_grad(set_to_none=True)
     return loss_of

@@ -36,6 +36,7 @@ class Position:
     progress: float = 0.0  # share of the budget used; the schedule's position
     passed_over: int = 0  # batches that rewinds left out: step s reads batch s + passed_over
     begun: int = 0  # the steps of the run that this one continues
+    stage_starts: list[int] = field(default_factory=lambda: [0])  # numbers of the batches that the stages began with
     ended: bool = False  # before the budget was used, because the validation split no longer gained
 
 

@@ -56,7 +56,7 @@ def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tu
     halves, fits = run.job.params.on_oom == "halve", True
     sums = []
     try:
-        for micro in run.team.share(batch).split(run.plan.micro_batch):
+        for micro in micro_batches(run, batch):
             total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
             scaled = total / size.tokens if run.scale is None else total * factor
             scaled.backward()  # type: ignore[no-untyped-call]
@@ -70,6 +70,12 @@ def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tu
     run.team.add_gradients(run.model.parameters())
     nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
     return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
+
+
+def micro_batches(run: Run, batch: TokenBatch) -> list[TokenBatch]:
+    """This rank's share in parts of as many tokens as the plan's: more sequences where a stage has shorter ones."""
+    longer = run.job.params.model.context // batch.ids.shape[1]
+    return run.team.share(batch).split(run.plan.micro_batch * longer)
 
 
 def _backward_that_fits(run: Run, batch: TokenBatch, loss_of: MicroLoss) -> tuple[float, float]:

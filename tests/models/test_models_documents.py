@@ -16,11 +16,12 @@ def documents(rows=2):
     return torch.repeat_interleave(torch.tensor([4, 9, 4, 2, 7]), torch.tensor(LENGTHS)).expand(rows, -1).int()
 
 
-@pytest.fixture(params=["sdpa", "plain"])
+@pytest.fixture(params=[("sdpa", "rope"), ("plain", "rope"), ("plain", "learned")], ids="-".join)
 def model(request):
-    config = DecoderConfig(n_layers=3, d_model=32, n_heads=4, n_kv_heads=2, context=32)
+    kernel, position = request.param
+    config = DecoderConfig(n_layers=3, d_model=32, n_heads=4, n_kv_heads=2, context=32, position=position)
     model = build(config, 50, 1)
-    model.attention = request.param
+    model.attention = kernel
     draw = torch.Generator().manual_seed(5)
     with torch.no_grad():  # a new model's last projections are 0, so attention would not be seen at all
         for parameter in model.parameters():
@@ -37,7 +38,7 @@ def test_a_document_is_as_if_it_were_alone(model, seed):
     with torch.no_grad():
         packed = model(ids, doc_ids=documents())
         alone = torch.cat([model(part) for part in ids.split(LENGTHS, 1)], 1)
-    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)  # rotary positions: only distances count
+    torch.testing.assert_close(packed, alone, rtol=1e-4, atol=1e-5)
     assert (packed - model(ids)).abs().max() > 1e-2, "without the mask documents do see each other"
 
 

@@ -16,6 +16,7 @@ from lmcore.progress import silent
 from lmcore.tokenizer import ByteBPE
 from lmcore.tokens import Loader
 from lmcore.tokens.packing import BestFit, best_fit
+from lmcore.tokens.params import BatchSettings
 from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from lmcore.tokens.stream import TokenStream
 from storage.errors import RunError, UserError
@@ -35,7 +36,8 @@ def tokens(tmp_path_factory):
 
 
 def loader(tokens, split="train", **changes):
-    settings = {"batch": 4, "context": 128, "seed": 1, "tokenizer_bytes": None, "packing": "best_fit"}
+    batches = BatchSettings(packing=changes.pop("packing", "best_fit"), stride=changes.pop("stride", None))
+    settings = {"batch": 4, "context": 128, "seed": 1, "tokenizer_bytes": None, "settings": batches}
     return Loader(tokens, split, **(settings | changes))
 
 

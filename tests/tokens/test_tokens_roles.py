@@ -22,7 +22,7 @@ from lmcore.tokenizer import ByteBPE, load_tokenizer
 from lmcore.tokens import Loader, sequential
 from lmcore.tokens.roles import learnt_spans, pack_mask, tokens_in, unpack_mask
 from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
-from lmcore.tokens.stream import TokenStream
+from lmcore.tokens.stream import Pick, TokenStream
 from storage.errors import RunError, UserError
 
 CHAT = [("user", "Mi a réz?"), ("assistant", "A réz fém.\nPirosas."), ("user", "És az u?"), ("assistant", "Betű.")]
@@ -120,7 +120,7 @@ def test_batches_carry_the_mask(tokens):
 
 def test_one_source_is_a_ring_of_its_own_documents(tokens):
     whole = TokenStream(tokens, "train")
-    parts = [TokenStream(tokens, "train", name) for name in ("a", "b", "chat")]
+    parts = [TokenStream(tokens, "train", Pick(name)) for name in ("a", "b", "chat")]
     assert sum(part.n_tokens for part in parts) == whole.n_tokens
     assert sum(part.n_bytes for part in parts) == whole.n_bytes
     for part in parts:
@@ -129,7 +129,7 @@ def test_one_source_is_a_ring_of_its_own_documents(tokens):
         assert part.read(part.n_tokens - 2, 5).tolist() == [*ids[-1][-2:], *part.read(0, 3)]
         assert sorted(set(part.document_at(np.arange(part.n_tokens)).tolist())) == part.documents.tolist()
     with pytest.raises(UserError, match="has no source 'c'") as caught:
-        TokenStream(tokens, "train", "c")
+        TokenStream(tokens, "train", Pick("c"))
     assert "a, b, chat" in caught.value.mend
 
 
@@ -201,3 +201,14 @@ def test_a_token_that_is_partly_learnt_counts():
     (encoding,) = tokenizer.encode_batch(["aéb"])  # é is two tokens
     assert tokens_in(tokenizer, "aéb", encoding.ids, [(1, 2)]).tolist() == [False, True, True, False]
     assert not tokens_in(tokenizer, "aéb", encoding.ids, []).any()
+
+
+def test_a_mask_that_is_cut_short_is_named(tokens, tmp_path):
+    folder = shutil.copytree(tokens, tmp_path / "cut")
+    mask = next(iter((folder / "train").glob("*.mask.bin")))
+    mask.write_bytes(mask.read_bytes()[:-1])
+    with pytest.raises(RunError, match=f"the token shard {mask} has"):
+        TokenStream(folder, "train")
+    mask.unlink()
+    with pytest.raises(RunError, match=f"cannot read the token shard {mask}"):
+        TokenStream(folder, "train")
