@@ -29,11 +29,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import tiktoken  # noqa: E402
-from tokenizers import Tokenizer  # noqa: E402
+import tiktoken
+from tokenizers import Tokenizer
 
-from lmcore.tokenizer import ByteBPE  # noqa: E402
-from lmcore.tokenizer.byte_bpe import GPT2, LLAMA3, byte_letters  # noqa: E402
+from lmcore.tokenizer import ByteBPE
+from lmcore.tokenizer.byte_bpe import GPT2, LLAMA3, byte_letters
 
 Documents = list[tuple[str, str]]  # language, text
 # What splits and merges could disagree on, and what a page may hold that is not meant for it.

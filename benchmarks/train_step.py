@@ -166,10 +166,10 @@ def ours(shape: Shape, threads: int, *, default: bool) -> tuple[str, Step, float
     from lmcore.train import plan
     from lmcore.train.guard import Guard
     from lmcore.train.history import History
-    from lmcore.train.step import one_step
     from lmcore.train.optim import Optimizer
     from lmcore.train.params import Job, TrainParams, TrainRuntime
     from lmcore.train.run import Position, Run
+    from lmcore.train.step import one_step
 
     size = {"n_layers": shape.layers, "d_model": shape.width, "n_heads": shape.heads, "context": shape.context}
     gpt2 = {"norm": "layer", "position": "learned", "mlp": "gelu", "qk_norm": False}

@@ -40,7 +40,7 @@ from lmcore.train.loss import micro_loss
 from lmcore.train.params import Job, check_processes
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
-from lmcore.train.step import MicroLoss, one_step
+from lmcore.train.step import MicroLoss, micro_batches, one_step
 from lmcore.train.team import Team, Unheard
 from storage.atomic import fault, write_json
 from storage.errors import UserError
