@@ -179,7 +179,9 @@ def vocabulary(view: RunView) -> dict[str, Any] | None:
     """What the tokenizer is like."""
     if view.tokenizer is None:
         return None
-    found = _json(view.tokenizer / "tokenizer_report.json")
+    found = _json(view.tokenizer / "tokenizer_report.json", missing=None)
+    if found is None:  # it came with an imported model
+        return None
     return {
         **found,
         "longest_tokens": [_token(token) for token in found.get("longest_tokens", [])[:MAX_ROWS]],

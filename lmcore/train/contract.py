@@ -17,7 +17,7 @@ ROW_BYTES = 100  # a step's rows in the tables of a checkpoint
 
 def check_data(job: Job, loader: Loader) -> None:
     """Raise RunError when the training text has fewer tokens or whole batches than `runtime.train` asks for."""
-    batches = loader.n_windows // job.params.batch
+    batches = loader.n_rows // job.params.batch
     for name, there, least in (
         ("tokens", loader.n_tokens, job.runtime.min_tokens),
         ("batches", batches, job.runtime.min_batches),
