@@ -32,6 +32,7 @@ from lmcore.train.history import History, due, every
 from lmcore.train.horizon import Horizon, make_horizon, warmup_share
 from lmcore.train.journal import Journal
 from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
+from lmcore.train.optim import trainable
 from lmcore.train.params import EarlyStop, Job, check_processes
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
@@ -252,7 +253,7 @@ def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tu
         total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
         (total / size.tokens).backward()  # type: ignore[no-untyped-call]
         sums.append((total.detach(), of_bytes))
-    run.team.add_gradients(run.model.parameters())
+    run.team.add_gradients(trainable(run.model).values())
     nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
     return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmcore.models.io import save_model
+from lmcore.models.lora import merged, save_adapter
 from lmcore.train import machine
 from lmcore.train.run import Run
 from storage.atomic import disk_errors, publish_folder, write_json
@@ -34,7 +35,9 @@ def write(run: Run) -> dict[str, Any]:
         provenance = part / "provenance"
         provenance.mkdir(parents=True)
         with run.optimizer.averaged():
-            save_model(part, run.model)
+            if run.job.params.lora:
+                save_adapter(part / "adapter", run.model)
+            save_model(part, merged(run.model) if run.job.params.lora else run.model)
         shutil.copyfile(run.job.tokenizer / "tokenizer.json", part / "tokenizer.json")
         write_parquet(part / "metrics.parquet", history.table("metrics"))
         write_json(part / "ledger.json", run.model.ledger().to_json())
@@ -66,13 +69,19 @@ def _metrics(run: Run) -> dict[str, Any]:
         "skipped_steps": run.guard.skipped,
         "seconds": round(at.seconds, 3),
         "tokens_per_second": round(speed, 1),
-        "utilisation": round(ledger.flops_per_token() * speed / peak, 4),
+        "utilisation": round(_flops_per_token(run) * speed / peak, 4),
         "peak_memory_mib": round(machine.peak_memory(run.plan.device) / 2**20, 1),
         "resumes": resumes,
         "processes": run.plan.processes,
         "device": run.plan.device,
         "precision": run.plan.precision,
     }
+
+
+def _flops_per_token(run: Run) -> int:
+    """Frozen weights get no gradient, which is a third of a product's arithmetic."""
+    ledger = run.model.ledger()
+    return ledger.flops_per_token() - (2 * ledger.product_parameters if run.job.params.lora else 0)
 
 
 def _mean(column: pa.ChunkedArray) -> float | None:

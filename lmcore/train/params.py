@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from lmcore.config import Params, Runtime, Settings, added_later
 from lmcore.models.config import DecoderConfig
+from lmcore.models.lora import Lora
 from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
 from storage.errors import UserError
@@ -95,6 +96,9 @@ class TrainSettings(BatchSettings):
         None, description="End when the validation split no longer gains; null uses the whole budget."
     )
 
+    lora: Lora | None = added_later(
+        None, description="Adapters are trained, by AdamW, and the weights of the start stay as they are; null: all."
+    )
     grow: bool = added_later(
         False,
         description="The model that training starts from may be smaller than `model`: it is grown, and computes "
@@ -152,6 +156,13 @@ class TrainSection(TrainSettings):
         "begun, and its vocabulary; or a release (NAME, NAME@NUMBER), an artifact (train/KEY or digits of its digest), "
         "or a folder of Hugging Face's, written with a slash (./FOLDER).",
     )
+
+    @model_validator(mode="after")
+    def _adapts_something(self) -> Self:
+        if self.init_from == "scratch" and (self.lora or self.grow):
+            name = "lora adapts" if self.lora else "grow takes over"
+            raise ValueError(f"{name} a trained model: set init_from to say which")
+        return self
 
     @property
     def init_folder(self) -> str | None:

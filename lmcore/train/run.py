@@ -14,7 +14,7 @@ from lmcore.train import checkpoint
 from lmcore.train.guard import Guard
 from lmcore.train.history import History
 from lmcore.train.journal import Journal
-from lmcore.train.optim import Optimizer
+from lmcore.train.optim import Optimizer, trainable
 from lmcore.train.params import Job
 from lmcore.train.plan import Plan
 from lmcore.train.team import Team
@@ -81,7 +81,7 @@ class Run:
             "random": _random_state(),
             "settings": _settings(self.job),
         }
-        weights: dict[str, Tensor] = dict(self.model.named_parameters())
+        weights: dict[str, Tensor] = dict(trainable(self.model))
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
         runtime, protects = self.job.runtime, self._protects()
 
@@ -152,7 +152,7 @@ def restore(run: Run, snapshot: checkpoint.Snapshot) -> None:
     """Make `run` what it was when `snapshot` was taken."""
     state = snapshot.state
     with torch.no_grad():
-        for name, parameter in run.model.named_parameters():
+        for name, parameter in trainable(run.model).items():
             parameter.copy_(snapshot.model[name])
     run.optimizer.load(snapshot.optimizer)
     _set_random_state(state["random"])
