@@ -119,6 +119,9 @@ def learning(view: RunView) -> dict[str, Any] | None:
         "validation": float(last_look[0]) if len(last_look) else None,
         "facts": facts,
         "events": [clip(e.get("text", ""), 200) for e in facts.get("events", []) if e.get("event") in TOLD][:MAX_ROWS],
+        "findings": [
+            {name: clip(str(text), 300) for name, text in finding.items()} for finding in facts.get("findings", [])
+        ][:MAX_ROWS],
         "plan": [
             (name.replace("_", "-"), plain(plan[name]), reasons.get(name.replace("_", "-"), ""))
             for name in chosen

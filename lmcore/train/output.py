@@ -10,7 +10,10 @@ import pyarrow.compute as pc
 
 from lmcore.models.io import save_model
 from lmcore.models.lora import merged, save_adapter
+from lmcore.tokenizer import load_tokenizer
 from lmcore.train import machine
+from lmcore.train.diagnose import diagnose
+from lmcore.train.evidence import data_facts, of_run
 from lmcore.train.run import Run
 from storage.atomic import disk_errors, publish_folder, write_json
 from storage.parquet import write_parquet
@@ -44,10 +47,16 @@ def write(run: Run) -> dict[str, Any]:
         for name in ("timings", "validation", "samples"):
             write_parquet(provenance / f"{name}.parquet", history.table(name))
         shutil.copyfile(work / "plan.json", provenance / "plan.json")
-        write_json(provenance / "training.json", metrics | {"limits": machine.limits(), "events": run.journal.events})
+        data = data_facts(run.job.tokens, load_tokenizer(run.job.tokenizer)) | {"lr": run.job.params.lr}
+        findings = diagnose(of_run(run, data))
+        told = {"data": data, "findings": [finding.to_json() for finding in findings]}
+        limits = {"limits": machine.limits(), "events": run.journal.events}
+        write_json(provenance / "training.json", metrics | told | limits)
         write_json(work / "metrics.json", metrics)
         publish_folder(part, out, "train.out")
     run.journal.event("finished", _summary(metrics), metrics=metrics)
+    for finding in findings:
+        run.journal.event("finding", "\n".join(finding.lines()), **finding.to_json())
     return metrics
 
 
