@@ -86,10 +86,11 @@ def propose(
 
 def expected_loss(ledger: Ledger, tokens: float) -> float:
     """Nats a token by the fit, without its constant; for comparing shapes."""
-    return A / float(ledger.product_parameters) ** ALPHA + B / tokens**BETA
+    loss: float = A / float(ledger.product_parameters) ** ALPHA + B / tokens**BETA
+    return loss
 
 
 def batch_of(tokens: float, context: int) -> int:
     """Sequences in a step: a power of two of tokens, so large that there are still STEPS steps."""
     wanted = min(MOST_BATCH, max(LEAST_BATCH, tokens / STEPS))
-    return max(1, 2 ** int(wanted).bit_length() // 2 // context)
+    return max(1, (1 << int(wanted).bit_length()) // 2 // context)

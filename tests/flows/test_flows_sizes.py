@@ -26,8 +26,8 @@ def test_two_recipes_side_by_side(store, tmp_path):
     path = tmp_path / "wider.yaml"
     path.write_text(yaml.safe_dump({"extends": "quickstart", "name": "wider", "model": {"d_model": 192, "n_heads": 3}}))
     done = collect("params", "quickstart", str(path), "--set", "train.steps=50", store=store.root)
-    rows = {line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:4]] for line in done.out.splitlines()
-            if line.startswith("│")}  # fmt: skip
+    cells = [line.split("│") for line in done.out.splitlines() if line.startswith("│")]
+    rows = {line[1].strip(): [cell.strip() for cell in line[2:4]] for line in cells}
     assert rows["parameters"] == ["1,377,920", "2,558,144"]
     assert rows["tokens a step"] == ["2,048", "2,048"]
     assert rows["steps"] == ["50", "50"]
