@@ -19,7 +19,10 @@ from tasks.stall import Patience, Silence
 from tasks.ui_training import TrainingPages
 
 # The trainer's events that a person should see.
-TOLD = ("resumed", "checkpoint-damaged", "skipped", "no-validation", "processes", "too-many-processes", "finding")
+TOLD = (
+    "resumed", "checkpoint-damaged", "skipped", "no-validation", "processes", "too-many-processes", "rewound",
+    "trivial-loss", "early-stop", "out-of-memory", "continued", "finding",
+)  # fmt: skip
 LOGGED_LINES = 40  # of a training process that failed
 
 

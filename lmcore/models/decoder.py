@@ -17,6 +17,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lmcore.models.attention import Attention, Kernel, KVCache, causal_mask, document_mask, rope_table
 from lmcore.models.blocks import MLP, Embedding, make_norm, rms_norm
@@ -79,7 +80,8 @@ class Decoder(nn.Module):
 
     Two attributes are set by whoever runs it and change no result beyond rounding: `stream_dtype`, the dtype of the
     activations (weights stay float32), and `attention`, the kernel ("sdpa" or "plain"). A third, `within_documents`,
-    is set by the trainer and says that the loss is of documents that do not see each other.
+    is set by the trainer and says that the loss is of documents that do not see each other. A fourth, `recompute`,
+    keeps no block's activations for the backward pass, which makes them anew: the same bits, less memory, more time.
     """
 
     def __init__(self, config: DecoderConfig, vocab_size: int, seed: int = 0) -> None:
@@ -89,6 +91,7 @@ class Decoder(nn.Module):
         self.stream_dtype: torch.dtype = torch.float32
         self.attention: Kernel = "sdpa"
         self.within_documents = False
+        self.recompute = False
         self.embed = Embedding(vocab_size, config.d_model)
         self.position = Embedding(config.context, config.d_model) if config.position == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
@@ -130,7 +133,10 @@ class Decoder(nn.Module):
         rope = self._rope(start, T, x) if self.position is None else None
         mask = causal_mask(T, start + T, x.dtype, x.device) if doc_ids is None else document_mask(doc_ids, x.dtype)
         for layer, block in enumerate(self.blocks):
-            x = block(x, rope, mask, self.attention, cache, layer)
+            if self.recompute and cache is None and torch.is_grad_enabled():
+                x = checkpoint(block, x, rope, mask, self.attention, None, layer, use_reentrant=False)
+            else:
+                x = block(x, rope, mask, self.attention, cache, layer)
         if cache is not None:
             cache.position += T
         hidden: Tensor = self.norm(x)

@@ -76,13 +76,14 @@ class Ledger:
         optimizer: Literal["muon", "adamw", "schedule_free"] = "muon",
         stream_dtype: torch.dtype = torch.float32,
         attention: Literal["plain", "sdpa"] = "sdpa",
+        recompute: bool = False,
     ) -> dict[str, int]:
         """Bytes a training step needs, by use; rough (within a third), without the allocator's slack and torch itself.
 
         weights 4N, gradients 4N, optimizer 8N (AdamW), 12N (schedule-free) or 4 a hidden number and 8 for the rest
         (Muon); activations B T (n_layers (kept per layer) + V logits, their float32 copy and its gradient), where a
         layer keeps 4D for the norms, twice its queries, keys and values, its output, 2 to 4 F of the MLP, and in plain
-        attention H T softmax weights.
+        attention H T softmax weights. With `recompute` every layer keeps its input, D, and one all the rest.
         """
         c = self.config
         T = c.context if context is None else context
@@ -90,13 +91,14 @@ class Ledger:
         attended = c.n_heads * c.head_width
         kept = 4 * c.d_model + 2 * sum(c.qkv_rows) + attended + _MLP_KEPT[c.mlp] * c.ff_width
         kept += c.n_heads * T if attention == "plain" else 0
+        layers = c.n_layers * c.d_model + kept if recompute else c.n_layers * kept
         size = stream_dtype.itemsize
         memory = {
             "weights": 4 * self.total,
             "gradients": 4 * self.total,
             "optimizer": (12 if optimizer == "schedule_free" else 8) * self.total
             - (4 * hidden if optimizer == "muon" else 0),
-            "activations": batch * T * (c.n_layers * kept * size + self.vocab_size * (size + 4 + 4)),
+            "activations": batch * T * (layers * size + self.vocab_size * (size + 4 + 4)),
         }
         return memory | {"total": sum(memory.values())}
 

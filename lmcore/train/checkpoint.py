@@ -98,13 +98,25 @@ def save(folder: Path, snapshot: Snapshot, keep: int, protects: Callable[[int], 
     return final
 
 
-def load_step(folder: Path, step: int) -> Snapshot:
-    """The checkpoint of that step. RunError when it is not there or damaged."""
+def name_of(step: int) -> str:
+    """The name of the folder of the checkpoint of that step."""
+    return f"step-{step:08d}"
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps whose checkpoints are in `folder`, in order."""
+    return [_step(path) for path in _finished(folder)]
+
+
+def load_step(folder: Path, step: int, mend: str = "") -> Snapshot:
+    """The checkpoint of that step. RunError, which says `mend`, when it is not there or damaged."""
     path = _folder(folder, step)
     try:
         return _read(path)
     except _DamagedError as damage:
-        raise RunError(f"checkpoint {path} is damaged ({damage})", f"remove {folder.parent} to start afresh") from None
+        raise RunError(
+            f"checkpoint {path} is damaged ({damage})", mend or f"remove {folder.parent} to start afresh"
+        ) from None
 
 
 def drop_after(folder: Path, step: int) -> None:
@@ -178,7 +190,7 @@ def _finished(folder: Path) -> list[Path]:
 
 
 def _folder(folder: Path, step: int) -> Path:
-    return folder / f"step-{step:08d}"
+    return folder / name_of(step)
 
 
 def _step(path: Path) -> int:

@@ -20,6 +20,8 @@ SPIKE_WINDOW = 50  # losses of admitted steps whose median a spike is told by
 SPIKE_LEAST = 20  # before there are so many, the loss falls too fast for a median to mean much
 TRIVIAL_LOSS = 0.01  # nats a token: nothing that people wrote is as easy
 TRIVIAL_STEPS = 50
+LOST_NATS = 1.0  # a token above the loss of guessing blindly, ln V: a model that has lost what it was born with
+LOST_STEPS = 100
 
 
 class Guard:
@@ -34,15 +36,19 @@ class Guard:
         rates: float = 1.0,
         rewinds: int = 0,
         trivial: int = 0,
+        lost: int = 0,
+        guessing: float = math.inf,
         rules: TrainSettings | None = None,
     ) -> None:
-        """`rules` says what to do beside skipping what is not finite; the rest is what `state` gave."""
+        """`rules` says what to do beside skipping the not finite, `guessing` is ln V; the rest is what `state` gave."""
         self.in_a_row = in_a_row  # steps skipped one after another, up to now
         self.skipped = skipped  # steps skipped in the whole run
         self.losses = list(losses)  # of the last admitted steps, where spikes are looked for
         self.rates = rates  # what all learning rates are multiplied with
         self.rewinds = rewinds
         self.trivial = trivial  # steps one after another with next to no loss
+        self.lost = lost  # steps one after another with a loss far above `guessing`
+        self._guessing = guessing
         self.spiked = False  # whether the step asked about last was a spike
         self._on_nan = rules.on_nan if rules else "skip"
         self._on_spike = rules.on_spike if rules else "off"
@@ -53,13 +59,20 @@ class Guard:
 
         Skipped are a loss or a gradient norm that is not finite and, where the rules ask for it, a loss above
         `spike_factor` times the median of the last 50. Raises RunError at the fifth skipped step in a row: the weights
-        themselves are beyond repair by then.
+        themselves are beyond repair by then; and at the 100th in a row with a loss of a nat a token above guessing.
         """
         finite = math.isfinite(loss) and math.isfinite(grad_norm)
         self.spiked = finite and self._is_spike(loss)
         if finite and not self.spiked:
             self.in_a_row = 0
             self.trivial = self.trivial + 1 if loss < TRIVIAL_LOSS else 0
+            self.lost = self.lost + 1 if loss > self._guessing + LOST_NATS else 0
+            if self.lost >= LOST_STEPS:
+                raise RunError(
+                    f"training diverged: loss {loss:.3f} at step {step}; for {self.lost} steps it has been far above "
+                    f"the {self._guessing:.3f} nats of guessing blindly",
+                    "lower train.lr and train.muon_lr (a half is a good first try), or keep train.grad_clip at 1",
+                )
             if self._on_spike != "off":
                 self.losses = [*self.losses[-SPIKE_WINDOW + 1 :], loss]
             return True
@@ -77,6 +90,12 @@ class Guard:
                 "lower train.lr and train.muon_lr (a half is a good first try), keep train.grad_clip at 1, "
                 "or set train.precision=fp32",
             )
+        return False
+
+    def overflowed(self) -> bool:
+        """Count a step that fp16's loss scale leaves out: no sign of harm. False, as `admits` of a skipped step."""
+        self.spiked = False
+        self.skipped += 1
         return False
 
     @property
@@ -100,7 +119,7 @@ class Guard:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: the arguments that make this guard again."""
-        more = {"losses": self.losses, "rewinds": self.rewinds, "trivial": self.trivial}
+        more = {"losses": self.losses, "rewinds": self.rewinds, "trivial": self.trivial, "lost": self.lost}
         state: dict[str, Any] = {"in_a_row": self.in_a_row, "skipped": self.skipped}
         state |= {name: value for name, value in more.items() if value}
         return state if self.rates == 1.0 else state | {"rates": self.rates}

@@ -19,30 +19,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from lmcore.models.decoder import Decoder
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
 from lmcore.train import looks, machine, output, plan
+from lmcore.train.board import Board
+from lmcore.train.continued import take_up
 from lmcore.train.contract import check_data, check_disk
 from lmcore.train.epochs import Epochs
 from lmcore.train.guard import stands_still
-from lmcore.train.history import History, due, every
+from lmcore.train.history import due, every
 from lmcore.train.horizon import Horizon, make_horizon, warmup_share
 from lmcore.train.journal import Journal
-from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
-from lmcore.train.optim import trainable
-from lmcore.train.params import EarlyStop, Job, check_processes
+from lmcore.train.loss import micro_loss
+from lmcore.train.params import Job, check_processes
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
 from lmcore.train.start import first_weights
+from lmcore.train.step import MicroLoss, one_step
 from lmcore.train.team import Team, Unheard
 from storage.atomic import fault, write_json
 from storage.locks import file_lock
 from storage.text import printable
-
-MicroLoss = Callable[[Decoder, TokenBatch], tuple[Tensor, Tensor]]
 
 
 class Stopped(Exception):
@@ -70,6 +69,7 @@ def train(
         if team.leads
         else contextlib.nullcontext(),
         Journal(work, runtime.log_every_seconds) if team.leads else Unheard() as journal,
+        Board(work, on=runtime.tensorboard and team.leads) as board,
         contextlib.ExitStack() as at_end,
     ):
         team.join(runtime.device)
@@ -96,6 +96,8 @@ def train(
         how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
         plan.apply(how, model)
         run = begin_or_resume(job, how, model, journal, team)
+        if params.continues and not run.at.step:
+            take_up(run, horizon)
         at_end.callback(run.settle)  # before another trainer may have the folder
         at, history = run.at, run.history
         loss_of = _compiled(model, team.share(loader.batch(at.step)), how) if how.compile else micro_loss
@@ -111,13 +113,12 @@ def train(
         passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step
         saved_step, saved_at = at.step, time.monotonic()
         epochs = Epochs(loader.steps_per_epoch, at.step)
+        journal.peak_share = model.ledger().flops_per_token() / how.peak
+        board.begin(at.step)
         while True:
             if due(validate_at, passed, at.progress):
-                bits = looks.validate(run, token_bytes)
-                if team.leads:
-                    history.add("validation", step=at.step, progress=at.progress, bits_per_byte=bits)
-                journal.event("validation", f"validation: {bits:.4f} bits/byte", step=at.step, bits_per_byte=bits)
-                if early and team.most(team.leads and _stands_still(history, early)):
+                _tell_look(run, board, looks.validate(run, token_bytes))
+                if early and team.most(team.leads and stands_still(run.looks()["bits_per_byte"].to_pylist(), early)):
                     at.ended = True
                     told = (
                         f"ended early: {early.patience} looks in a row without a gain of {early.min_delta:g} bits/byte"
@@ -128,6 +129,7 @@ def train(
                     history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
                     told = printable(f"sample: {prompt}{text}").replace("\n", " ")
                     journal.event("sample", told, step=at.step, progress=at.progress, prompt=prompt, continuation=text)
+                    board.text("sample", at.step, f"{prompt}{text}")
             passed = at.progress
 
             finished, stopping, unsaved = (
@@ -167,6 +169,7 @@ def train(
                 at, history, epochs = run.at, run.history, Epochs(loader.steps_per_epoch, run.at.step)
                 told = f"step {spiked}: loss {loss:.3f} is a spike; back to step {at.step}, passing over the data since"
                 journal.event("rewound", told, step=at.step, spike=spiked, passed_over=at.passed_over)
+                board.begin(at.step)
                 passed, saved_step, saved_at = at.progress if at.step else -1.0, at.step, time.monotonic()
                 continue
             if not admitted:
@@ -205,57 +208,47 @@ def train(
                     "loss": loss,
                     "bits_per_byte": bits,
                     "lr": params.lr * share,
+                    "grad_norm": norm,
+                    "memory_mib": round(machine.peak_memory(how.device) / 2**20, 1),
                     "eta_seconds": horizon.left(at.step, at.seconds),
                 },
                 tokens,
                 took,
                 last=at.progress >= 1.0,
             )
+            curves = {"loss": loss, "bits_per_byte": bits, "lr": params.lr * share, "grad_norm": norm}
+            board.scalars("train", at.step, curves | {"tokens_per_second": tokens / took})
             if team.leads:
                 epochs.tell(run)
 
+        board.close()
         fault("train.before-out")
         metrics = output.write(run) if team.leads else {}
         team.wait()
         return metrics
 
 
-def _stands_still(history: History, rule: EarlyStop) -> bool:
-    return stands_still(history.table("validation")["bits_per_byte"].to_pylist(), rule)
-
-
-def one_step(
-    run: Run, batch: TokenBatch, share: float, loss_of: MicroLoss = micro_loss
-) -> tuple[float, float, float, bool]:
-    """One optimizer step at `share` of the peak rates: loss (nats per token), bits per byte, gradient norm, admitted.
-
-    A step whose numbers are not finite is not admitted and changes no weight.
-    """
-    loss, bits = backward(run, batch, loss_of)
-    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
-    admitted = run.guard.admits(run.at.step + 1, loss, norm)
-    if admitted:
-        run.optimizer.step(share)
-    else:
-        run.optimizer.drop_gradients()
-    return loss, bits, norm, admitted
-
-
-def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tuple[float, float]:
-    """Leave the gradient of the batch of all ranks in every rank; loss (nats per token) and bits per byte.
-
-    Micro-batches, and ranks, add up sums that are divided by the tokens of the whole batch, so how it is divided
-    changes rounding only.
-    """
-    size = BatchSize.of(batch)
-    sums = []
-    for micro in run.team.share(batch).split(run.plan.micro_batch):
-        total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
-        (total / size.tokens).backward()  # type: ignore[no-untyped-call]
-        sums.append((total.detach(), of_bytes))
-    run.team.add_gradients(trainable(run.model).values())
-    nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
-    return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
+def _tell_look(run: Run, board: Board, look: looks.Look) -> None:
+    """Record and tell a look at the validation split."""
+    at, whole = run.at, look.whole
+    figures = {"bits_per_byte": whole.bits_per_byte, "loss": whole.loss, "accuracy": whole.accuracy}
+    if run.team.leads:
+        run.history.add("validation", step=at.step, progress=at.progress, **figures)
+    told = f"validation: {whole.bits_per_byte:.4f} bits/byte, "
+    told += f"perplexity {whole.perplexity:.4g}, {whole.accuracy:.1%} right"
+    by_source = {}
+    for source, found in look.by_source.items():
+        values = {"bits_per_byte": found.bits_per_byte, "loss": found.loss, "accuracy": found.accuracy}
+        if run.team.leads:
+            run.history.add("sources", step=at.step, progress=at.progress, source=source, tokens=found.tokens, **values)
+        if math.isfinite(found.bits_per_byte):  # its tokens in this look may stand for no bytes
+            by_source[source] = found.bits_per_byte
+        board.scalars(f"validation/{source}", at.step, values)
+    if len(by_source) > 1:
+        told += " (" + ", ".join(f"{source} {bits:.4f}" for source, bits in by_source.items()) + ")"
+    more = {"perplexity": whole.perplexity, "by_source": by_source}
+    run.journal.event("validation", told, step=at.step, **figures, **more)
+    board.scalars("validation", at.step, figures | {"perplexity": whole.perplexity})
 
 
 def _settle(

@@ -33,6 +33,21 @@ def micro_loss(model: Decoder, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     return total, of_bytes
 
 
+def look_sums(model: Decoder, batch: TokenBatch, groups: Tensor, count: int) -> Tensor:
+    """Sums over the tokens that count, for each of `count` groups (5, count), float64 on the CPU, without gradient.
+
+    `groups` (B, T) says which one a token is in. The rows: nats; nats of tokens that stand for bytes; tokens; tokens
+    that the model would have guessed; bytes.
+    """
+    logits = model(batch.ids, doc_ids=batch.doc_ids if model.within_documents else None).flatten(0, 1)  # (B T, V)
+    targets, counts, n_bytes = batch.targets.flatten(), batch.loss_mask.flatten(), batch.n_bytes.flatten()
+    nats = token_nats(logits, targets)
+    guessed = logits.argmax(-1) == targets
+    rows = (nats * counts, nats * (counts & (n_bytes > 0)), counts, guessed & counts, n_bytes * counts)
+    columns = torch.stack([row.detach().cpu().double() for row in rows])  # (5, B T)
+    return torch.zeros(5, count, dtype=torch.float64).index_add_(1, groups.flatten().long(), columns)
+
+
 def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of each token, float32 (N,), of logits (N, V) in any dtype and targets (N,)."""
     if logits.device.type == "cpu" and not torch.compiler.is_compiling():

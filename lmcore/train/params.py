@@ -82,6 +82,11 @@ class TrainSettings(BatchSettings):
     decay_share: Share = Field(0.6, description="Share of the budget, at its end, over which a trapezoid falls.")
     final_lr_share: Share = Field(0.0, description="Share of the peak learning rate that is left at the end.")
 
+    continues: bool = added_later(
+        False,
+        description="Go on from the last checkpoint of the run that init_from names, under this budget and schedule, "
+        "and not from its weights alone. It must have been trained with runtime.train.keep_state.",
+    )
     on_nan: Literal["skip", "lower"] = added_later(
         "skip", description="A step without finite numbers is skipped; lower: and all learning rates are halved."
     )
@@ -92,6 +97,11 @@ class TrainSettings(BatchSettings):
     )
     spike_factor: float = added_later(1.5, gt=1, description="How much above the median a loss is a spike.")
     rewind_every: int = added_later(100, ge=1, description="Steps between two checkpoints that a rewind goes back to.")
+    on_oom: Literal["fail", "halve"] = added_later(
+        "fail",
+        description="A step that does not fit into memory ends the run; halve: it is done again in micro-batches of "
+        "half the size, as are those after it.",
+    )
     early_stop: EarlyStop | None = added_later(
         None, description="End when the validation split no longer gains; null uses the whole budget."
     )
@@ -105,8 +115,10 @@ class TrainSettings(BatchSettings):
         "the same at first. Widths by whole factors, any number of blocks.",
     )
 
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="Number format of the activations; auto times a product in each. Weights are always fp32."
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto",
+        description="Number format of the activations; auto times a product in fp32 and bf16; fp16 is for CUDA alone. "
+        "Weights are always fp32.",
     )
     attention: Literal["auto", "plain", "sdpa"] = Field(
         "auto", description="plain: two products and a softmax; sdpa: torch's fused kernel; auto: the faster by rule."
@@ -193,6 +205,11 @@ class TrainRuntime(Runtime):
     compile: Literal["off", "auto"] = Field(
         "auto", description="auto: torch.compile when the run is long enough to win back its start."
     )
+    activation_checkpointing: Literal["off", "auto", "on"] = Field(
+        "auto",
+        description="The backward pass makes each block's activations anew instead of keeping them: less memory, a "
+        "third more arithmetic; auto: when one sequence would not fit otherwise.",
+    )
     log_every_seconds: float = Field(5.0, ge=0, description="Seconds between two printed lines.")
     save_every_seconds: float = Field(60.0, gt=0, description="Seconds between two checkpoints.")
     save_every_steps: int | None = Field(None, ge=1, description="Also save after every so many steps.")
@@ -201,7 +218,13 @@ class TrainRuntime(Runtime):
     keep_best: bool = Field(
         False, description="Also save and keep the checkpoint with the fewest validation bits per byte."
     )
+    keep_state: bool = Field(
+        False, description="Leave the last checkpoint beside the model, so that `train.continues` can go on from it."
+    )
     keep_every_steps: int | None = Field(None, ge=1, description="Also save and keep every so many steps.")
+    tensorboard: bool = Field(
+        False, description="Also write TensorBoard's event files, with the package tensorboard (an extra)."
+    )
     sample_at: tuple[Share, ...] = Field(
         (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), description="Shares of the budget at which the prompts are continued."
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -17,6 +20,7 @@ from lmcore.train.journal import Journal
 from lmcore.train.optim import Optimizer, trainable
 from lmcore.train.params import Job
 from lmcore.train.plan import Plan
+from lmcore.train.scale import LossScale
 from lmcore.train.team import Team
 from storage.digest import digest_json
 from storage.errors import RunError
@@ -31,6 +35,7 @@ class Position:
     seconds: float = 0.0  # spent inside steps
     progress: float = 0.0  # share of the budget used; the schedule's position
     passed_over: int = 0  # batches that rewinds left out: step s reads batch s + passed_over
+    begun: int = 0  # the steps of the run that this one continues
     ended: bool = False  # before the budget was used, because the validation split no longer gained
 
 
@@ -47,8 +52,14 @@ class Run:
     guard: Guard
     history: History
     team: Team = field(default_factory=Team)
+    scale: LossScale | None = None  # of fp16
     writing: checkpoint.Writing | None = None  # the checkpoint that a thread is writing
     written: dict[str, Any] = field(default_factory=dict)  # its position
+
+    def looks(self) -> pa.Table:
+        """The looks at the validation split, without those of the run that this one continues."""
+        looks = self.history.table("validation")
+        return looks.filter(pc.greater_equal(looks["step"], self.at.begun)) if self.at.begun else looks
 
     def must_save(self) -> bool:
         """True when a checkpoint of this very step is to be kept: the best so far, one of every n, or for a rewind."""
@@ -62,7 +73,7 @@ class Run:
         """
         self.settle()
         folder, live, guard = self.job.work / "checkpoints", Position(**asdict(self.at)), self.guard
-        target = _rewind_point(self.job, live.step)
+        target = self._rewind_point(live.step)
         snapshot = self.team.first(lambda: checkpoint.load_step(folder, target))
         restore(self, snapshot)
         self.at.seconds = live.seconds
@@ -78,9 +89,12 @@ class Run:
         state = {
             "position": asdict(self.at),
             "guard": self.guard.state(),
-            "random": _random_state(),
+            "random": random_state(),
             "settings": _settings(self.job),
+            "params": self.job.params.key_values(),
         }
+        if self.scale is not None:
+            state["scale"] = self.scale.state()
         weights: dict[str, Tensor] = dict(trainable(self.model))
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
         runtime, protects = self.job.runtime, self._protects()
@@ -105,19 +119,22 @@ class Run:
             self._tell_saved()
 
     def _tell_saved(self) -> None:
-        self.journal.event("checkpoint", f"saved at step {self.written['step']:,}", **self.written)
+        told = {name: self.written[name] for name in ("step", "tokens", "seconds", "progress")}
+        self.journal.event("checkpoint", f"saved at step {told['step']:,}", **told)
 
     def _best(self) -> int | None:
         """The step of the look with the fewest bits per byte, where keep_best asks for it; the first of equal ones."""
-        looks = self.history.table("validation")
-        if not self.job.runtime.keep_best or not looks.num_rows:
+        if not self.job.runtime.keep_best or not (looks := self.looks()).num_rows:
             return None
         bits = looks["bits_per_byte"].to_pylist()
         return int(looks["step"][bits.index(min(bits))].as_py())
 
+    def _rewind_point(self, step: int) -> int:
+        return max(self.at.begun, step - step % self.job.params.rewind_every)
+
     def _protects(self) -> Callable[[int], bool]:
         best, every = self._best(), self.job.runtime.keep_every_steps
-        rewinds, point = self.job.params.on_spike == "rewind", _rewind_point(self.job, self.at.step)
+        rewinds, point = self.job.params.on_spike == "rewind", self._rewind_point(self.at.step)
         return lambda step: step == best or (every is not None and step % every == 0) or (rewinds and step == point)
 
 
@@ -128,7 +145,9 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team
     to other settings.
     """
     torch.manual_seed(job.params.seed)
-    optimizer = Optimizer(model, job.params, plan.dtype)
+    # Muon in fp16 would lose what is small against the largest.
+    optimizer = Optimizer(model, job.params, torch.float32 if plan.precision == "fp16" else plan.dtype)
+    scale = LossScale() if plan.precision == "fp16" else None
     folder = job.work / "checkpoints"
     # Rank 0 first: it sets aside what is damaged.
     snapshot = team.first(
@@ -138,11 +157,11 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team
     if not team.most(step) == step == -team.most(-step):
         raise RunError(f"the training processes read different checkpoints in {folder}", "run again to continue")
     if snapshot is None:
-        return Run(job, plan, model, optimizer, journal, Position(), Guard(rules=job.params), History(), team)
+        return Run(job, plan, model, optimizer, journal, Position(), make_guard(job, model), History(), team, scale)
     state = snapshot.state
     if state["settings"] != _settings(job):
         raise RunError(f"{folder} belongs to a run with other settings", f"remove {job.work}, or use the old settings")
-    run = Run(job, plan, model, optimizer, journal, Position(), Guard(), History(), team)
+    run = Run(job, plan, model, optimizer, journal, Position(), make_guard(job, model), History(), team, scale)
     restore(run, snapshot)
     journal.event("resumed", f"resuming at step {run.at.step:,}, {run.at.progress:.0%} done", step=run.at.step)
     return run
@@ -155,26 +174,31 @@ def restore(run: Run, snapshot: checkpoint.Snapshot) -> None:
         for name, parameter in trainable(run.model).items():
             parameter.copy_(snapshot.model[name])
     run.optimizer.load(snapshot.optimizer)
-    _set_random_state(state["random"])
+    set_random_state(state["random"])
+    if run.scale is not None:
+        run.scale = LossScale(**state["scale"])
     run.at = Position(**state["position"])
-    run.guard = Guard(**state["guard"], rules=run.job.params)
+    run.guard = make_guard(run.job, run.model, state["guard"])
     run.history = History(snapshot.tables)
 
 
-def _rewind_point(job: Job, step: int) -> int:
-    return step - step % job.params.rewind_every
+def make_guard(job: Job, model: Decoder, state: Mapping[str, Any] | None = None) -> Guard:
+    """The guard of a run, as its `state` was or at its begin."""
+    return Guard(**(state or {}), guessing=math.log(model.vocab_size), rules=job.params)
 
 
 def _settings(job: Job) -> str:
     return digest_json(job.params.key_values())
 
 
-def _random_state() -> dict[str, Any]:
+def random_state() -> dict[str, Any]:
+    """Where torch's random numbers of this process are, as plain JSON."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {"cpu": _hex(torch.get_rng_state()), "cuda": [_hex(state) for state in cuda]}
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: dict[str, Any]) -> None:
+    """Go on drawing from where `random_state` was taken."""
     torch.set_rng_state(_unhex(state["cpu"]))
     for device, text in enumerate(state["cuda"][: torch.cuda.device_count()]):  # another machine may have fewer
         torch.cuda.set_rng_state(_unhex(text), device)

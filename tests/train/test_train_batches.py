@@ -36,7 +36,7 @@ def test_settings_that_are_not_used_are_not_in_the_key():
 
 @pytest.mark.parametrize("settings", [PACKED, {"packing": "stride", "stride": 16}], ids=["packed", "stride"])
 def test_a_stopped_run_ends_as_if_it_had_not_been(job, content, capsys, settings):
-    whole, stopped = job(**settings), job(**settings)
+    whole, stopped = job("whole", **settings), job("stopped", **settings)
     metrics = run(whole)
     with pytest.raises(Stopped):
         run(stopped, stopped=stops_after(5))

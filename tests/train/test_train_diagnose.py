@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import _row
+from helpers_texts import row
 
 from lmcore.documents import CURATED, make_table
 from lmcore.progress import silent
@@ -47,7 +47,7 @@ def found(folder):
 def texts(tmp_path, lines, **vocabulary):
     """Folders of tokens and tokenizer of documents made of `lines`."""
     for split, number in (("train", 1), ("val", 2), ("test", 3)):
-        rows = [_row(f"{number:016d}{n:016d}", "\n".join(some)) for n, some in enumerate(lines)]
+        rows = [row(f"{number:016d}{n:016d}", "\n".join(some)) for n, some in enumerate(lines)]
         write_parquet(tmp_path / "curated" / split / "00000.parquet", make_table(rows, CURATED))
     train_tokenizer(
         tmp_path / "a", tmp_path / "curated", params=TokenizerParams(**{"cap": True} | vocabulary),

@@ -80,6 +80,17 @@ def test_rates_are_halved_where_the_numbers_end():
     assert Guard(**guard.state()).rates == 0.25
 
 
+def test_a_loss_far_above_guessing_for_long_is_divergence():
+    guard = Guard(guessing=4.0)
+    assert all(guard.admits(step, 5.5, 1.0) for step in range(60))
+    guard = Guard(**guard.state(), guessing=4.0)
+    assert all(guard.admits(step, 5.5, 1.0) for step in range(60, 99))
+    with pytest.raises(RunError, match=r"for 100 steps it has been far above the 4\.000 nats of guessing blindly"):
+        guard.admits(99, 5.5, 1.0)
+    guard = Guard(guessing=4.0)
+    assert all(guard.admits(step, 5.5 if step % 50 else 4.5, 1.0) for step in range(300))
+
+
 def test_a_trivial_loss_is_told_once_and_survives_a_resume():
     guard = Guard()
     told = [guard.admits(step, 0.001, 1.0) and guard.newly_trivial for step in range(30)]
