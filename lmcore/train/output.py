@@ -60,9 +60,9 @@ def write(run: Run) -> dict[str, Any]:
         write_json(provenance / "training.json", metrics | told | limits)
         write_json(work / "metrics.json", metrics)
         publish_folder(part, out, "train.out")
-    run.journal.event("finished", _summary(metrics), metrics=metrics)
     for finding in findings:
         run.journal.event("finding", "\n".join(finding.lines()), **finding.to_json())
+    run.journal.event("finished", _summary(metrics), metrics=metrics)
     return metrics
 
 
