@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmcore.progress import Report
 from lmcore.report.words import real
-from lmcore.train.journal import FILE
+from lmcore.train.journal import FILE, is_step
 from lmcore.train.params import Job
 from storage.atomic import write_text
 from storage.errors import CollectTrainError
@@ -67,7 +67,7 @@ class _Watcher:
         for line in lines:
             if line.get("event") in TOLD:
                 say(f"  {'train':<26} {line['text']}", "yellow")
-        if at := next((line for line in reversed(lines) if "loss" in line), None):
+        if at := next((line for line in reversed(lines) if is_step(line)), None):
             left = int(at.get("eta_seconds") or 0)
             self._report(
                 at["progress"],
