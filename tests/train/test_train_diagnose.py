@@ -18,6 +18,7 @@ from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime, train_toke
 from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from lmcore.train.diagnose import diagnose
 from lmcore.train.evidence import of_artifact, of_work, uniqueness
+from lmcore.train.journal import newest_line
 from lmcore.train.loop import train
 from lmcore.train.params import Job
 from storage.errors import RunError
@@ -177,3 +178,11 @@ def test_an_artifact_of_the_time_before_is_read(job):
     path.write_text(json.dumps(old))
     assert of_artifact(out(values)).unique is None
     diagnose(of_artifact(out(values)))
+
+
+def test_an_event_with_a_loss_is_no_step(tmp_path):
+    """A look at the validation split tells its loss too; who waits for steps must not take it for one."""
+    path = tmp_path / "progress.jsonl"
+    lines = [{"step": 3, "loss": 5.0, "progress": 0.1}, {"event": "validation", "step": 3, "loss": 4.0, "text": ""}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert newest_line(path) == lines[0]
