@@ -1,6 +1,7 @@
 """Learning and encoding: ours (`tokenizers` to learn, tiktoken to encode) beside other programs, on real text.
 
-    python benchmarks/tokenizer_speed.py [--texts FOLDER] [--mb 10] [--vocab 4096 16384] [--gpt2 FOLDER] [--skip-training]
+    python benchmarks/tokenizer_speed.py [--texts FOLDER] [--mb 10] [--vocab 4096 16384] [--gpt2 FOLDER]
+        [--skip-training]
 
 The text is FOLDER's JSONL files (`text`, `lang`), an equal share of each, or Python's own sources and documentation.
 Needs `pip install rustbpe sentencepiece`; what is not installed is left out and said. Figures are CPU seconds of one

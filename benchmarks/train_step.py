@@ -4,9 +4,9 @@
 
 Sides, each in a process of its own; while one steps the others wait:
 
-    ours           the trainer's step as its probe plans it here: AdamW, the peers' own shape (GPT-2's: learned positions,
-                   LayerNorm, GELU)
-    ours-default   the same width and depth as a recipe has it by default: Muon, SwiGLU, query-key norm, rotary positions
+    ours           the trainer's step as its probe plans it here: AdamW, the peers' own shape (GPT-2's: learned
+                   positions, LayerNorm, GELU)
+    ours-default   the width and depth as a recipe has them by default: Muon, SwiGLU, query-key norm, rotary positions
     nanogpt        nanoGPT as it runs on a CPU: fp32, eager, its own AdamW and clipping
     nanogpt-edited the same with what this project does to a process: allocator thresholds, bf16 where products gain
     transformers   GPT2LMHeadModel with its own loss and torch's AdamW, fp32, eager

@@ -131,7 +131,10 @@ def ledger_of(model: nn.Module) -> Ledger:
     assert isinstance(vocab_size, int)
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for name, parameter in model.named_parameters():
-        shapes.setdefault(re.sub(r"^blocks\.\d+\.", "blocks.", name), []).append(tuple(parameter.shape))
+        if ".lora_" in name:  # of adapters, which are no part of the shape
+            continue
+        part = re.sub(r"^blocks\.\d+\.", "blocks.", name).replace(".base_layer.", ".")
+        shapes.setdefault(part, []).append(tuple(parameter.shape))
     rows = []
     for part, found in shapes.items():
         assert len(set(found)) == 1, f"blocks differ in {part}"

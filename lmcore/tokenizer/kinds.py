@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as Engine
 
 from lmcore.tokenizer.byte_bpe import ByteBPE
 from lmcore.tokenizer.char_bpe import CharBPE
+from lmcore.tokenizer.imported import ImportedBPE, is_imported
 from lmcore.tokenizer.interface import Tokenizer
 from lmcore.tokenizer.params import Kind, TokenizerParams
 from lmcore.tokenizer.plain_bytes import PlainBytes
@@ -63,7 +64,10 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise
     except Exception as error:  # the library raises bare Exception for whatever is wrong with the text
         raise RunError(f"the tokenizer {path} is damaged: {error}", _MEND) from error
-    match kind := kind_of(json.loads(text)):
+    made = json.loads(text)
+    if is_imported(made):
+        return _whole("byte_bpe", path, lambda: ImportedBPE(engine))
+    match kind := kind_of(made):
         case "byte_bpe":
             return _whole(kind, path, lambda: ByteBPE(engine))
         case "bytes":

@@ -26,6 +26,11 @@ def take_up(run: Run, horizon: Horizon) -> None:
         raise UserError(
             "train.continues is on, and there is no run to continue", "name a finished run in train.init_from"
         )
+    if job.params.lora:
+        raise UserError(
+            "train.continues is on, and train.lora: in a finished run the adapters are merged into the weights",
+            "set train.continues=false: new adapters begin on the merged weights",
+        )
     steps = checkpoint.steps_in(start / KEPT)
     if not steps:
         raise UserError(

@@ -101,7 +101,7 @@ def newest_line(path: Path) -> dict[str, Any] | None:
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         lines = parse_lines(file.read())
-    return next((line for line in reversed(lines) if "loss" in line), None)
+    return next((line for line in reversed(lines) if is_step(line)), None)
 
 
 def parse_lines(data: bytes) -> list[dict[str, Any]]:
@@ -115,6 +115,11 @@ def parse_lines(data: bytes) -> list[dict[str, Any]]:
         if isinstance(line, dict):
             lines.append(line)
     return lines
+
+
+def is_step(line: dict[str, Any]) -> bool:
+    """Whether a line is about steps; events, such as a look at the validation split, may have a loss as well."""
+    return "loss" in line and "event" not in line
 
 
 def _human(values: dict[str, Any]) -> str:

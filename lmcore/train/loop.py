@@ -20,9 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lmcore.models import build
 from lmcore.models.decoder import Decoder
-from lmcore.models.io import load_model
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
 from lmcore.tokens.meta import check_tokenizer
@@ -40,10 +38,10 @@ from lmcore.train.loss import micro_loss
 from lmcore.train.params import Job, check_processes
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
+from lmcore.train.start import first_weights
 from lmcore.train.step import MicroLoss, micro_batches, one_step
 from lmcore.train.team import Team, Unheard
 from storage.atomic import fault, write_json
-from storage.errors import UserError
 from storage.locks import file_lock
 from storage.text import printable
 
@@ -99,7 +97,7 @@ def train(
         if horizon.steps is not None:
             check_steps(params, horizon.steps)
         warmup = warmup_share(params, horizon)
-        model = _first_weights(job, tokenizer.vocab_size).train()
+        model = first_weights(job, tokenizer.vocab_size).train()
         model.within_documents = params.document_mask
 
         how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
@@ -309,20 +307,6 @@ def _settle(
             cores=cores,
         )
     return how
-
-
-def _first_weights(job: Job, vocab_size: int) -> Decoder:
-    """Random weights from the seed, or those of `start_from`, which must have the same shape."""
-    config = job.params.model
-    if job.start_from is None:
-        return build(config, vocab_size, job.params.seed)
-    model = load_model(job.start_from)
-    if model.config != config.resolved() or model.vocab_size != vocab_size:
-        raise UserError(
-            f"{job.start_from} has another shape than the recipe's model, or another vocabulary than {job.tokenizer}",
-            "give the model section the shape in its config.json, and use its tokenizer",
-        )
-    return model
 
 
 def _compiled(run: Run, batch: TokenBatch) -> MicroLoss:

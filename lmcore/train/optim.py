@@ -244,7 +244,7 @@ class Optimizer:
     def __init__(self, model: nn.Module, params: TrainParams, dtype: torch.dtype = torch.float32) -> None:
         self._model = model
         hidden = hidden_matrices(model) if params.optimizer == "muon" else {}
-        rest = {name: p for name, p in model.named_parameters() if name not in hidden}
+        rest = {name: p for name, p in trainable(model).items() if name not in hidden}
         decay = params.weight_decay
         decayed = decayed_names(model, params.decays)
         kind = ScheduleFree if params.optimizer == "schedule_free" else AdamW
@@ -289,9 +289,15 @@ class Optimizer:
             part.load({key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)})
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name: all, or with LoRA those of the adapters."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
 def hidden_matrices(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The matrices of the blocks, by name: what Muon is for. Embeddings and head are AdamW's."""
-    return {name: p for name, p in model.named_parameters() if name.startswith("blocks.") and p.ndim == 2}
+    """The matrices of the blocks, by name: what Muon is for. Embeddings, head and adapters are AdamW's."""
+    matrices = {name: p for name, p in trainable(model).items() if name.startswith("blocks.") and p.ndim == 2}
+    return {name: p for name, p in matrices.items() if ".lora_" not in name}
 
 
 def decayed_names(model: nn.Module, decays: Literal["matrices", "hidden", "all"]) -> set[str]:

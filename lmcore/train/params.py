@@ -14,9 +14,11 @@ from pydantic import Field, model_validator
 
 from lmcore.config import Params, Runtime, Settings, added_later
 from lmcore.models.config import DecoderConfig
+from lmcore.models.lora import Lora
 from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
 from storage.errors import UserError
+from storage.store import STAGES
 
 HORIZONS = ("steps", "tokens", "epochs", "minutes")
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -104,6 +106,15 @@ class TrainSettings(BatchSettings):
     )
     early_stop: EarlyStop = added_later(EarlyStop(), description="End when the validation split no longer gains.")
 
+    lora: Lora | None = added_later(
+        None, description="Adapters are trained, by AdamW, and the weights of the start stay as they are; null: all."
+    )
+    grow: bool = added_later(
+        False,
+        description="The model that training starts from may be smaller than `model`: it is grown, and computes "
+        "the same at first. Widths by whole factors, any number of blocks.",
+    )
+
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
         description="Number format of the activations; auto times a product in fp32 and bf16; fp16 is for CUDA alone. "
@@ -149,11 +160,26 @@ class TrainSection(TrainSettings):
     The name moves, so it is no setting of the stage: the flow resolves it to a model, whose digest is in the key.
     """
 
-    init_from: Literal["scratch", "champion"] = Field(
+    init_from: str = Field(
         "scratch",
+        min_length=1,
+        max_length=4096,
         description="scratch: random weights; champion: those of the model that was champion when the edition was "
-        "begun, and its vocabulary.",
+        "begun, and its vocabulary; or a release (NAME, NAME@NUMBER), an artifact (train/KEY or digits of its digest), "
+        "or a folder of Hugging Face's, written with a slash (./FOLDER).",
     )
+
+    @model_validator(mode="after")
+    def _adapts_something(self) -> Self:
+        if self.init_from == "scratch" and (self.lora or self.grow):
+            name = "lora adapts" if self.lora else "grow takes over"
+            raise ValueError(f"{name} a trained model: set init_from to say which")
+        return self
+
+    @property
+    def init_folder(self) -> str | None:
+        """The Hugging Face folder that training starts from; None when it starts from something else."""
+        return self.init_from if is_folder(self.init_from) else None
 
 
 class TrainParams(TrainSettings):
@@ -220,6 +246,11 @@ class Job(Settings):
     start_from: Path | None = Field(None, description="Folder of a trained model whose weights are the first ones.")
     params: TrainParams
     runtime: TrainRuntime = Field(default_factory=TrainRuntime)
+
+
+def is_folder(init_from: str) -> bool:
+    """Whether `train.init_from` is a path: it has a slash and is not STAGE/KEY."""
+    return "/" in init_from and init_from.partition("/")[0] not in STAGES
 
 
 def check_warmup(params: TrainSettings, share: float, name: str) -> None:

@@ -17,7 +17,7 @@ from lmcore.train import checkpoint
 from lmcore.train.guard import Guard
 from lmcore.train.history import History
 from lmcore.train.journal import Journal
-from lmcore.train.optim import Optimizer
+from lmcore.train.optim import Optimizer, trainable
 from lmcore.train.params import Job
 from lmcore.train.plan import Plan
 from lmcore.train.scale import LossScale
@@ -96,7 +96,7 @@ class Run:
         }
         if self.scale is not None:
             state["scale"] = self.scale.state()
-        weights: dict[str, Tensor] = dict(self.model.named_parameters())
+        weights: dict[str, Tensor] = dict(trainable(self.model))
         snapshot = checkpoint.Snapshot(self.at.step, weights, self.optimizer.tensors(), self.history.tables(), state)
         runtime, protects = self.job.runtime, self._protects()
 
@@ -172,7 +172,7 @@ def restore(run: Run, snapshot: checkpoint.Snapshot) -> None:
     """Make `run` what it was when `snapshot` was taken."""
     state = snapshot.state
     with torch.no_grad():
-        for name, parameter in run.model.named_parameters():
+        for name, parameter in trainable(run.model).items():
             parameter.copy_(snapshot.model[name])
     run.optimizer.load(snapshot.optimizer)
     set_random_state(state["random"])

@@ -11,6 +11,7 @@ from lmcore.models.decoder import Decoder
 from lmcore.tokens import TokenBatch
 from lmcore.train import machine
 from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
+from lmcore.train.optim import trainable
 from lmcore.train.run import Run, random_state, set_random_state
 from storage.atomic import write_json
 from storage.errors import RunError
@@ -32,7 +33,7 @@ def one_step(
     """
     loss, bits = _backward_that_fits(run, batch, loss_of)
     if run.scale is not None:
-        run.scale.divide(run.model.parameters())
+        run.scale.divide(trainable(run.model).values())
     norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
     if run.scale is not None and not run.scale.fits(loss, norm):
         admitted = run.guard.overflowed()
@@ -67,7 +68,7 @@ def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tu
         fits = False
     if halves and run.team.most(not fits):  # asked of all: the others must not wait for this one's gradients
         raise _NoRoom
-    run.team.add_gradients(run.model.parameters())
+    run.team.add_gradients(trainable(run.model).values())
     nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
     return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
 
