@@ -1,6 +1,7 @@
 # make quickstart: set up, then the main job on real text.   make test: set up, lint, types, fast tests.
 PYTHON ?= python3
 VENV := .venv
+JOBS ?= 2# test files run side by side
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 export DO_NOT_TRACK := 1
@@ -49,11 +50,12 @@ imports: setup-dev
 licences: setup-dev
 	$(BIN)/python tools/licences.py
 
+# a file is one worker's, with all that its tests share
 fast: setup-dev
-	$(BIN)/pytest -m "not slow" --durations=10
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --durations=10
 
 slow: setup-dev
-	$(BIN)/pytest -m slow --durations=10
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow --durations=10
 
 # 50 random kills over all stages, compared by content digest; half an hour
 torture: setup-dev

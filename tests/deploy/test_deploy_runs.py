@@ -6,7 +6,7 @@ import json
 
 import pytest
 from helpers_deploy import Up, engine, kill
-from helpers_flows import collect, digests, web_source, write_recipe
+from helpers_flows import collect, digests
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 
 from storage.manifest import Manifest
@@ -175,16 +175,15 @@ class TestResources:
 
 
 class TestAnotherPool:
-    def test_a_killed_parent_finds_the_training_that_goes_on(self, up, recipes, frozen, tmp_path_factory):
+    def test_a_killed_parent_finds_the_training_that_goes_on(self, up, recipes, tmp_path_factory):
         folder = tmp_path_factory.mktemp("gpu")
-        changed = {"resources": {"train": {"work_pool": "gpu"}}, "train": {"steps": 500, "batch": 8, "seed": 77}}
-        write_recipe(recipes, web_source(frozen.url), name="elsewhere.yaml", **changed)
+        elsewhere = ["resources.train.work_pool=gpu", "train.steps=500", "train.batch=8"]
         other = Up(
             folder, "--pool", "gpu", "--runs", "1", recipes=recipes, store=up.store,
             PREFECT_API_URL=up.url,
         )  # fmt: skip
         try:
-            run = up.begin(parameters={"recipe": "elsewhere"})
+            run = up.begin(parameters={"recipe": "tiny", "seed": 77, "set": elsewhere})
             up.training(run)
             with up.api() as client:
                 gpu = client.read_deployment_by_name("train/gpu")
@@ -201,7 +200,6 @@ class TestAnotherPool:
             assert model.manifest.provenance.run == str(after.id)
         finally:
             other.stop()
-            (recipes / "elsewhere.yaml").unlink()
 
     def test_a_pool_that_does_not_exist(self, up):
         more = ["resources.train.work_pool=moon", "train.seed=78"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -42,9 +43,12 @@ def begun(store, process, then):
 
 def trainers(process):
     """Training processes below a run, torchrun's agent among them."""
-    return [
-        child for child in psutil.Process(process.pid).children(recursive=True) if "lmcore.train" in child.cmdline()
-    ]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "lmcore.train" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def test_a_run_stopped_and_killed_ends_as_one_of_one_process(tmp_path, shared_server):
