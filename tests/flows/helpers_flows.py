@@ -122,7 +122,7 @@ def environment(**changes: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("PREFECT_") and name not in (FAULT_VARIABLE, VARIABLE, MARK, "COLUMNS", "FORCE_COLOR")
+        if not name.startswith("PREFECT_") and name not in (FAULT_VARIABLE, VARIABLE, MARK, "COLUMNS", "LINES", "FORCE_COLOR")
     }
     ours = {"OMP_NUM_THREADS": "1", "COLUMNS": "240", "DO_NOT_TRACK": "1", "PREFECT_HOME": PREFECT_HOME}
     return kept | ours | changes
