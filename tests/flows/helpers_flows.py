@@ -119,13 +119,11 @@ class Done:
 
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a command: nothing of Prefect's or ours is inherited, one thread, wide lines."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("PREFECT_") and name not in (FAULT_VARIABLE, VARIABLE, MARK, "COLUMNS", "FORCE_COLOR")
-    }
-    ours = {"OMP_NUM_THREADS": "1", "COLUMNS": "240", "DO_NOT_TRACK": "1", "PREFECT_HOME": PREFECT_HOME}
-    return kept | ours | changes
+    ours = (FAULT_VARIABLE, VARIABLE, MARK)
+    looks = ("COLUMNS", "LINES", "FORCE_COLOR")  # readline, which pytest loads, exports the first two
+    kept = {n: value for n, value in os.environ.items() if not n.startswith("PREFECT_") and n not in ours + looks}
+    own = {"OMP_NUM_THREADS": "1", "COLUMNS": "240", "DO_NOT_TRACK": "1", "PREFECT_HOME": PREFECT_HOME}
+    return kept | own | changes
 
 
 def start(*args: str, store: Path | str = "", env: dict[str, str] | None = None, **options) -> subprocess.Popen[str]:

@@ -27,7 +27,7 @@ from storage.store import Store
 
 pytestmark = pytest.mark.slow
 
-SOON = 20.0
+SOON = 60.0
 TRAIN = {"steps": 400, "batch": 8, "micro_batch": 4}
 TWO = ("--set", "runtime.train.processes=2")
 
