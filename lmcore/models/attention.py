@@ -18,43 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmcore.models.blocks import Linear, RMSNorm, rms_norm
+from lmcore.models.cache import Cache
 from lmcore.models.config import DecoderConfig
-from storage.errors import UserError
 
 Kernel = Literal["plain", "sdpa"]
-
-
-class KVCache:
-    """Keys and values of the tokens seen so far, in memory taken once. For inference: it carries no gradients."""
-
-    def __init__(
-        self, config: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        shape = (config.n_layers, batch, config.kv_heads, length, config.head_width)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)  # (layers, B, K, length, W)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.length = length
-        self.position = 0  # tokens seen so far
-
-    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put `layer`'s new keys and values (B, K, T, W) behind the old; gives all of them (B, K, S, W)."""
-        end = self.position + k.shape[2]
-        self.keys[layer, :, :, self.position : end] = k
-        self.values[layer, :, :, self.position : end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-    def room_for(self, tokens: int) -> None:
-        """UserError when `tokens` more do not fit: a cache never overwrites or slides by itself."""
-        if self.position + tokens > self.length:
-            raise UserError(
-                f"the cache holds {self.length} tokens: {self.position} are in it and {tokens} more do not fit",
-                "make a longer cache, or rewind it and put in the last window of the text",
-            )
-
-    def rewind(self, position: int = 0) -> None:
-        """Forget all but the first `position` tokens."""
-        assert 0 <= position <= self.position
-        self.position = position
 
 
 def rope_table(config: DecoderConfig, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -150,7 +117,7 @@ class Attention(nn.Module):
         rope: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         kernel: Kernel,
-        cache: KVCache | None,
+        cache: Cache | None,
         layer: int,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
