@@ -11,7 +11,7 @@ from storage.errors import UserError
 
 KEPT = "provenance/checkpoint"  # in what a run leaves, where runtime.train.keep_state asks for it
 # What the weights, the optimizer's state and the order of the data hang on. The rest may be set anew.
-SAME = ("model", "seed", "batch", "optimizer", "packing", "stride", "mixture", "stages")
+SAME = ("model", "seed", "batch", "optimizer", "packing", "stride", "mixture", "mixture_by", "stages")
 
 
 def take_up(run: Run, horizon: Horizon) -> None:
@@ -35,11 +35,17 @@ def take_up(run: Run, horizon: Horizon) -> None:
     if not steps:
         raise UserError(
             f"{start} has no checkpoint to continue from",
-            "train it with runtime.train.keep_state=true, or set train.continues=false to begin with its weights alone",
+            "set train.continues=false to begin with its weights alone; runs that are trained with "
+            "runtime.train.keep_state=true keep one",
         )
     snapshot = checkpoint.load_step(
         start / KEPT, steps[-1], "run `collect-train verify`, or begin with train.continues=false"
     )
+    if snapshot.state["params"].get("lora"):
+        raise UserError(
+            f"{start} was trained with train.lora: its checkpoint has adapters, which are merged into its weights now",
+            "set train.continues=false: training begins on the merged weights",
+        )
     theirs, ours = snapshot.state["params"], job.params.key_values()
     for name in SAME:
         if theirs.get(name) != ours.get(name):

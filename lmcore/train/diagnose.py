@@ -15,6 +15,7 @@ from statistics import fmean, median
 from lmcore.train.evidence import Evidence
 
 FLAT, FLAT_STEPS = 0.01, 20  # the loss fell by less than this share, over so many steps
+BLOCKS = 20  # that a run is cut into; the median of each is what its steps had
 EXPLODED = math.log(2)  # nats: the perplexity has doubled since it was lowest
 FORGOTTEN = 1.10  # validation bits per byte against their lowest
 ONLY_BYTES = 1.2  # bytes a token
@@ -98,13 +99,13 @@ def _flat(e: Evidence) -> Finding | None:
 def _exploded(e: Evidence) -> Finding | None:
     finite = _finite(e)
     if len(finite) >= FLAT_STEPS:
-        width = max(1, len(finite) // 20)
-        smooth = [median(finite[i : i + width]) for i in range(0, len(finite) - width + 1)]
-        low, last = min(smooth), smooth[-1]
+        width = -(-len(finite) // BLOCKS)
+        smooth = [median(finite[end - width : end]) for end in range(len(finite), width - 1, -width)]
+        low, last = min(smooth), smooth[0]
         if last - low > EXPLODED:
             return Finding(
                 "exploding perplexity",
-                f"it was {math.exp(low):,.1f} and ended at {_exp(last)}",
+                f"it was {_exp(low)} and ended at {_exp(last)}",
                 "single steps were too large: the learning rate, or a batch of text that is unlike the rest",
                 f"train.lr: {_half(e.lr)} and train.muon_lr by half, train.on_spike: rewind, train.grad_clip: 1.0",
             )
@@ -115,7 +116,7 @@ def _exploded(e: Evidence) -> Finding | None:
             f"on held-out text {min(bits):.3f} bits per byte at step {e.looks[bits.index(min(bits))][0]:,}, "
             f"{bits[-1]:.3f} at the end, while the training loss fell",
             "the model learns its text by heart: too many passes over too little",
-            "train.early_stop: {}, fewer train.epochs, more text, or model.dropout: 0.1",
+            "train.early_stop: {patience: 3}, fewer train.epochs, more text, or model.dropout: 0.1",
         )
     return None
 

@@ -86,7 +86,7 @@ def of_work(work: Path) -> Evidence:
         seconds=each,
         looks=[(e["step"], e["bits_per_byte"]) for e in events if e["event"] == "validation"],
         samples=[(e["step"], e["prompt"], e["continuation"]) for e in events if e["event"] == "sample"],
-        skipped=[_step_of(e["text"]) for e in events if e["event"] == "skipped"],
+        skipped=[e["step"] for e in events if e["event"] == "skipped" and not e["finite"] and not _scaled(plan)],
         tokens=done[-1]["tokens"] if done else 0,
         plan=plan,
         silent_seconds=time.time() - path.stat().st_mtime,
@@ -134,7 +134,7 @@ def _of_tables(tables: dict[str, list[dict[str, Any]]], plan: dict[str, Any], pa
         seconds=[row["seconds"] for row in tables["timings"]],
         looks=[(row["step"], row["bits_per_byte"]) for row in tables["validation"]],
         samples=[(row["step"], row["prompt"], row["text"]) for row in tables["samples"]],
-        skipped=[row["step"] for row in metrics if row["skipped"]],
+        skipped=[row["step"] for row in metrics if row["skipped"] and not _finite(row) and not _scaled(plan)],
         tokens=metrics[-1]["tokens"] if metrics else 0,
         parameters=parameters,
         plan=plan,
@@ -142,9 +142,14 @@ def _of_tables(tables: dict[str, list[dict[str, Any]]], plan: dict[str, Any], pa
     )
 
 
-def _step_of(text: str) -> int:
-    words = text.split()
-    return int(words[1].replace(",", "")) if len(words) > 1 and words[1].replace(",", "").isdigit() else 0
+def _finite(row: dict[str, Any]) -> bool:
+    """False where a step's numbers were not finite; a spike that was left out has finite ones."""
+    return all(value is not None and math.isfinite(value) for value in (row["loss"], row["grad_norm"]))
+
+
+def _scaled(plan: dict[str, Any]) -> bool:
+    """True in fp16, whose loss scale is found by overflows: no harm, and the guard ends a run that has real ones."""
+    return plan.get("precision") == "fp16"
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -190,7 +190,8 @@ def train(
                 continue
             if not admitted:
                 lower = f"; learning rates times {run.guard.rates:g}" if run.guard.rates < 1 else ""
-                journal.event("skipped", f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}{lower}")
+                told = f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}{lower}"
+                journal.event("skipped", told, step=at.step + 1, finite=math.isfinite(loss) and math.isfinite(norm))
             if admitted and run.guard.newly_trivial:
                 told = "the loss is next to nothing: the text repeats itself, or the model knows it by heart"
                 journal.event("trivial-loss", told, step=at.step + 1, loss=loss)

@@ -60,7 +60,7 @@ class Run:
     def looks(self) -> pa.Table:
         """The looks at the validation split, without those of the run that this one continues."""
         looks = self.history.table("validation")
-        return looks.filter(pc.greater_equal(looks["step"], self.at.begun)) if self.at.begun else looks
+        return looks.filter(pc.greater(looks["step"], self.at.begun)) if self.at.begun else looks
 
     def must_save(self) -> bool:
         """True when a checkpoint of this very step is to be kept: the best so far, one of every n, or for a rewind."""

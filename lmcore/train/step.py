@@ -107,5 +107,6 @@ def _halve(run: Run, sequences: int) -> None:
     run.plan = run.plan.model_copy(update={"micro_batch": was // 2, "reasons": reasons})
     if run.team.leads:
         run.save()  # a resume must not do the steps before it in the new plan
+        run.settle()
         write_json(run.job.work / "plan.json", run.plan.model_dump(mode="json"))
     run.journal.event("out-of-memory", f"{told}; a step stays {sequences}", step=step, micro_batch=was // 2)

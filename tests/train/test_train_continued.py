@@ -83,7 +83,7 @@ def test_looks_of_the_first_run_do_not_end_the_second(job, finished):
     first = finished(**FLAT)
     early = {"patience": 2, "min_delta": 5.0, "every": 0.25, "tokens": 100}  # no gain is large enough
     further = job("further", steps=40, start_from=out(first), continues=True, early_stop=early, **FLAT)
-    assert run(further)["steps"] == 20, "the second look of its own"
+    assert run(further)["steps"] == 30, "two looks without a gain after the first of its own"
 
 
 def test_what_does_not_fit_is_refused(job, finished, tmp_path):
