@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.atomic import disk_errors, fault, fsync_path
+from storage.errors import RunError
 from storage.locks import Locked, file_lock, holder
-from storage.manifest import MANIFEST
+from storage.manifest import MANIFEST, Manifest
 from storage.rewrite import FOLDER as REWRITE
 from storage.store import STAGES, Artifact, Store
 
@@ -73,11 +74,16 @@ def judge(
     nothing in it has changed for `older_than` seconds.
     """
     now = time.time()
-    artifacts = list(store.readable())
-    known = {(artifact.stage, artifact.key) for artifact in artifacts}
-    reached = _reached(artifacts, roots, needs)
+    artifacts = list(store.artifacts())
+    known: dict[Name, Manifest] = {}  # read once: another gc may be taking them away
+    for artifact in artifacts:
+        with contextlib.suppress(RunError):
+            known[artifact.stage, artifact.key] = artifact.manifest
+    reached = _reached([a for a in artifacts if (a.stage, a.key) in known], known, roots, needs)
     verdicts: list[Verdict] = []
-    for artifact in [*artifacts, *(a for a in store.artifacts() if (a.stage, a.key) not in known)]:
+    for artifact in artifacts:
+        if (artifact.stage, artifact.key) not in known and not artifact.path.exists():
+            continue  # it has just been taken away
         age = now - _changed(artifact.path, deep=False)
         why, goes = reached.get((artifact.stage, artifact.key), ""), False
         if not why and (artifact.stage, artifact.key) not in known:
@@ -144,13 +150,17 @@ def _delete(path: Path) -> None:
 
 
 def _reached(
-    artifacts: list[Artifact], roots: Mapping[Name, str], needs: Callable[[Artifact], Iterable[str]]
+    artifacts: list[Artifact],
+    manifests: Mapping[Name, Manifest],
+    roots: Mapping[Name, str],
+    needs: Callable[[Artifact], Iterable[str]],
 ) -> dict[Name, str]:
     """Why each artifact is wanted that is: it is a root, or a root was built from it, directly or not."""
     by_name = {(artifact.stage, artifact.key): artifact for artifact in artifacts}
     by_digest: dict[str, list[Artifact]] = {}
     for artifact in artifacts:
-        for digest in artifact.digests:
+        manifest = manifests[artifact.stage, artifact.key]
+        for digest in (*manifest.provenance.rewritten, manifest.content.digest):
             by_digest.setdefault(digest, []).append(artifact)
     found: dict[Name, str] = {}
     pending = [(name, why, why) for name, why in roots.items()]
@@ -159,12 +169,9 @@ def _reached(
             continue
         artifact = by_name[name]
         found[name] = why
-        wanted = (
-            list(needs(artifact))
-            if artifact.stage == "collect"
-            else [entry.digest for entry in artifact.manifest.provenance.inputs]
-        )
-        named = {entry.digest: (entry.stage, entry.key) for entry in artifact.manifest.provenance.inputs}
+        inputs = manifests[name].provenance.inputs
+        wanted = list(needs(artifact)) if artifact.stage == "collect" else [entry.digest for entry in inputs]
+        named = {entry.digest: (entry.stage, entry.key) for entry in inputs}
         for digest in wanted:
             same = by_digest.get(digest, [])
             exact = [other for other in same if (other.stage, other.key) == named.get(digest)]
@@ -217,8 +224,11 @@ def _leads_out(store: Store, path: Path) -> bool:
 def _changed(path: Path, *, deep: bool) -> float:
     """When a folder or its manifest, or with `deep` anything in it, was last changed: seconds since the epoch."""
     if not deep:
-        places = [path, path / MANIFEST]
-        return max((place.lstat().st_mtime for place in places if place.exists()), default=0.0)
+        found = []
+        for place in (path, path / MANIFEST):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(place.lstat().st_mtime)
+        return max(found, default=0.0)
     return max((entry.st_mtime for entry in _entries(path)), default=0.0)
 
 

@@ -240,6 +240,7 @@ def test_an_uneven_batch_ends_close_to_one_process_and_the_same_twice(world, job
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_whichever_is_killed_all_end_soon_and_resume_to_the_same_bytes(job, trainer, content):
     """The first rank, the last, torchrun's agent, then all of them: one run is killed four times."""
     model = job()["params"]["model"] | {"dropout": 0.2}
