@@ -121,7 +121,8 @@ def test_nothing_is_left_behind(up, postgres):
     assert up.process.returncode == 0
     others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
     wait_for(lambda: postgres.ask(others) == "0", "the last connection to be closed", 20)
-    assert not [p for p in psutil.process_iter() if str(up.store) in " ".join(p.cmdline())]
+    lines = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]  # None: it has just ended
+    assert not [line for line in lines if str(up.store) in line]
 
 
 def test_the_password_is_written_nowhere(up):
