@@ -55,7 +55,8 @@ fast: setup-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --durations=10
 
 slow: setup-dev
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow --durations=10
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow and not alone" --durations=10
+	$(BIN)/pytest -m "slow and alone" --durations=10
 
 # 50 random kills over all stages, compared by content digest; half an hour
 torture: setup-dev

@@ -75,18 +75,18 @@ def judge(
     """
     now = time.time()
     artifacts = list(store.artifacts())
-    known: dict[Name, Manifest] = {}  # read once: another gc may be taking them away
+    known: dict[Artifact, Manifest] = {}  # read once: another gc may be taking them away
     for artifact in artifacts:
         with contextlib.suppress(RunError):
-            known[artifact.stage, artifact.key] = artifact.manifest
-    reached = _reached([a for a in artifacts if (a.stage, a.key) in known], known, roots, needs)
+            known[artifact] = artifact.manifest
+    reached = _reached(known, roots, needs)
     verdicts: list[Verdict] = []
     for artifact in artifacts:
-        if (artifact.stage, artifact.key) not in known and not artifact.path.exists():
+        if artifact not in known and not artifact.path.exists():
             continue  # it has just been taken away
         age = now - _changed(artifact.path, deep=False)
         why, goes = reached.get((artifact.stage, artifact.key), ""), False
-        if not why and (artifact.stage, artifact.key) not in known:
+        if not why and artifact not in known:
             why = "its manifest cannot be read: `collect-train verify`"
         elif not why and _leads_out(store, artifact.path):
             why = "a link out of the store: left alone"
@@ -150,17 +150,13 @@ def _delete(path: Path) -> None:
 
 
 def _reached(
-    artifacts: list[Artifact],
-    manifests: Mapping[Name, Manifest],
-    roots: Mapping[Name, str],
-    needs: Callable[[Artifact], Iterable[str]],
+    manifests: Mapping[Artifact, Manifest], roots: Mapping[Name, str], needs: Callable[[Artifact], Iterable[str]]
 ) -> dict[Name, str]:
     """Why each artifact is wanted that is: it is a root, or a root was built from it, directly or not."""
-    by_name = {(artifact.stage, artifact.key): artifact for artifact in artifacts}
+    by_name = {(artifact.stage, artifact.key): artifact for artifact in manifests}
     by_digest: dict[str, list[Artifact]] = {}
-    for artifact in artifacts:
-        manifest = manifests[artifact.stage, artifact.key]
-        for digest in (*manifest.provenance.rewritten, manifest.content.digest):
+    for artifact, manifest in manifests.items():
+        for digest in manifest.digests:
             by_digest.setdefault(digest, []).append(artifact)
     found: dict[Name, str] = {}
     pending = [(name, why, why) for name, why in roots.items()]
@@ -169,7 +165,7 @@ def _reached(
             continue
         artifact = by_name[name]
         found[name] = why
-        inputs = manifests[name].provenance.inputs
+        inputs = manifests[artifact].provenance.inputs
         wanted = list(needs(artifact)) if artifact.stage == "collect" else [entry.digest for entry in inputs]
         named = {entry.digest: (entry.stage, entry.key) for entry in inputs}
         for digest in wanted:

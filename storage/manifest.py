@@ -80,6 +80,11 @@ class Manifest(_Part):
     content: Content
     provenance: Provenance
 
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Every content digest the artifact has had, the first one first."""
+        return (*self.provenance.rewritten, self.content.digest)
+
 
 def list_files(folder: Path) -> tuple[Content, dict[str, FileEntry]]:
     """Hash every file below `folder`: (content, provenance files). The manifest itself is left out."""

@@ -88,7 +88,7 @@ class Artifact:
     @property
     def digests(self) -> tuple[str, ...]:
         """Every content digest it has had, the first one first: others may refer to it by any of them."""
-        return (*self.manifest.provenance.rewritten, self.digest)
+        return self.manifest.digests
 
     @property
     def metrics(self) -> dict[str, Any]:

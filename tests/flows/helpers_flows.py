@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 280.0  # seconds one command may take on a machine that others use too
 MARK = "COLLECT_TRAIN_TEST_MARK"  # every process that a run leaves behind carries it in its environment
 STEPS = 24
+# readline, which pytest loads, exports LINES and COLUMNS
+NOT_INHERITED = (FAULT_VARIABLE, VARIABLE, MARK, "COLUMNS", "LINES", "FORCE_COLOR")
 PREFECT_HOME = tempfile.mkdtemp(prefix="collect-train-prefect-home-")  # not the user's own
 atexit.register(shutil.rmtree, PREFECT_HOME, ignore_errors=True)
 
@@ -119,11 +121,13 @@ class Done:
 
 def environment(**changes: str) -> dict[str, str]:
     """The environment of a command: nothing of Prefect's or ours is inherited, one thread, wide lines."""
-    ours = (FAULT_VARIABLE, VARIABLE, MARK)
-    looks = ("COLUMNS", "LINES", "FORCE_COLOR")  # readline, which pytest loads, exports the first two
-    kept = {n: value for n, value in os.environ.items() if not n.startswith("PREFECT_") and n not in ours + looks}
-    own = {"OMP_NUM_THREADS": "1", "COLUMNS": "240", "DO_NOT_TRACK": "1", "PREFECT_HOME": PREFECT_HOME}
-    return kept | own | changes
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PREFECT_") and name not in NOT_INHERITED
+    }
+    ours = {"OMP_NUM_THREADS": "1", "COLUMNS": "240", "DO_NOT_TRACK": "1", "PREFECT_HOME": PREFECT_HOME}
+    return kept | ours | changes
 
 
 def start(*args: str, store: Path | str = "", env: dict[str, str] | None = None, **options) -> subprocess.Popen[str]:

@@ -25,9 +25,9 @@ from helpers_flows import (
 
 from storage.store import Store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
-SOON = 60.0
+SOON = 20.0
 TRAIN = {"steps": 400, "batch": 8, "micro_batch": 4}
 TWO = ("--set", "runtime.train.processes=2")
 
