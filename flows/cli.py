@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -49,11 +50,35 @@ def run(
 
 
 @app.command()
-def params(recipe: RecipeArgument, set_: SetOption = None) -> None:
-    """What a recipe would build: parameters by part, file size, memory, tokens and time, before anything runs."""
+def params(
+    recipes: Annotated[list[str], typer.Argument(help="Packaged recipes, or paths of YAML files.")],
+    set_: SetOption = None,
+    store: StoreOption = "",
+) -> None:
+    """What a recipe would build: parameters by part, file size, memory, tokens and time; several side by side."""
+    if len(recipes) > 1:
+        _as_the_trainer()
+        from flows.compare_params import show_comparison
+
+        show_comparison(store_at(store), recipes, set_ or [], console)
+        return
     from flows.params import show_params
 
-    show_params(recipe, set_ or [], console)
+    show_params(recipes[0], set_ or [], console)
+
+
+@app.command()
+def autosize(
+    minutes: Annotated[float, typer.Option(min=0, help="Training time on this machine.")] = 0.0,
+    flops: Annotated[float, typer.Option(min=0, help="Arithmetic instead, such as 1e15.")] = 0.0,
+    vocab_size: Annotated[int, typer.Option(min=257, help="Tokens in the vocabulary.")] = 4096,
+    context: Annotated[int, typer.Option(min=2, help="The most tokens the model sees at once.")] = 256,
+) -> None:
+    """Propose width, depth, batch and tokens for a budget on this machine, as a piece of a recipe."""
+    _as_the_trainer()
+    from flows.autosize import show_proposal
+
+    show_proposal(minutes, flops, vocab_size, context, console)
 
 
 @app.command()
@@ -164,6 +189,19 @@ def info(model: ModelArgument, store: StoreOption = "") -> None:
     show_info(model, store_at(store), console)
 
 
+@app.command("export-tokens")
+def export_tokens(
+    tokens: Annotated[str, typer.Argument(help='"tokens" (the newest), tokens/KEY, or a key or digest.')],
+    path: Annotated[Path, typer.Argument(help="The file to write; one that is there is replaced.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
+    store: StoreOption = "",
+) -> None:
+    """Write token shards as CLLM's dataset.bin, and read it back."""
+    from flows.dataset import write_dataset
+
+    write_dataset(store_at(store), tokens, path, split, console)
+
+
 @app.command()
 def verify(store: StoreOption = "") -> None:
     """Hash every file again; set damaged artifacts aside and name what was built from them."""
@@ -203,6 +241,14 @@ def schema() -> None:
     from lmcore.recipe import recipe_schema
 
     print(json.dumps(recipe_schema(), indent=1))
+
+
+def _as_the_trainer() -> None:
+    """Set up memory and threads as a training does, before torch loads, so that its speed is what is measured."""
+    from lmcore.train.allocator import raise_thresholds, sleep_at_barriers
+
+    sleep_at_barriers()
+    raise_thresholds()
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

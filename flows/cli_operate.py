@@ -68,6 +68,14 @@ def watch(run: RunArgument = "", store: StoreOption = "") -> None:
 
 
 @app.command()
+def diagnose(run: RunArgument = "", store: StoreOption = "") -> None:
+    """What is wrong with the training of a run: the evidence, the cause, the setting to change."""
+    from flows.diagnose import show_diagnosis
+
+    show_diagnosis(store_at(store), run, console)
+
+
+@app.command()
 def forget(
     what: Annotated[str, typer.Argument(metavar="URL|RECORD_ID", help="A page, or a record (8 digits of it will do).")],
     store: StoreOption = "",

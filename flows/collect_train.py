@@ -87,7 +87,8 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     mode = wanted.mode("tokenizer")
     if start:  # its weights mean these ids
         why = f"the vocabulary of {start.release}, which training starts from"
-        tokenizer = keep(start.tokenizer, why, train_tokenizer.pages)
+        imported = "imported" in start.tokenizer.manifest.provenance.params  # without a report on how it was learnt
+        tokenizer = keep(start.tokenizer, why, None if imported else train_tokenizer.pages)
     else:
         tokenizer = train_tokenizer(store, corpus, params=recipe.tokenizer, runtime=runtime.tokenizer, mode=mode)
     built.add(tokenizer)

@@ -14,7 +14,7 @@ from flows.checks.finding import Finding, failure, ok
 from flows.checks.machine import check_machine, measure_precision
 from flows.checks.program import check_program
 from flows.checks.server import check_server
-from flows.checks.sources import check_pool, check_sources
+from flows.checks.sources import check_mixture, check_pool, check_sources
 from flows.estimate import Needs, needs
 from lmcore.recipe import Recipe, load_recipe
 from storage.errors import CollectTrainError
@@ -81,5 +81,5 @@ def _world(
     served, pools = check_server(store)
     findings += served
     if recipe is not None:
-        findings += [*check_sources(recipe), *check_pool(recipe, pools)]
+        findings += [*check_sources(recipe), *check_mixture(recipe), *check_pool(recipe, pools)]
     return findings

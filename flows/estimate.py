@@ -30,19 +30,21 @@ class Needs:
 
 
 def needs(recipe: Recipe, precision: str) -> Needs:
-    """What building this recipe from nothing needs; `precision` is "fp32" or "bf16"."""
+    """What building this recipe from nothing needs; `precision` is "fp32", "bf16" or "fp16"."""
     import torch
 
     from lmcore.models.ledger import estimate
 
     training = recipe.training
     ledger = estimate(recipe.model, recipe.tokenizer.vocab_size)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     memory, least = (
         ledger.training_memory(sequences, optimizer=training.optimizer, stream_dtype=dtype)
         for sequences in (training.batch, training.micro_batch or 1)
     )
-    checkpoints = recipe.runtime.train.keep_checkpoints + 1  # the newest is whole before the oldest goes
+    # The best one is beside the newest; those of keep_every_steps are left out here.
+    kept = recipe.runtime.train
+    checkpoints = kept.keep_checkpoints + kept.keep_best + 1  # the newest is whole before the oldest goes
     disk = {
         "texts": sum(_text_bytes(source) for source in recipe.sources),
         "checkpoints": checkpoints * (memory["weights"] + memory["optimizer"]),

@@ -150,6 +150,8 @@ def _runs(store: Store, keep: int) -> Iterator[tuple[Name, str]]:
             continue
         why = f"run {plan.run[:8]} of {recipe}" + (", which is going on" if going else "")
         yield from _of_edition(store, plan.edition, why)
+        if plan.start is not None:
+            yield ("train", plan.start.model_key), why
         for stage in journal.stages.values() if journal else ():
             yield (stage.stage, stage.key), why
         for artifact in store.readable():

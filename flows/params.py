@@ -31,6 +31,7 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
     rates = dict(zip(("fp32", "bf16"), (speed * 1e9 for speed in speeds), strict=True))
     fastest = max(rates, key=lambda name: rates[name])
     precision = fastest if training.precision == "auto" else training.precision
+    rates["fp16"] = rates["bf16"]  # not for this CPU, and as fast where it is for
     needed = needs(loaded, precision)
     ledger, memory, disk = needed.ledger, needed.memory, needed.disk
     table = Table("part", "shape", "parameters", title=f"{loaded.name}: {loaded.description}", title_justify="left")

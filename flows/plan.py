@@ -43,6 +43,15 @@ class Start(BaseModel):
     model_digest: str
 
 
+class Given(BaseModel):
+    """The model that `train.init_from` names, when that is neither scratch nor champion; `name` is for people."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    model_key: str
+    model_digest: str
+
+
 class Edition(BaseModel):
     """One collection in time; `parents` maps a source to the content digest of its edition before.
 
@@ -66,6 +75,7 @@ class Plan(BaseModel):
     recipe: dict[str, Any]
     edition: Edition
     registry: RegistryState
+    start: Given | None = None
 
     def parsed(self) -> Recipe:
         """The recipe with every default resolved, as it was when the run began."""
@@ -105,9 +115,42 @@ def make_plan(
         recipe=recipe.model_dump(mode="json"),
         edition=resolve_edition(store, recipe, edition, tell),
         registry=Registry(store.root).read(recipe.name),
+        start=resolve_start(store, recipe, tell),
     )
     write_json(path, plan.model_dump(mode="json"))
     return plan
+
+
+def resolve_start(store: Store, recipe: Recipe, tell: Callable[[str], None] = lambda _: None) -> Given | None:
+    """The model that `train.init_from` names now: a release, an artifact, or a Hugging Face folder, which is read in.
+
+    None for scratch and for champion, which is the edition's. Raises UserError when there is no such thing.
+    """
+    name = recipe.train.init_from
+    if name in ("scratch", "champion"):
+        return None
+    registry = Registry(store.root)
+    if folder := recipe.train.init_folder:
+        from tasks.imported import import_model
+
+        model, told = import_model(store, Path(folder), tell), f"the folder {Path(folder).name}"
+    elif name.partition("@")[0] in registry.names():
+        release = registry.resolve(name)
+        told = f"{name.partition('@')[0]}@{release.number}"
+        return Given(name=told, model_key=release.model_key, model_digest=release.model_digest)
+    else:
+        try:
+            model = store.resolve(name)
+        except UserError as error:
+            known = ", ".join(registry.names()) or "none"
+            raise UserError(
+                f"train.init_from is {name!r}: {error.what}",
+                f"write scratch, champion, a release (of {known}), train/KEY, or a folder with a slash (./{name})",
+            ) from error
+        if model.stage != "train":
+            raise UserError(f"train.init_from is {name!r}, an artifact of stage {model.stage}", "name a train artifact")
+        told = f"train/{model.key[:12]}"
+    return Given(name=told, model_key=model.key, model_digest=model.digest)
 
 
 def scheduled_edition(recipe: Recipe, when: datetime) -> str:

@@ -1,7 +1,8 @@
 """Where a training starts, and what a model has learnt before: the chain of models behind a warm start.
 
-`train: {init_from: champion}` names a model that moves. The edition's record says who was champion when it was begun;
-here that record becomes artifacts: the model whose weights are the first ones, and the vocabulary that its ids mean.
+`train: {init_from: champion}` names a model that moves. The edition's record says who was champion when it was begun,
+and the plan what another name meant; here that becomes artifacts: the model whose weights are the first ones, and the
+vocabulary that its ids mean.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from flows.plan import Plan
+from flows.plan import Given, Plan, Start
 from lmcore.models.config import DecoderConfig
+from lmcore.models.fit import misfits
 from lmcore.recipe import Recipe
 from storage.errors import RunError, UserError
 from storage.store import Artifact, ArtifactDamaged, Store
@@ -22,7 +24,7 @@ ANEW = "--set train.init_from=scratch"
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A released model to go on from: its name (NAME@NUMBER), its train artifact, its vocabulary."""
+    """A model to go on from: its name (NAME@NUMBER of a release), its train artifact, its vocabulary."""
 
     release: str
     model: Artifact
@@ -30,28 +32,38 @@ class WarmStart:
 
 
 def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], None]) -> WarmStart | None:
-    """The model that the plan's edition starts from; None, and a line to `tell`, when training begins from scratch.
+    """The model that the plan starts from; None, and a line to `tell`, when training begins from scratch.
 
     Raises RunError when that model or its vocabulary is lost or damaged, UserError when the recipe asks for another
     shape or vocabulary than it has.
     """
-    if recipe.train.init_from == "scratch":
+    asked = recipe.train.init_from
+    if asked == "scratch":
         return None
     name, edition = recipe.name, plan.edition
-    if edition.start is None:
-        tell(f"edition {edition.name} was begun without a champion of {name}: training begins from scratch")
-        return None
-    release = f"{name}@{edition.start.release}"
-    model = _found(store, "train", edition.start.model_key, edition.start.model_digest, f"{release}, the champion")
-    entry = next(entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer")
-    tokenizer = _found(store, "tokenizer", entry.key, entry.digest, f"the vocabulary of {release}")
+    if asked == "champion":
+        if edition.start is None:
+            tell(f"edition {edition.name} was begun without a champion of {name}: training begins from scratch")
+            return None
+        release, what = f"{name}@{edition.start.release}", f"{name}@{edition.start.release}, the champion"
+        given: Given | Start = edition.start
+    else:
+        assert plan.start is not None, "resolved when the plan was made"
+        given, release, what = plan.start, plan.start.name, plan.start.name
+    model = _found(store, "train", given.model_key, given.model_digest, asked, what)
+    entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
+    if entry is None:
+        raise RunError(f"{what} does not say what vocabulary it has", "start from another model")
+    tokenizer = _found(store, "tokenizer", entry.key, entry.digest, asked, f"the vocabulary of {release}")
 
     shape = DecoderConfig.model_validate(model.manifest.provenance.params["model"])
-    if shape.resolved() != recipe.model.resolved():
-        _refuse(release, "model", recipe.model.key_values(), shape.key_values())
-    cut = tokenizer.manifest.provenance.params
-    if cut != recipe.tokenizer.key_values():
-        _refuse(release, "tokenizer", recipe.tokenizer.key_values(), cut)
+    if wrong := misfits(shape, recipe.model, grow=recipe.train.grow):
+        _refuse(asked, release, "model", wrong, recipe.model.key_values(), shape.key_values())
+    cut, wanted = tokenizer.manifest.provenance.params, recipe.tokenizer.key_values()
+    if "imported" in cut:  # nobody knows how it was learnt
+        tell(f"the vocabulary is that of {release}; the recipe's `tokenizer` has no part in it")
+    elif cut != wanted:
+        _refuse(asked, release, "tokenizer", [n for n in wanted | cut if wanted.get(n) != cut.get(n)], wanted, cut)
     if any(corpus.digest != then for corpus, then in _lessons(store, model, lambda _: None)):
         tell(f"{release} has learnt texts that were taken out of the store since; begin anew without them: {ANEW}")
     return WarmStart(release, model, tokenizer)
@@ -84,7 +96,7 @@ def _lessons(store: Store, model: Artifact, tell: Callable[[str], None]) -> Iter
         last, _ = _input(store, last, "train", tell)
 
 
-def _found(store: Store, stage: str, key: str, digest: str, what: str) -> Artifact:
+def _found(store: Store, stage: str, key: str, digest: str, asked: str, what: str) -> Artifact:
     """An artifact as it was recorded. Raises RunError that says what has become of it."""
     try:
         found = store.find(stage, key)
@@ -93,20 +105,21 @@ def _found(store: Store, stage: str, key: str, digest: str, what: str) -> Artifa
         found, problem = None, f"is damaged ({damage.fault_found})"
     if found is None or digest not in found.digests:
         raise RunError(
-            f"train.init_from is champion, and {what} ({stage}/{key[:12]}) {problem}",
+            f"train.init_from is {asked}, and {what} ({stage}/{key[:12]}) {problem}",
             f"restore it from a backup (`collect-train verify` says what it sets aside), or begin anew: {ANEW}",
         )
     return found
 
 
-def _refuse(release: str, section: str, asked: dict[str, Any], has: dict[str, Any]) -> NoReturn:
-    """Raises UserError naming every setting of a section that differs from the champion's."""
-    names = [name for name in asked | has if asked.get(name) != has.get(name)]
+def _refuse(
+    init_from: str, release: str, section: str, names: list[str], asked: dict[str, Any], has: dict[str, Any]
+) -> NoReturn:
+    """Raises UserError naming those settings of a section that differ from the start's."""
     wanted = ", ".join(f"{section}.{name} {json.dumps(asked.get(name))}" for name in names)
     given = ", ".join(json.dumps(has.get(name)) for name in names)
     settings = " ".join(f"--set {section}.{name}={json.dumps(has.get(name))}" for name in names)
     raise UserError(
-        f"train.init_from is champion, but the recipe asks for {wanted} and {release} has {given}",
+        f"train.init_from is {init_from}, but the recipe asks for {wanted} and {release} has {given}",
         f"keep what it has ({settings}), or begin anew: {ANEW}",
     )
 

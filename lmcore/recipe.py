@@ -28,12 +28,22 @@ from lmcore.models.config import DecoderConfig
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
+from lmcore.tokens.params import check_stages
 from lmcore.tokens.shards import TokensParams, TokensRuntime
-from lmcore.train.params import HORIZONS, TrainParams, TrainRuntime, TrainSection, TrainSettings, check_processes
+from lmcore.train.params import (
+    HORIZONS,
+    TrainParams,
+    TrainRuntime,
+    TrainSection,
+    TrainSettings,
+    check_processes,
+    is_folder,
+)
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
-OWNED = ("name", "extends", "sources", "runtime.collect.contact")  # what is read, into which line of releases, as whom
+# What is read, into which line of releases, as whom.
+OWNED = ("name", "extends", "sources", "train.init_from", "runtime.collect.contact")
 SHORTEST_NEAR = 0.5  # difflib ratio from which a misspelt key is worth a suggestion
 SURELY_NEAR = 0.8  # and from which it is a slip of the pen rather than a key of another section
 
@@ -130,6 +140,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         raise _explained(error, where) from error
     try:  # told now, not when the stage is reached
         check_processes(recipe.train, recipe.runtime.train.processes)
+        check_stages(recipe.train, recipe.model.context)
         if recipe.export.hf:
             stock_architecture(recipe.model)
     except UserError as error:
@@ -143,8 +154,10 @@ def check_settings(overrides: Sequence[str]) -> None:
     For overrides by whoever may start a run on a machine of somebody else. Of a source they may set the numbers.
     """
     for override in overrides:
-        place = override.partition("=")[0]
+        place, _, value = override.partition("=")
         way = place.split(".")
+        if place == "train.init_from" and value in ("scratch", "champion"):
+            continue
         if way[0] == "sources" and len(way) == 3 and way[2] in NUMBERS:
             continue
         if any(f"{place}.".startswith(f"{owned}.") or f"{owned}.".startswith(f"{place}.") for owned in OWNED):
@@ -205,16 +218,23 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _resolve_bases(values: dict[str, Any], folder: Path) -> None:
-    """Relative paths of file sources start from the folder of the recipe that names them."""
+    """Relative paths of file sources and of a start start from the folder of the recipe that names them."""
+    train = values.get("train")
+    if isinstance(train, dict) and isinstance(start := train.get("init_from"), str) and is_folder(start):
+        train["init_from"] = _absolute(start, folder, "train.init_from")
     sources = values.get("sources")
     for source in sources if isinstance(sources, list) else []:
         if isinstance(source, dict) and source.get("kind") == "files":
             given = source.get("base", FilesSource.model_fields["base"].default)
             if isinstance(given, str):
-                try:
-                    source["base"] = str((folder / Path(given).expanduser()).absolute())
-                except RuntimeError as error:
-                    raise UserError(f"the base {given!r} of a source: {error}", "give a path") from error
+                source["base"] = _absolute(given, folder, "the base of a source")
+
+
+def _absolute(given: str, folder: Path, what: str) -> str:
+    try:
+        return str((folder / Path(given).expanduser()).absolute())
+    except RuntimeError as error:  # a ~user that does not exist
+        raise UserError(f"{what}, {given!r}: {error}", "give a path") from error
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -293,8 +313,9 @@ def _right_key(loc: Sequence[int | str], place: str) -> str:
         return f"did you mean {surely[0]}?"
     elsewhere = {path for path in _all_keys(Recipe, "") if path.rpartition(".")[2] == name}
     if elsewhere:
-        shared = {path: len(set(path.split(".")) & set(place.split("."))) for path in elsewhere}
-        return f"it belongs at {' or '.join(sorted(p for p in elsewhere if shared[p] == max(shared.values())))}"
+        level = min(path.count(".") for path in elsewhere)  # what every recipe has before a part of an option
+        shared = {p: len(set(p.split(".")) & set(place.split("."))) for p in elsewhere if p.count(".") == level}
+        return f"it belongs at {' or '.join(sorted(p for p in shared if shared[p] == max(shared.values())))}"
     near = difflib.get_close_matches(name, valid, 1, SHORTEST_NEAR)
     return f"did you mean {near[0]}?" if near else f"valid here: {', '.join(valid)}"
 

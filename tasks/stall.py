@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lmcore.train.journal import is_step
 from storage.errors import RunError
 
 RECENT = 101  # intervals that the median is taken of
@@ -54,11 +55,11 @@ class Silence:
         if not lines:
             return
         self.expect(lines)
-        if any("loss" in line for line in lines):
+        if any(is_step(line) for line in lines):
             if self._step_at is not None:
                 self._intervals.append(now - self._step_at)
             self._step_at = now
-        self._stepping = "loss" in lines[-1]
+        self._stepping = is_step(lines[-1])
 
     def expect(self, lines: Sequence[dict[str, Any]]) -> None:
         """Take in how long a step takes by the plan, also of an earlier attempt: the first one may be a long one."""

@@ -13,7 +13,7 @@ from tasks.step import step
 from tasks.ui_pages import show_tokenizer
 
 
-@step("tokenizer", version=1, pages=show_tokenizer)
+@step("tokenizer", version=2, pages=show_tokenizer)
 def train_tokenizer(
     work: Path, corpus: Artifact, *, params: TokenizerParams, runtime: TokenizerRuntime, report: Report
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from storage.store import Artifact
 from tasks.step import step
 
 
-@step("tokens", version=1)
+@step("tokens", version=2)
 def make_tokens(
     work: Path, corpus: Artifact, tokenizer: Artifact, *, params: TokensParams, runtime: TokensRuntime, report: Report
 ) -> dict[str, Any]:

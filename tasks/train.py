@@ -17,9 +17,9 @@ from tasks.ui_pages import show_training
 
 
 def _is_pure(params: TrainParams) -> bool:
-    """Whether the settings alone make the bytes: no clock, and nothing left to a probe of the machine."""
+    """Whether the settings alone make the bytes: no clock, and nothing left to the machine."""
     probed = params.precision == "auto" or params.attention == "auto" or params.micro_batch is None
-    return params.minutes is None and not probed
+    return params.minutes is None and not probed and params.on_oom == "fail"
 
 
 @step("train", version=1, pure=_is_pure, pages=show_training)

@@ -14,7 +14,17 @@ from tasks.ui_pages import ABOUT, curve, samples_parts
 
 SHOW_SECONDS = 5.0  # between two updates of the loss curve
 MAX_TOLD = 10  # events below the curve, the newest
-TOLD = ("resumed", "checkpoint-damaged", "skipped", "stopped", "processes")
+TOLD = (
+    "resumed",
+    "checkpoint-damaged",
+    "skipped",
+    "stopped",
+    "processes",
+    "rewound",
+    "early-stop",
+    "trivial-loss",
+    "continued",
+)
 EVENTS = {  # the trainer's, and which of its values Prefect's have
     "epoch": ("epoch", "step", "progress", "mean_loss", "mean_bits_per_byte", "tokens_per_second"),
     "checkpoint": ("step", "progress", "tokens", "seconds"),
@@ -62,7 +72,7 @@ class TrainingPages:
             if line["bits_per_byte"] is not None:  # null: it was not finite
                 self._steps.append(line["step"])
                 self._bits.append(line["bits_per_byte"])
-        elif event == "training":
+        elif event in ("training", "rewound"):
             self._go_back(line["step"])
         elif event == "validation":
             self._looks.append((line["step"], line["bits_per_byte"]))

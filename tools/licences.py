@@ -52,12 +52,18 @@ def dependencies(name: str, seen: set[str]) -> set[str]:
     return seen
 
 
+def licence_name(text: str) -> str:
+    """What a package declares, on one line; of a whole licence (tiktoken has it there) the title."""
+    line = " ".join(text.split())
+    return line if len(line) < 300 else line.split(" Copyright ")[0]
+
+
 def licences() -> dict[str, str]:
     """Licence by package."""
     wanted = dependencies("collect-train", set()) - {"collect-train"}
     command = [sys.executable, "-m", "piplicenses", "--format=json", "--from=mixed", "--with-system"]
     rows = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    found = {re.sub(r"[-_.]+", "-", row["Name"]).lower(): " ".join(row["License"].split()) for row in rows}
+    found = {re.sub(r"[-_.]+", "-", row["Name"]).lower(): licence_name(row["License"]) for row in rows}
     # torch's builds for NVIDIA cards bring that maker's own libraries; which ones depends on the machine
     return {name: found[name] for name in sorted(wanted) if name in found and not name.startswith(MACHINE_DEPENDENT)}
 

@@ -42,6 +42,8 @@ def kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
         return f"list of {len(arguments)}, each {kind(arguments[0])}"
     if origin is tuple:
         return f"list, each {kind(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
     if origin is dict:
         return f"mapping of {kind(arguments[0])} to {kind(arguments[1])}"
     return WORDS[annotation] + span(metadata)
@@ -84,6 +86,17 @@ def rows(fields: Mapping[str, FieldInfo], prefix: str = "", section: BaseModel |
             field.description or "",
         )
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+        for model, mark in optional_models(field.annotation):
+            yield from rows(model.model_fields, f"{prefix}{name}{mark}.")
+
+
+def optional_models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
+    """The sections that an option may be or list, each with "[]" where it is a list of them."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType, tuple):
+        for argument in arguments:
+            if isinstance(argument, type) and issubclass(argument, BaseModel):
+                yield argument, "[]" if origin is tuple else ""
 
 
 def model_of(field: FieldInfo) -> type[BaseModel] | None:

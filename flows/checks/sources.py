@@ -31,6 +31,20 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
             yield from _seeds(name, source, recipe.runtime.collect.contact)
 
 
+def check_mixture(recipe: Recipe) -> Iterator[Finding]:
+    """Whether the mixtures of the training name sources of the recipe; a corpus may still have texts of older ones."""
+    train, sources = recipe.train, {source.name for source in recipe.sources}
+    if train.mixture_by != "source":
+        return
+    named = {name for mixture in (train.mixture, *(stage.mixture for stage in train.stages)) for name in mixture or ()}
+    if strange := sorted(named - sources):
+        yield warning(
+            "mixture",
+            f"train.mixture names {', '.join(strange)}, and the sources are {', '.join(sorted(sources))}",
+            "check the spelling: training refuses a source that no text is from",
+        )
+
+
 def check_pool(recipe: Recipe, pools: Pools | None) -> Iterator[Finding]:
     """Whether there is the work pool that the recipe sends its training to."""
     pool = recipe.resources.train.work_pool

@@ -30,7 +30,7 @@ def model_card(
         "layers": str(config.n_layers),
         "width": str(config.d_model),
         "heads": f"{config.n_heads} of {config.head_width}, {config.kv_heads} for keys and values",
-        "vocabulary": f"{vocab_size:,} tokens, byte-level",
+        "vocabulary": f"{vocab_size:,} tokens",
         "context": f"{config.context:,} tokens",
     }
     rows = "\n".join(f"| {key} | {value} |" for key, value in shape.items())

@@ -50,7 +50,8 @@ def write_hf(
     write_json(folder / "generation_config.json", _generation(tokenizer))
     write_bytes(folder / "tokenizer.json", tokenizer_json)
     write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, model.config.context))
-    write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
+    if "<|end|>" in tokenizer.specials:  # kinds of vocabulary without the markers cannot chat
+        write_text(folder / "chat_template.jinja", CHAT_TEMPLATE)
     card = model_card(
         name,
         config["architectures"][0],
@@ -67,7 +68,7 @@ def _generation(tokenizer: Tokenizer) -> dict[str, Any]:
     """A text ends with its document or with the assistant's turn, whichever comes first."""
     return {
         "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": [tokenizer.bos_id, tokenizer.specials["<|end|>"]],
+        "eos_token_id": [tokenizer.bos_id, *(i for name, i in tokenizer.specials.items() if name == "<|end|>")],
         "pad_token_id": tokenizer.pad_id,
         "do_sample": False,
     }
@@ -81,7 +82,7 @@ def _tokenizer_config(tokenizer: Tokenizer, context: int) -> dict[str, Any]:
         "bos_token": bos,
         "eos_token": bos,
         "pad_token": pad,
-        "unk_token": None,
+        "unk_token": None if tokenizer.unk_id is None else names[tokenizer.unk_id],
         "additional_special_tokens": [name for name in tokenizer.specials if name not in (bos, pad)],
         "add_bos_token": False,
         "add_eos_token": False,

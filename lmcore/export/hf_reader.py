@@ -42,7 +42,7 @@ def read_hf(folder: Path) -> Decoder:
     except (OSError, SafetensorError) as error:
         raise RunError(f"{weights} is missing, truncated or damaged: {_line(error)}", _MEND) from error
     try:
-        state = _gpt2_state(tensors, model.config) if gpt2 else _llama_state(tensors, model.config)
+        state = gpt2_state(tensors, model.config) if gpt2 else llama_state(tensors, model.config)
         if not model.config.tie_embeddings:
             state["head.weight"] = tensors.pop("lm_head.weight")
         model.load_state_dict(state)
@@ -98,7 +98,7 @@ def _gpt2(stored: dict[str, Any]) -> DecoderConfig:
     )
 
 
-def _llama_state(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
+def llama_state(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
     """Takes what it knows out of `tensors`; KeyError for one that is missing."""
     take = tensors.pop
     state = {"embed.weight": take("model.embed_tokens.weight"), "norm.weight": take("model.norm.weight")}
@@ -118,7 +118,7 @@ def _llama_state(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str,
     return state
 
 
-def _gpt2_state(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
+def gpt2_state(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
     """Takes what it knows out of `tensors`; KeyError for one that is missing."""
     take = tensors.pop
     state = {"embed.weight": take("transformer.wte.weight"), "position.weight": take("transformer.wpe.weight")}

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 
 from lmcore.collect.editions import REFERENCES, document_files
 from lmcore.documents import FORGOTTEN, SPLITS
-from lmcore.tokens.meta import numpy_dtype, read_meta
+from lmcore.tokens.meta import mask_file, numpy_dtype, read_meta
+from lmcore.tokens.roles import pack_mask, unpack_mask
 from storage.atomic import write_json
 from storage.parquet import read_parquet, write_parquet
 
@@ -107,6 +108,11 @@ def drop_tokens(artifact: Path, target: Path, records: set[str]) -> dict[str, An
                 kept[offset[row] : offset[row] + length[row]] = False
             (target / split).mkdir(parents=True, exist_ok=True)
             np.fromfile(path, dtype)[kept].tofile(target / split / path.name)
+            if number in facts.masks:
+                mask = np.fromfile(mask_file(artifact / split, number), np.uint8)
+                (target / split / mask_file(artifact / split, number).name).write_bytes(
+                    pack_mask(unpack_mask(mask, 0, len(kept))[kept])
+                )
             lengths[number] = int(kept.sum())
         stays = ~gone
         before = np.concatenate(([0], np.cumsum(np.where(stays, length, 0))))[:-1]  # tokens that stay before each

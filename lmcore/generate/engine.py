@@ -18,7 +18,7 @@ from torch import Tensor
 from lmcore.generate.sampler import Sampler
 from lmcore.generate.sampling import Sampling
 from lmcore.generate.streaming import TextStream
-from lmcore.models.attention import KVCache
+from lmcore.models.cache import KVCache
 from lmcore.models.decoder import Decoder
 from storage.errors import RunError, UserError
 
@@ -88,48 +88,93 @@ def stream(
     they are. Padding and chat markers are never drawn; with `chat` the end of the turn may be, and ends the text.
     UserError for an empty list of ids or ids outside the vocabulary; RunError when the model gives no numbers.
     """
-    started = time.perf_counter()
-    sampling = sampling or Sampling()
-    context = model.config.context
-    ids = _prompt_ids(model, tokenizer, prompt)
-    ends = {tokenizer.bos_id} | ({tokenizer.specials[END_OF_TURN]} if chat else set())
-    forbidden = set(tokenizer.specials.values()) | set(range(tokenizer.vocab_size, model.vocab_size))
-    sampler = Sampler(sampling, ids, forbidden - ends)
-    text = TextStream(tokenizer, ids[-_JOINT:], sampling.stop)
-
-    window = _window(ids, sampling.max_tokens, context)
-    cache = model.new_cache(1, min(context, len(window) + sampling.max_tokens))
-    logits = _next_logits(model, window, cache)
-    drawn: list[int] = []
-    windows = 1
-    reason: Literal["stop", "length", "end"] = "length"
-    while True:
-        token = sampler.pick(logits)
-        if token is None or token in ends:
-            reason = "end"
-            break
-        drawn.append(token)
-        if piece := text.feed(token):
-            yield piece
-        if text.stopped or len(drawn) == sampling.max_tokens:
-            break
-        if cache.position < context:
-            logits = _next_logits(model, [token], cache)
-        else:
+    request = Request(model, tokenizer, prompt, sampling, chat=chat)
+    cache = model.new_cache(1, request.length)
+    while not request.ended:
+        if request.begins_window:
             cache.rewind()
-            logits = _next_logits(model, _window(ids + drawn, sampling.max_tokens - len(drawn), context), cache)
-            windows += 1
-    if rest := text.finish():
+        if piece := request.take(_next_logits(model, request.unread(), cache)):
+            yield piece
+    if rest := request.rest():
         yield rest
-    return Generation(
-        text=text.text,
-        ids=drawn,
-        finish_reason="stop" if text.stopped else reason,
-        prompt_tokens=len(ids),
-        dropped=len(ids) - len(window),
-        windows=windows,
-        seconds=time.perf_counter() - started,
-    )
+    return request.result()
+
+
+class Request:
+    """One text on its way: what the model is to read next, and what becomes of the logits that it gives."""
+
+    def __init__(
+        self,
+        model: Decoder,
+        tokenizer: Tokenizer,
+        prompt: str | Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        chat: bool = False,
+    ) -> None:
+        """See `stream` for what is taken and raised."""
+        self._started = time.perf_counter()
+        self._sampling = sampling or Sampling()
+        self._context = model.config.context
+        self._prompt = _prompt_ids(model, tokenizer, prompt)
+        self._ends = {tokenizer.bos_id} | ({tokenizer.specials[END_OF_TURN]} if chat else set())
+        forbidden = set(tokenizer.specials.values()) | set(range(tokenizer.vocab_size, model.vocab_size))
+        self._sampler = Sampler(self._sampling, self._prompt, forbidden - self._ends)
+        self._text = TextStream(tokenizer, self._prompt[-_JOINT:], self._sampling.stop)
+        self._drawn: list[int] = []
+        self._reason: Literal["stop", "length", "end"] = "length"
+        self._windows, self._place = 0, 0  # how often the model began to read, and where in its context it is
+        self._unread = self._window()
+        self._dropped = len(self._prompt) - len(self._unread)
+        self.begins_window = True
+        self.ended = False
+
+    @property
+    def length(self) -> int:
+        """Tokens of cache that it needs at most."""
+        return min(self._context, len(self._unread) + self._sampling.max_tokens)
+
+    def unread(self) -> list[int]:
+        """Tokens that the model is to read now: a whole window at its beginning, else the token drawn last."""
+        if self.begins_window:
+            self._windows += 1
+            self._place = 0
+        self._place += len(self._unread)
+        return self._unread
+
+    def take(self, logits: Tensor) -> str:
+        """Draw a token from the logits (V,) of what comes after `unread`; gives the text that is now certain."""
+        token = self._sampler.pick(logits)
+        if token is None or token in self._ends:
+            self._reason, self.ended = "end", True
+            return ""
+        self._drawn.append(token)
+        piece = self._text.feed(token)
+        self.ended = self._text.stopped or len(self._drawn) == self._sampling.max_tokens
+        self.begins_window = self._place == self._context
+        self._unread = self._window() if self.begins_window else [token]
+        return piece
+
+    def rest(self) -> str:
+        """The text that was held back, at the end."""
+        return self._text.finish()
+
+    def result(self) -> Generation:
+        """What came of it; after `rest`."""
+        return Generation(
+            text=self._text.text,
+            ids=self._drawn,
+            finish_reason="stop" if self._text.stopped else self._reason,
+            prompt_tokens=len(self._prompt),
+            dropped=self._dropped,
+            windows=self._windows,
+            seconds=time.perf_counter() - self._started,
+        )
+
+    def _window(self) -> list[int]:
+        """All of the text, or the last part that leaves room for what is to come, though never more than half."""
+        ids, wanted = self._prompt + self._drawn, self._sampling.max_tokens - len(self._drawn)
+        return ids if len(ids) <= self._context else ids[-(self._context - min(wanted, self._context // 2)) :]
 
 
 def _prompt_ids(model: Decoder, tokenizer: Tokenizer, prompt: str | Sequence[int]) -> list[int]:
@@ -148,11 +193,6 @@ def _prompt_ids(model: Decoder, tokenizer: Tokenizer, prompt: str | Sequence[int
             f"the prompt has token ids outside 0 to {model.vocab_size - 1}", "encode it with the model's tokenizer"
         )
     return ids
-
-
-def _window(ids: list[int], wanted: int, context: int) -> list[int]:
-    """All of `ids`, or the last part that leaves room for `wanted` more, though never more room than half."""
-    return ids if len(ids) <= context else ids[-(context - min(wanted, context // 2)) :]
 
 
 @torch.no_grad()

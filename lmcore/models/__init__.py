@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lmcore.models.attention import KVCache
+    from lmcore.models.cache import KVCache
     from lmcore.models.config import DecoderConfig
     from lmcore.models.decoder import Decoder
     from lmcore.models.io import load_model, save_model
@@ -17,7 +17,7 @@ __all__ = ["Decoder", "DecoderConfig", "KVCache", "Ledger", "build", "estimate",
 _HOMES = {
     "Decoder": "decoder",
     "DecoderConfig": "config",
-    "KVCache": "attention",
+    "KVCache": "cache",
     "Ledger": "ledger",
     "estimate": "ledger",
     "load_model": "io",

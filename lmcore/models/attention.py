@@ -18,43 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lmcore.models.blocks import Linear, RMSNorm, rms_norm
+from lmcore.models.cache import Cache
 from lmcore.models.config import DecoderConfig
-from storage.errors import UserError
 
 Kernel = Literal["plain", "sdpa"]
-
-
-class KVCache:
-    """Keys and values of the tokens seen so far, in memory taken once. For inference: it carries no gradients."""
-
-    def __init__(
-        self, config: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        shape = (config.n_layers, batch, config.kv_heads, length, config.head_width)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)  # (layers, B, K, length, W)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
-        self.length = length
-        self.position = 0  # tokens seen so far
-
-    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put `layer`'s new keys and values (B, K, T, W) behind the old; gives all of them (B, K, S, W)."""
-        end = self.position + k.shape[2]
-        self.keys[layer, :, :, self.position : end] = k
-        self.values[layer, :, :, self.position : end] = v
-        return self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-
-    def room_for(self, tokens: int) -> None:
-        """UserError when `tokens` more do not fit: a cache never overwrites or slides by itself."""
-        if self.position + tokens > self.length:
-            raise UserError(
-                f"the cache holds {self.length} tokens: {self.position} are in it and {tokens} more do not fit",
-                "make a longer cache, or rewind it and put in the last window of the text",
-            )
-
-    def rewind(self, position: int = 0) -> None:
-        """Forget all but the first `position` tokens."""
-        assert 0 <= position <= self.position
-        self.position = position
 
 
 def rope_table(config: DecoderConfig, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -84,12 +51,39 @@ def causal_mask(T: int, S: int, dtype: torch.dtype, device: torch.device) -> Ten
     return torch.full((T, S), float("-inf"), dtype=dtype, device=device).triu_(S - T + 1)
 
 
+def document_mask(doc_ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1, T, T) for `doc_ids` (B, T): 0 where a token may look, -inf ahead of it and in other documents.
+
+    Documents are told apart by where the number changes: a document that comes a second time is another one.
+    """
+    T = doc_ids.shape[1]
+    run = _begins(doc_ids).cumsum(1)  # (B, T)
+    other = run[:, :, None] != run[:, None, :]  # (B, T, T)
+    ahead = torch.ones(T, T, dtype=torch.bool, device=doc_ids.device).triu_(1)
+    mask = torch.zeros(other.shape, dtype=dtype, device=doc_ids.device).masked_fill_(other | ahead, float("-inf"))
+    return mask.unsqueeze(1)
+
+
+def document_places(doc_ids: Tensor) -> Tensor:
+    """(B, T) for `doc_ids` (B, T): how many tokens of its document, told apart as above, stand before each."""
+    places = torch.arange(doc_ids.shape[1], device=doc_ids.device)
+    return places - (places * _begins(doc_ids)).cummax(1).values
+
+
+def _begins(doc_ids: Tensor) -> Tensor:
+    """(B, T): True where a document begins, but for the first of a row."""
+    return F.pad(doc_ids[:, 1:] != doc_ids[:, :-1], (1, 0))
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, kernel: Kernel, dropout: float) -> Tensor:
-    """softmax(q k' / sqrt(W) + mask) v for `q` (B, H, T, W), `k`, `v` (B, K, S, W) -> (B, H, T, W)."""
+    """softmax(q k' / sqrt(W) + mask) v for `q` (B, H, T, W), `k`, `v` (B, K, S, W) -> (B, H, T, W).
+
+    `mask` is (T, S), causal and nothing else, or (B, 1, T, S).
+    """
     B, H, T, W = q.shape
     K, S = k.shape[1], k.shape[2]
     if kernel == "sdpa":
-        whole = mask is not None and T == S
+        whole = mask is not None and T == S and mask.dim() == 2  # plain causal: the kernel needs no mask for that
         return F.scaled_dot_product_attention(
             q, k, v, attn_mask=None if whole else mask, dropout_p=dropout, is_causal=whole, enable_gqa=K != H
         )
@@ -123,7 +117,7 @@ class Attention(nn.Module):
         rope: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         kernel: Kernel,
-        cache: KVCache | None,
+        cache: Cache | None,
         layer: int,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""

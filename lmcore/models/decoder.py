@@ -17,15 +17,17 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from lmcore.models.attention import Attention, Kernel, KVCache, causal_mask, rope_table
+from lmcore.models.attention import Attention, Kernel, causal_mask, document_mask, document_places, rope_table
 from lmcore.models.blocks import MLP, Embedding, make_norm, rms_norm
+from lmcore.models.cache import Cache, KVCache, RowCache
 from lmcore.models.config import DecoderConfig
 from lmcore.models.init import initialise
 from lmcore.models.ledger import Ledger, ledger_of
 from storage.errors import UserError
 
-__all__ = ["Decoder", "DecoderConfig", "KVCache"]
+__all__ = ["Decoder", "DecoderConfig", "KVCache", "RowCache"]
 
 
 class Block(nn.Module):
@@ -45,7 +47,7 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor] | None,
         mask: Tensor | None,
         kernel: Kernel,
-        cache: KVCache | None,
+        cache: Cache | None,
         layer: int,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -78,7 +80,9 @@ class Decoder(nn.Module):
     """A causal language model, initialised from `seed` alone (see `init.py`).
 
     Two attributes are set by whoever runs it and change no result beyond rounding: `stream_dtype`, the dtype of the
-    activations (weights stay float32), and `attention`, the kernel ("sdpa" or "plain").
+    activations (weights stay float32), and `attention`, the kernel ("sdpa" or "plain"). A third, `within_documents`,
+    is set by the trainer and says that the loss is of documents that do not see each other. A fourth, `recompute`,
+    keeps no block's activations for the backward pass, which makes them anew: the same bits, less memory, more time.
     """
 
     def __init__(self, config: DecoderConfig, vocab_size: int, seed: int = 0) -> None:
@@ -87,6 +91,8 @@ class Decoder(nn.Module):
         self.vocab_size = vocab_size
         self.stream_dtype: torch.dtype = torch.float32
         self.attention: Kernel = "sdpa"
+        self.within_documents = False
+        self.recompute = False
         self.embed = Embedding(vocab_size, config.d_model)
         self.position = Embedding(config.context, config.d_model) if config.position == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
@@ -96,16 +102,19 @@ class Decoder(nn.Module):
         if self.embed.weight.device.type != "meta":
             initialise(self, self.config, seed)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: KVCache | None = None, doc_ids: Tensor | None = None) -> Tensor:
         """Token ids (B, T) -> logits (B, T, V) in `stream_dtype`."""
-        logits: Tensor = self.head(self.hidden(ids, cache))
+        logits: Tensor = self.head(self.hidden(ids, cache, doc_ids))
         return logits
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+    def hidden(self, ids: Tensor, cache: KVCache | None = None, doc_ids: Tensor | None = None) -> Tensor:
         """Token ids (B, T) -> what the head reads (B, T, D).
 
-        With a cache, `ids` are the tokens that follow those already in it. UserError beyond the context or the cache.
+        With a cache, `ids` are the tokens that follow those already in it. With `doc_ids` (B, T), which document each
+        token is in, no token sees another document and learned positions begin anew with each; not together with a
+        cache. UserError beyond the context or the cache.
         """
+        assert cache is None or doc_ids is None
         start = 0 if cache is None else cache.position
         T = ids.shape[1]
         if start + T > self.config.context:
@@ -113,32 +122,68 @@ class Decoder(nn.Module):
                 f"{start + T} tokens are more than the model's context of {self.config.context}",
                 "pass the last window of the text",
             )
-        x = self.embed(ids).to(self.stream_dtype)  # (B, T, D)
-        if self.position is not None:
-            x = x + self.position.weight[start : start + T].to(x.dtype)
-        if self.config.embed_norm:
-            x = rms_norm(x, None, self.config.norm_eps)
-        if self.config.dropout:
-            x = F.dropout(x, self.config.dropout, self.training)
+        at: Tensor | slice = slice(start, start + T) if doc_ids is None else document_places(doc_ids)
         if cache is not None:
             cache.room_for(T)
+        x = self._enter(ids, at)
         rope = self._rope(start, T, x) if self.position is None else None
-        mask = causal_mask(T, start + T, x.dtype, x.device)
+        mask = causal_mask(T, start + T, x.dtype, x.device) if doc_ids is None else document_mask(doc_ids, x.dtype)
         for layer, block in enumerate(self.blocks):
-            x = block(x, rope, mask, self.attention, cache, layer)
+            if self.recompute and cache is None and torch.is_grad_enabled():
+                x = checkpoint(block, x, rope, mask, self.attention, None, layer, use_reentrant=False)
+            else:
+                x = block(x, rope, mask, self.attention, cache, layer)
         if cache is not None:
             cache.position += T
         hidden: Tensor = self.norm(x)
         return hidden
+
+    def step(self, ids: Tensor, cache: RowCache) -> Tensor:
+        """The next token of each row in use (B,), each at its own place -> logits (B, V) of the tokens after them.
+
+        UserError when a row is at the end of the context or the cache.
+        """
+        at = cache.places[: cache.rows]  # (B,)
+        if int(at.max()) >= min(self.config.context, cache.length):
+            raise UserError(
+                f"a row has {int(at.max())} tokens, which fills its cache or the model's context",
+                "put the last window of its text into the row",
+            )
+        x = self._enter(ids[:, None], at[:, None])  # (B, 1, D)
+        rope = None
+        if self.position is None:
+            cos, sin = self._rope(0, self.config.context, x)
+            rope = cos[at].unsqueeze(1), sin[at].unsqueeze(1)  # (B, 1, 1, W)
+        mask = cache.mask(x.dtype)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rope, mask, self.attention, cache, layer)
+        cache.places[: cache.rows] += 1
+        logits: Tensor = self.head(self.norm(x[:, 0]))
+        return logits
 
     def new_cache(self, batch: int, length: int | None = None) -> KVCache:
         """An empty cache for `batch` rows of `length` tokens (default: the context)."""
         length = self.config.context if length is None else length
         return KVCache(self.config, batch, length, self.stream_dtype, self.embed.weight.device)
 
+    def new_rows(self, rows: int, length: int | None = None) -> RowCache:
+        """An empty cache for `rows` texts, each at a place of its own, of `length` tokens (default: the context)."""
+        length = self.config.context if length is None else length
+        return RowCache(self.config, rows, length, self.stream_dtype, self.embed.weight.device)
+
     def ledger(self) -> Ledger:
         """Where the parameters are."""
         return ledger_of(self)
+
+    def _enter(self, ids: Tensor, at: Tensor | slice) -> Tensor:
+        """Ids (B, T) at their places -> the stream (B, T, D) before the first block."""
+        x = self.embed(ids).to(self.stream_dtype)
+        if self.position is not None:
+            places = self.position(at) if isinstance(at, Tensor) else self.position.weight[at]
+            x = x + places.to(x.dtype)
+        if self.config.embed_norm:
+            x = rms_norm(x, None, self.config.norm_eps)
+        return F.dropout(x, self.config.dropout, self.training) if self.config.dropout else x
 
     def _rope(self, start: int, T: int, x: Tensor) -> tuple[Tensor, Tensor]:
         key = (x.dtype, x.device)

@@ -40,7 +40,7 @@ def initialise(model: nn.Module, config: DecoderConfig, seed: int) -> None:
             if std == 0.0:
                 parameter.zero_()
             else:
-                parameter.copy_(_normal(parameter.shape, seed, name).mul_(std))
+                parameter.copy_(normal(parameter.shape, seed, name).mul_(std))
 
 
 def _std(name: str, config: DecoderConfig) -> float:
@@ -55,7 +55,7 @@ def _std(name: str, config: DecoderConfig) -> float:
     return config.d_model**-0.5 if config.zero_init_projections else STD
 
 
-def _normal(shape: torch.Size, seed: int, name: str) -> Tensor:
+def normal(shape: torch.Size, seed: int, name: str) -> Tensor:
     """Standard normal numbers of the CPU's generator, the same on every device."""
     digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -73,16 +73,17 @@ class Ledger:
         batch: int,
         context: int | None = None,
         *,
-        optimizer: Literal["muon", "adamw"] = "muon",
+        optimizer: Literal["muon", "adamw", "schedule_free"] = "muon",
         stream_dtype: torch.dtype = torch.float32,
         attention: Literal["plain", "sdpa"] = "sdpa",
+        recompute: bool = False,
     ) -> dict[str, int]:
         """Bytes a training step needs, by use; rough (within a third), without the allocator's slack and torch itself.
 
-        weights 4N, gradients 4N, optimizer 8N (AdamW) or 4 a hidden matrix number and 8 for the rest (Muon);
-        activations B T (n_layers (kept per layer) + V logits, their float32 copy and its gradient), where a layer
-        keeps 4D for the norms, twice its queries, keys and values, its output, 2 to 4 F of the MLP, and in plain
-        attention H T softmax weights.
+        weights 4N, gradients 4N, optimizer 8N (AdamW), 12N (schedule-free) or 4 a hidden number and 8 for the rest
+        (Muon); activations B T (n_layers (kept per layer) + V logits, their float32 copy and its gradient), where a
+        layer keeps 4D for the norms, twice its queries, keys and values, its output, 2 to 4 F of the MLP, and in plain
+        attention H T softmax weights. With `recompute` every layer keeps its input, D, and one all the rest.
         """
         c = self.config
         T = c.context if context is None else context
@@ -90,12 +91,14 @@ class Ledger:
         attended = c.n_heads * c.head_width
         kept = 4 * c.d_model + 2 * sum(c.qkv_rows) + attended + _MLP_KEPT[c.mlp] * c.ff_width
         kept += c.n_heads * T if attention == "plain" else 0
+        layers = c.n_layers * c.d_model + kept if recompute else c.n_layers * kept
         size = stream_dtype.itemsize
         memory = {
             "weights": 4 * self.total,
             "gradients": 4 * self.total,
-            "optimizer": 8 * self.total - (4 * hidden if optimizer == "muon" else 0),
-            "activations": batch * T * (c.n_layers * kept * size + self.vocab_size * (size + 4 + 4)),
+            "optimizer": (12 if optimizer == "schedule_free" else 8) * self.total
+            - (4 * hidden if optimizer == "muon" else 0),
+            "activations": batch * T * (layers * size + self.vocab_size * (size + 4 + 4)),
         }
         return memory | {"total": sum(memory.values())}
 
@@ -128,7 +131,10 @@ def ledger_of(model: nn.Module) -> Ledger:
     assert isinstance(vocab_size, int)
     shapes: dict[str, list[tuple[int, ...]]] = {}
     for name, parameter in model.named_parameters():
-        shapes.setdefault(re.sub(r"^blocks\.\d+\.", "blocks.", name), []).append(tuple(parameter.shape))
+        if ".lora_" in name:  # of adapters, which are no part of the shape
+            continue
+        part = re.sub(r"^blocks\.\d+\.", "blocks.", name).replace(".base_layer.", ".")
+        shapes.setdefault(part, []).append(tuple(parameter.shape))
     rows = []
     for part, found in shapes.items():
         assert len(set(found)) == 1, f"blocks differ in {part}"

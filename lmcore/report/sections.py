@@ -119,6 +119,9 @@ def learning(view: RunView) -> dict[str, Any] | None:
         "validation": float(last_look[0]) if len(last_look) else None,
         "facts": facts,
         "events": [clip(e.get("text", ""), 200) for e in facts.get("events", []) if e.get("event") in TOLD][:MAX_ROWS],
+        "findings": [
+            {name: clip(str(text), 300) for name, text in finding.items()} for finding in facts.get("findings", [])
+        ][:MAX_ROWS],
         "plan": [
             (name.replace("_", "-"), plain(plan[name]), reasons.get(name.replace("_", "-"), ""))
             for name in chosen
@@ -179,7 +182,9 @@ def vocabulary(view: RunView) -> dict[str, Any] | None:
     """What the tokenizer is like."""
     if view.tokenizer is None:
         return None
-    found = _json(view.tokenizer / "tokenizer_report.json")
+    found = _json(view.tokenizer / "tokenizer_report.json", missing=None)
+    if found is None:  # it came with an imported model
+        return None
     return {
         **found,
         "longest_tokens": [_token(token) for token in found.get("longest_tokens", [])[:MAX_ROWS]],

@@ -21,18 +21,19 @@ LONGEST = 1_000_000  # characters of a piece at most
 
 # Python's \S is narrower than the regex engine's (U+001C to U+001F), which only makes for fewer places.
 _PLACE = re.compile(r"(?<=\S)(?= )|(?<=\S\n)(?=\S)")
+LINE = re.compile(r"(?<=\n)")  # for vocabularies without a token that goes on after a line's end
 
 
-def pieces(text: str) -> list[str]:
-    """The text in consecutive pieces of about `PIECE` characters; one piece when it is short."""
+def pieces(text: str, place: re.Pattern[str] = _PLACE) -> list[str]:
+    """The text in consecutive pieces of about `PIECE` characters, cut at a `place`; one piece when it is short."""
     cut: list[str] = []
     start = 0
     while len(text) - start > PIECE:
         limit = start + LONGEST
-        place = _PLACE.search(text, start + PIECE, min(limit, len(text)))
-        if place is None and len(text) <= limit:
+        found = place.search(text, start + PIECE, min(limit, len(text)))
+        if found is None and len(text) <= limit:
             break
-        stop = place.start() if place else limit
+        stop = found.start() if found else limit
         cut.append(text[start:stop])
         start = stop
     cut.append(text[start:])

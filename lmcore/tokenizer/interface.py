@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-# Their order is their ids, from 0. The first stands before every document and so also ends the one before it.
+# Of the kinds made of bytes. Their order is their ids, from 0. The first stands before every document and so also
+# ends the one before it.
 SPECIALS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
 
@@ -47,6 +48,13 @@ class Tokenizer(Protocol):
     def pad_id(self) -> int:
         """The special that fills rows up to a common length; never predicted."""
 
+    @property
+    def unk_id(self) -> int | None:
+        """The special that stands for what the vocabulary does not have; None when there is no such thing."""
+
+    def files(self) -> dict[str, bytes]:
+        """The files that hold the vocabulary, by name: `tokenizer.json` and what else the kind has."""
+
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Ids and offsets of each text. Raises UserError for a text that UTF-8 cannot express."""
 
@@ -60,4 +68,8 @@ class Tokenizer(Protocol):
         """The text of `ids`; incomplete UTF-8 becomes U+FFFD. Raises RunError for an id outside the vocabulary."""
 
     def byte_length(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-        """UTF-8 bytes of each token, same shape as `ids`, 0 for specials; they sum to the text's when not lossy."""
+        """UTF-8 bytes of each token, same shape as `ids`, 0 for specials.
+
+        They sum to the text's bytes, or when lossy to those of the decoded text (and one space more after the last
+        word): what is unknown gives nothing back.
+        """

@@ -15,7 +15,7 @@ class TokenBatch:
     ids: Tensor  # int64: what is read
     targets: Tensor  # int64: the token after each of `ids`
     loss_mask: Tensor  # bool: True where the target counts
-    doc_ids: Tensor  # int32: index in its split of the document that the token of `ids` is in
+    doc_ids: Tensor  # int32: index in its split of the document that the token of `ids` is in; -1 where it fills up
     n_bytes: Tensor  # int32: UTF-8 bytes that the target stands for; 0 for specials
 
     def __post_init__(self) -> None:

@@ -1,13 +1,16 @@
-"""Batches from token shards, each one a pure function of the seed and the step.
+"""Batches from token shards, each one a pure function of the seed and its number.
 
-B rows of T inputs and one more target. Nothing is remembered between steps: a resumed run asks for the next step
-and gets what the uninterrupted one would have got.
+B rows of T inputs and one more target. Nothing is remembered between steps: a resumed run asks for the next batch
+and gets what the uninterrupted one would have got. In a curriculum the numbers of the batches that its stages began
+with are the whole state.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,18 +18,26 @@ import numpy.typing as npt
 import torch
 
 from lmcore.tokens.batch import TokenBatch
-from lmcore.tokens.permutation import ROUNDS, permute
-from lmcore.tokens.stream import TokenStream
+from lmcore.tokens.meta import OTHER
+from lmcore.tokens.mixture import BLOCK, Part, Shares, joined
+from lmcore.tokens.packing import Read, make_rows
+from lmcore.tokens.params import SLIP, BatchSettings, Stage, check_stages
+from lmcore.tokens.stream import Pick, TokenStream
 from storage.errors import RunError
 
 
 class Loader:
-    """Training batches: every window of the split once an epoch, in an order that only the seed decides.
+    """Training batches: every row once an epoch, in an order that only the seed decides; mixtures; stages.
 
-    The split is a ring of N tokens. An epoch cuts it, from an offset of its own, into N // T windows of T inputs that
-    do not overlap (fewer than T tokens are left out, others each time) and visits them in an order of its own.
-    Windows are numbered through all epochs: step s takes the next `batch * world` of them, and of these rank r the
-    r-th `batch`, so that the same rows are trained on however they are divided. A step may begin the next epoch.
+    What the rows are is the packing's matter (see `packing`). With "windows", an epoch cuts the ring of N tokens, from
+    an offset of its own, into N // T windows of T inputs that do not overlap; fewer than T tokens are left out, others
+    each time. Every epoch visits all rows in an order of its own. Rows are numbered through all epochs: batch n takes
+    the next `batch * world` of them, and of these rank r the r-th `batch`, so that the same rows are trained on however
+    they are divided. A batch may begin the next epoch.
+
+    With a mixture every part of the text has rows and epochs of its own (see `mixture`). With stages, what a batch is
+    depends on its number and on the numbers of the batches that the stages began with; a part that an earlier stage
+    has read goes on where that stage left it.
     """
 
     def __init__(
@@ -40,43 +51,120 @@ class Loader:
         tokenizer_bytes: npt.NDArray[np.integer] | None,
         rank: int = 0,
         world: int = 1,
+        settings: BatchSettings | None = None,
     ) -> None:
         """Open `split` of a tokens artifact for batches of `batch` x `context` on this rank of `world`.
 
         `tokenizer_bytes` is `tokenizer.byte_length` of every id; without it `n_bytes` is 0 in every batch. Raises
-        RunError when the split is shorter than one window, a file is damaged, or the tokenizer is another one.
+        RunError when a part is shorter than one row, a file is damaged, or the tokenizer is another one; UserError for
+        settings that do not fit: a source that is not there, a complexity that no text has, a stride or a context.
         """
         assert min(batch, context) > 0
         assert 0 <= rank < world
-        self._stream = TokenStream(folder, split)
-        _check(self._stream, context, tokenizer_bytes)
+        settings = settings or BatchSettings()
+        check_stages(settings, context)
+        self._folder, self._split, self._seed, self._settings = folder, split, seed, settings
+        self._parts: dict[tuple[str, int], Part] = {}
+        self._stages = [self._course(stage, batch, context) for stage in settings.whole_run()]
+        self._begins = settings.begins()
+        for part in self._parts.values():
+            _same_tokenizer(part.stream, tokenizer_bytes)
         self._bytes = tokenizer_bytes
-        self._batch, self._context, self._seed, self._rank, self._world = batch, context, seed, rank, world
-        self.n_tokens = self._stream.n_tokens
-        self.n_bytes = self._stream.n_bytes
-        self.n_windows = self.n_tokens // context
-        self.steps_per_epoch = -(-self.n_windows // (batch * world))  # the last may already begin the next epoch
+        self._rank, self._world = rank, world
+        self.n_tokens = self._once()
+        self.longest = max(int(part.stream.lengths.max()) for part in self._parts.values())  # tokens of a document
+        several = len(self._stages) > 1  # whose rows may be of different lengths, and the same text
+        self.n_rows = self.n_tokens // context if several else sum(part.n_rows for part in self._parts.values())
+        self.steps_per_epoch = -(-self.n_rows // (batch * world))  # the last may already begin the next epoch
 
-    def batch(self, step: int) -> TokenBatch:
-        """The batch of step `step`, counted from 0. Shapes (batch, context)."""
-        assert step >= 0
-        first = (step * self._world + self._rank) * self._batch
-        numbers = np.arange(first, first + self._batch)
-        epochs, windows = numbers // self.n_windows, numbers % self.n_windows
-        starts = np.empty_like(windows)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            offset, keys = self._draw(int(epoch))
-            starts[chosen] = offset + self._context * permute(windows[chosen], self.n_windows, keys)
-        rows = np.stack([self._stream.read(int(start), self._context + 1) for start in starts])  # (B, T + 1)
-        return _make(self._stream, rows, starts, self._bytes)
+    def batch(self, number: int, starts: Sequence[int] = (0,)) -> TokenBatch:
+        """Batch `number`, from 0, where stage s began with batch starts[s]; it is in the last of them.
 
-    def _draw(self, epoch: int) -> tuple[int, npt.NDArray[np.uint64]]:
-        """An epoch's offset into the ring and the keys of its permutation."""
-        drawn = np.frombuffer(
-            hashlib.shake_256(f"loader {self._seed} {epoch}".encode()).digest(8 * (ROUNDS + 1)), dtype="<u8"
-        )
-        return int(drawn[0]) % self.n_tokens, drawn[1:]
+        Shapes (batch, context), or those of the stage.
+        """
+        assert number >= starts[-1]
+        n_rows = self._stages[len(starts) - 1].batch
+        first = ((number - starts[-1]) * self._world + self._rank) * n_rows
+        return self.rows(np.arange(first, first + n_rows), starts)
+
+    def rows(self, numbers: npt.NDArray[np.int64], starts: Sequence[int] = (0,)) -> TokenBatch:
+        """The rows of these numbers (B,), counted through the stage. Shapes (B, context)."""
+        course = self._stages[len(starts) - 1]
+        place, within = course.shares.locate(numbers)
+        before = self._read_before(starts)
+        order = np.argsort(place, kind="stable")
+        reads = []
+        for here in np.unique(place):
+            key = course.parts[here]
+            reads.append(self._parts[key].read(within[order[place[order] == here]] + before.get(key, 0)))
+        return _make(joined(reads, order), self._bytes)
+
+    def begun(self, starts: Sequence[int], progress: float, number: int) -> list[int]:
+        """`starts`, and `number` for each stage that begins with it: at `progress`, the share of the budget used."""
+        now = bisect_right(self._begins, progress + SLIP)
+        return [*starts, *[number] * (now - len(starts))]
+
+    def lr_factor(self, starts: Sequence[int]) -> float:
+        """What the learning rates of the stage are multiplied by."""
+        return self._settings.whole_run()[len(starts) - 1].lr_factor
+
+    def describe(self) -> str:
+        """What the rows are, in words; a line for each stage."""
+        told = []
+        for number, (stage, course) in enumerate(zip(self._settings.whole_run(), self._stages, strict=True), 1):
+            shares = (course.shares.counts / BLOCK).tolist()
+            parts = [
+                (f"{share:.1%} " if len(shares) > 1 else "")
+                + (f"{key[0]}: " if key[0] else "")
+                + self._parts[key].describe()
+                for key, share in zip(course.parts, shares, strict=True)
+            ]
+            name = f"stage {number}, {stage.share:.1%} of the budget: " if self._settings.stages else ""
+            told.append(name + "; ".join(parts))
+        return "\n".join(told)
+
+    def _course(self, stage: Stage, batch: int, context: int) -> _Course:
+        """What a stage reads; parts that an earlier one reads too are shared."""
+        settings, T = self._settings, stage.context or context
+        mixture = stage.mixture or settings.mixture
+        names = sorted(mixture) if mixture else [None]
+        parts = []
+        for name in names:
+            pick = Pick(name, settings.mixture_by, stage.complexity)
+            key = str(pick), T
+            parts.append(key)
+            if key not in self._parts:
+                stream = TokenStream(self._folder, self._split, pick)
+                rows = make_rows(stream, T, settings.packing, settings.stride)
+                label = f"{pick} {T} " if str(pick) or context != T else ""
+                self._parts[key] = Part(stream, rows, f"loader {self._seed} {label}")
+        weights = [mixture[name] for name in sorted(mixture)] if mixture else [1.0]
+        return _Course(parts, Shares(weights, f"mixture {self._seed} {parts} "), batch * (context // T))
+
+    def _once(self) -> int:
+        """Tokens of the documents that are read, each counted once."""
+        streams = [part.stream for part in self._parts.values()]
+        _, first = np.unique(np.concatenate([stream.documents for stream in streams]), return_index=True)
+        return int(np.concatenate([stream.lengths for stream in streams])[first].sum())
+
+    def _read_before(self, starts: Sequence[int]) -> dict[tuple[str, int], int]:
+        """How many rows of each part the stages before the last have read."""
+        found: dict[tuple[str, int], int] = {}
+        for stage, (start, stop) in enumerate(pairwise(starts)):
+            course = self._stages[stage]
+            drawn = course.shares.drawn((stop - start) * course.batch * self._world)
+            for key, count in zip(course.parts, drawn.tolist(), strict=True):
+                found[key] = found.get(key, 0) + count
+        return found
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What one stage reads."""
+
+    parts: list[tuple[str, int]]
+    shares: Shares
+    batch: int  # rows of one rank in a step
 
 
 def sequential(
@@ -86,56 +174,51 @@ def sequential(
     context: int,
     *,
     tokenizer_bytes: npt.NDArray[np.integer] | None = None,
+    source: str | None = None,
 ) -> Iterator[TokenBatch]:
-    """The whole split once, in order: every token but the first is a target exactly once.
+    """The whole split, or what `source` gave to it, once and in order: every token but the first is a target once.
 
     Batches have up to `batch` rows of `context`; the end of the last row is filled up with `loss_mask` False.
     Raises RunError like Loader, but a split of two tokens is enough.
     """
     assert min(batch, context) > 0
-    stream = TokenStream(folder, split)
-    _check(stream, 1, tokenizer_bytes)
+    stream = TokenStream(folder, split, Pick(source))
+    if stream.n_tokens < 2:
+        raise RunError(
+            f"{stream.name} has {stream.n_tokens} tokens, and no target",
+            "collect more text, or give this split a larger share",
+        )
+    _same_tokenizer(stream, tokenizer_bytes)
     n_targets = stream.n_tokens - 1
     for first in range(0, n_targets, batch * context):
         starts = np.arange(first, min(first + batch * context, n_targets), context)
         rows = np.full((len(starts), context + 1), stream.bos_id, dtype=np.int64)
-        for row, start in zip(rows, starts, strict=True):
+        learnt = np.zeros((len(starts), context), dtype=bool)
+        for row, some, start in zip(rows, learnt, starts, strict=True):
             real = min(context, n_targets - int(start)) + 1
             row[:real] = stream.read(int(start), real)
-        yield _make(stream, rows, starts, tokenizer_bytes, n_targets)
+            some[: real - 1] = stream.learnt(int(start) + 1, real - 1)
+        yield _make(Read(rows, learnt, stream.document_at(starts[:, None] + np.arange(context))), tokenizer_bytes)
 
 
-def _check(stream: TokenStream, context: int, tokenizer_bytes: npt.NDArray[np.integer] | None) -> None:
-    if stream.n_tokens < context + 1:
-        raise RunError(
-            f"{stream.name} has {stream.n_tokens:,} tokens, one window of context {context:,} needs {context + 1:,}",
-            "collect more text, give this split a larger share, or set a shorter context",
-        )
+def _same_tokenizer(stream: TokenStream, tokenizer_bytes: npt.NDArray[np.integer] | None) -> None:
     if tokenizer_bytes is not None and len(tokenizer_bytes) != stream.vocab_size:
         raise RunError(
             f"{stream.name} was made with {stream.vocab_size:,} tokens, this tokenizer has {len(tokenizer_bytes):,}",
-            "use the tokenizer the tokens were made with, or make the tokens again",
+            OTHER,
         )
 
 
-def _make(
-    stream: TokenStream,
-    rows: npt.NDArray[np.int64],  # (B, T + 1)
-    starts: npt.NDArray[np.int64],  # (B,)
-    tokenizer_bytes: npt.NDArray[np.integer] | None,
-    n_targets: int | None = None,
-) -> TokenBatch:
-    """Rows of tokens that begin at `starts` as a batch; targets past the split's first `n_targets` do not count."""
-    positions = starts[:, None] + np.arange(rows.shape[1] - 1)  # (B, T)
-    targets = rows[:, 1:]
-    counts = np.ones(targets.shape, dtype=bool) if n_targets is None else positions < n_targets
+def _make(read: Read, tokenizer_bytes: npt.NDArray[np.integer] | None) -> TokenBatch:
+    """Rows as a batch."""
+    targets = read.tokens[:, 1:]
     n_bytes = np.zeros(targets.shape, dtype=np.int32)
     if tokenizer_bytes is not None:
-        n_bytes = tokenizer_bytes[targets].astype(np.int32) * counts
+        n_bytes = tokenizer_bytes[targets].astype(np.int32) * read.counts
     return TokenBatch(
-        ids=torch.from_numpy(np.ascontiguousarray(rows[:, :-1])),
+        ids=torch.from_numpy(np.ascontiguousarray(read.tokens[:, :-1])),
         targets=torch.from_numpy(np.ascontiguousarray(targets)),
-        loss_mask=torch.from_numpy(counts),
-        doc_ids=torch.from_numpy(stream.document_at(positions)),
+        loss_mask=torch.from_numpy(np.ascontiguousarray(read.counts)),
+        doc_ids=torch.from_numpy(np.ascontiguousarray(read.documents)),
         n_bytes=torch.from_numpy(n_bytes),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -9,10 +10,11 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from lmcore.config import Settings
+from lmcore.tokenizer.interface import Tokenizer
 from storage.errors import RunError
 
 MEND = "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them"
-
+OTHER = "use the tokenizer the tokens were made with, or make the tokens again"
 
 DtypeName = Literal["uint16", "uint32"]
 
@@ -21,18 +23,31 @@ class SplitMeta(Settings):
     """One split: tokens of each shard file, and totals (`tokens` with the special before every document)."""
 
     shards: list[int]
+    masks: list[int] = Field(default=[], description="Numbers of the shards with a `.mask.bin` beside them.")
     tokens: int
     documents: int
     bytes: int
 
 
 class Meta(Settings):
-    """The whole file. `vocab_size` and `bos_id` are the tokenizer's."""
+    """The whole file. `vocab_size` and `bos_id` are the tokenizer's.
+
+    `sources`, `langs` and `kinds` are the names that the numbers in `documents.parquet` stand for, `tokenizer` is the
+    sha256 of its `tokenizer.json`; artifacts of version 1 have none of them.
+    """
 
     dtype: DtypeName
     vocab_size: int = Field(ge=1)
     bos_id: int = Field(ge=0)
+    tokenizer: str = Field(default="")
+    sources: list[str] = Field(default=[])
+    langs: list[str] = Field(default=[])
+    kinds: list[str] = Field(default=[])
     splits: dict[str, SplitMeta]
+
+    def names(self, column: str) -> list[str]:
+        """The names behind the numbers of a column of `documents.parquet`: "source", "lang" or "kind"."""
+        return {"source": self.sources, "lang": self.langs, "kind": self.kinds}[column]
 
 
 def dtype_name(vocab_size: int) -> DtypeName:
@@ -43,6 +58,31 @@ def dtype_name(vocab_size: int) -> DtypeName:
 def numpy_dtype(name: DtypeName) -> np.dtype[np.unsignedinteger]:
     """How a shard holds a token: little endian on every machine."""
     return np.dtype("<u2" if name == "uint16" else "<u4")
+
+
+def tokenizer_digest(tokenizer: Tokenizer) -> str:
+    """What `meta.json` calls a tokenizer: the sha256 of its `tokenizer.json`."""
+    return hashlib.sha256(tokenizer.files()["tokenizer.json"]).hexdigest()
+
+
+def check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raise RunError when the tokens in `folder` were made with another tokenizer than this one."""
+    meta = read_meta(folder)
+    if meta.vocab_size != tokenizer.vocab_size:
+        raise RunError(
+            f"{folder} was made with {meta.vocab_size:,} tokens, this tokenizer has {tokenizer.vocab_size:,}", OTHER
+        )
+    if meta.tokenizer and meta.tokenizer != (digest := tokenizer_digest(tokenizer)):
+        raise RunError(
+            f"{folder} was made with the tokenizer {meta.tokenizer[:12]}, this one is {digest[:12]}: of equal size, "
+            "but its tokens stand for other text",
+            OTHER,
+        )
+
+
+def mask_file(folder: Path, number: int) -> Path:
+    """The mask of shard `number` in the folder of a split."""
+    return folder / f"{number:05d}.mask.bin"
 
 
 def read_meta(folder: Path) -> Meta:

@@ -3,6 +3,8 @@
 A document is its begin mark and its ids; documents follow each other in the curated order and none is divided
 between shards. Which documents a shard holds is settled beforehand from their bytes (a token has at least one), so
 the bytes of a shard depend neither on the number of threads nor on where a run was interrupted.
+
+Where only some turns of a text are to be learnt, the shard has a mask beside it (see `roles`).
 """
 
 from __future__ import annotations
@@ -16,20 +18,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field
 
-from lmcore.config import Params, Runtime
+from lmcore.config import Params, Runtime, added_later
 from lmcore.documents import CURATED, SPLITS, read_documents
 from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer, load_tokenizer
 from lmcore.tokenizer.curated import file_sizes
 from lmcore.tokenizer.parallel import encode_stream
-from lmcore.tokens.meta import Meta, SplitMeta, dtype_name, numpy_dtype
+from lmcore.tokens.meta import Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
+from lmcore.tokens.roles import Spans, learnt_spans, pack_mask, tokens_in
 from storage.atomic import fault, write_bytes, write_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
 
 Ints = npt.NDArray[np.int64]
+MOST_NAMES = 2**15
+NAMED = ("source", "lang", "kind")  # columns whose names are in meta.json
 
 DOCUMENTS = pa.schema(
     [
@@ -38,6 +44,10 @@ DOCUMENTS = pa.schema(
         pa.field("offset", pa.int64(), nullable=False),  # tokens before the document in its shard
         pa.field("n_tokens", pa.int64(), nullable=False),  # with its begin mark
         pa.field("n_bytes", pa.int64(), nullable=False),  # UTF-8 bytes of its text
+        pa.field("source", pa.int16(), nullable=False),  # which of `sources` in meta.json
+        pa.field("lang", pa.int16(), nullable=False),  # which of `langs`
+        pa.field("kind", pa.int16(), nullable=False),  # which of `kinds`
+        pa.field("complexity", pa.float32(), nullable=False),  # 0 to 100
     ]
 )
 
@@ -50,6 +60,10 @@ class TokensParams(Params):
         ge=1024,
         le=64 * 2**20,
         description="Tokens a shard file holds at most; a longer document gets a shard to itself.",
+    )
+    learn_roles: tuple[str, ...] = added_later(
+        ("assistant",),
+        description="Where a text has turns of one of these roles, only those turns are learnt; other texts are whole.",
     )
 
 
@@ -107,18 +121,28 @@ def make_tokens(
         done += n_bytes
         report(done, total, "encoding")
 
+    names = {column: _names(files, column) for column in NAMED}
     splits: dict[str, SplitMeta] = {}
     for split in SPLITS:
-        encoder = _Encoder(vocabulary, curated / split, files[split], runtime.workers, tick)
+        encoder = _Encoder(vocabulary, curated / split, files[split], params.learn_roles, runtime.workers, tick)
         counts = _make_shards(work, encoder, params.shard_tokens)
-        write_parquet(out / split / "documents.parquet", _documents(files[split], counts))
+        write_parquet(out / split / "documents.parquet", _documents(files[split], counts, names))
         lengths = [int(some.sum()) for some in counts]
-        n_bytes = int(encoder.sizes.sum())
-        splits[split] = SplitMeta(shards=lengths, tokens=sum(lengths), documents=len(encoder.sizes), bytes=n_bytes)
+        splits[split] = SplitMeta(
+            shards=lengths,
+            masks=[number for number in range(len(counts)) if mask_file(out / split, number).exists()],
+            tokens=sum(lengths),
+            documents=len(encoder.sizes),
+            bytes=int(encoder.sizes.sum()),
+        )
     meta = Meta(
         dtype=dtype_name(vocabulary.vocab_size),
         vocab_size=vocabulary.vocab_size,
         bos_id=vocabulary.bos_id,
+        tokenizer=tokenizer_digest(vocabulary),
+        sources=names["source"],
+        langs=names["lang"],
+        kinds=names["kind"],
         splits=splits,
     )
     fault("tokens.before-meta")
@@ -141,8 +165,10 @@ def _make_shards(work: Path, encoder: _Encoder, shard_tokens: int) -> list[Ints]
             encoder.skip(shard)
             counts.append(np.array(json.loads(finished.read_text()), dtype=np.int64))
             continue
-        data, lengths = encoder.encode(shard)
+        data, mask, lengths = encoder.encode(shard)
         write_bytes(work / "out" / f"{name}.bin", data)
+        if mask is not None:
+            write_bytes(mask_file(work / "out" / encoder.folder.name, shard.number), mask)
         fault("tokens.shard")
         write_json(finished, lengths.tolist())
         counts.append(lengths)
@@ -157,10 +183,13 @@ class _Encoder:
         tokenizer: Tokenizer,
         folder: Path,
         files: list[tuple[Path, Ints]],
+        roles: tuple[str, ...],
         workers: int,
         tick: Callable[[int], None],
     ) -> None:
         self._tokenizer, self._files, self._workers, self._tick = tokenizer, files, workers, tick
+        self._roles = roles
+        self._learnt: dict[int, tuple[str, Spans]] = {}  # documents on their way through the threads
         self.folder = folder
         self._dtype = numpy_dtype(dtype_name(tokenizer.vocab_size))
         self._bytes = tokenizer.byte_length(np.arange(tokenizer.vocab_size))
@@ -170,11 +199,12 @@ class _Encoder:
         """Count a finished shard as done."""
         self._tick(int(self.sizes[shard.start : shard.stop].sum()))
 
-    def encode(self, shard: Shard) -> tuple[bytes, Ints]:
-        """A shard's bytes and the tokens of each of its documents."""
+    def encode(self, shard: Shard) -> tuple[bytes, bytes | None, Ints]:
+        """A shard's bytes, those of its mask (None when every token is learnt) and the tokens of each document."""
         begin = np.array([self._tokenizer.bos_id], dtype=self._dtype)
         parts: list[npt.NDArray[np.unsignedinteger]] = []
         lengths: list[int] = []
+        learnt: dict[int, npt.NDArray[np.bool_]] = {}  # of documents that are not learnt whole, without the begin mark
         for ids in encode_stream(self._tokenizer, self._texts(shard), self._workers):
             document = shard.start + len(lengths)
             n_bytes = int(self.sizes[document])
@@ -184,10 +214,20 @@ class _Encoder:
                     f"{int(self._bytes[ids].sum())}",
                     "curate again: `collect-train run RECIPE --from curate`",
                 )
+            if document in self._learnt:
+                text, spans = self._learnt.pop(document)
+                learnt[len(lengths)] = tokens_in(self._tokenizer, text, ids, spans)
             parts += [begin, ids.astype(self._dtype)]
             lengths.append(len(ids) + 1)
             self._tick(n_bytes)
-        return np.concatenate(parts).tobytes(), np.array(lengths, dtype=np.int64)
+        data = np.concatenate(parts)
+        if not learnt:
+            return data.tobytes(), None, np.array(lengths, dtype=np.int64)
+        mask = np.ones(len(data), dtype=bool)
+        starts = np.cumsum(lengths) - lengths
+        for number, part in learnt.items():
+            mask[starts[number] + 1 : starts[number] + lengths[number]] = part
+        return data.tobytes(), pack_mask(mask), np.array(lengths, dtype=np.int64)
 
     def _texts(self, shard: Shard) -> Iterator[str]:
         """The shard's texts, reading only the files that hold some of them."""
@@ -195,21 +235,53 @@ class _Encoder:
         for path, sizes in self._files:
             low, high = max(shard.start - first, 0), min(shard.stop - first, len(sizes))
             if low < high:
-                yield from (text.as_py() for text in read_documents(path, CURATED)["text"][low:high])
+                table = read_documents(path, CURATED).select(["text", "turns"]).slice(low, high - low)
+                with_turns = pc.is_valid(table["turns"]).to_numpy()
+                for number, text in enumerate(table["text"]):
+                    if with_turns[number]:
+                        self._note(first + low + number, text.as_py(), table["turns"][number].as_py())
+                    yield text.as_py()
             first += len(sizes)
 
+    def _note(self, document: int, text: str, turns: list[dict[str, str]]) -> None:
+        spans = learnt_spans(text, turns, self._roles, f"document {document} of {self.folder}")
+        if spans is not None:
+            self._learnt[document] = text, spans
 
-def _documents(files: list[tuple[Path, Ints]], counts: list[Ints]) -> pa.Table:
-    """Where every document of a split lies."""
-    names = [read_parquet(path, ["record_id"])["record_id"].combine_chunks() for path, _ in files]
+
+def _names(files: dict[str, list[tuple[Path, Ints]]], column: str) -> list[str]:
+    """Every value of a column of the curated documents, sorted: a value's place is its number."""
+    names = {name for some in files.values() for path, _ in some for name in _column(path, column).unique().to_pylist()}
+    if len(names) > MOST_NAMES:
+        raise RunError(
+            f"{len(names):,} different values of {column} are more than the {MOST_NAMES:,} that fit",
+            "join some in the recipe",
+        )
+    return sorted(names)
+
+
+def _column(path: Path, name: str) -> pa.ChunkedArray:
+    return read_parquet(path, [name])[name]
+
+
+def _documents(files: list[tuple[Path, Ints]], counts: list[Ints], names: dict[str, list[str]]) -> pa.Table:
+    """Where every document of a split lies, and what it is."""
     columns = [
-        pa.concat_arrays([pa.array([], pa.string()), *names]),
+        _whole(files, "record_id"),
         np.repeat(np.arange(len(counts), dtype=np.int32), [len(lengths) for lengths in counts]),
         _joined([np.cumsum(lengths) - lengths for lengths in counts]),
         _joined(counts),
         _joined([sizes for _, sizes in files]),
+        *(pc.index_in(_whole(files, name), pa.array(names[name], pa.string())).cast(pa.int16()) for name in NAMED),
+        _whole(files, "complexity").cast(pa.float32()),
     ]
     return pa.table(columns, schema=DOCUMENTS)
+
+
+def _whole(files: list[tuple[Path, Ints]], name: str) -> pa.Array:
+    """One column of all files."""
+    chunks = [chunk for path, _ in files for chunk in _column(path, name).chunks]
+    return pa.chunked_array(chunks, type=CURATED.field(name).type).combine_chunks()
 
 
 def _joined(arrays: list[Ints]) -> Ints:

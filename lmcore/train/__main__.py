@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1  # prctl(2): the kernel sends this signal when the parent dies
 ERROR = "error.json"
 RANKED = "TORCHELASTIC_RUN_ID" in os.environ  # torchrun started this process, beside others
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class StopRequest:
@@ -79,6 +78,7 @@ def main(arguments: list[str]) -> int:
 
             return train_in_processes(job, arguments[0], job.work / ERROR, stopped=stop)
         from lmcore.train.loop import Stopped, train  # torch loads here, after the allocator is set
+        from lmcore.train.machine import is_out_of_memory
         from lmcore.train.team import LostPeer, Team
 
         try:
@@ -88,8 +88,8 @@ def main(arguments: list[str]) -> int:
         except LostPeer as lost:  # the agent says who was lost, and why
             print(lost.what, file=sys.stderr)
             return lost.exit_code
-        except (MemoryError, RuntimeError) as error:  # torch has no type of its own for a CPU that has no more
-            if isinstance(error, RuntimeError) and not any(words in str(error) for words in _NO_MEMORY):
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
                 raise
             raise _out_of_memory() from error
     except CollectTrainError as error:
@@ -106,7 +106,7 @@ def _out_of_memory() -> RunError:
     limit = limits()["memory_bytes"]
     return RunError(
         "the training process ran out of memory" + (f"; it may use {limit / 2**20:,.0f} MiB" if limit else ""),
-        "set train.micro_batch lower or make the model smaller"
+        "set train.on_oom=halve, train.micro_batch lower, or make the model smaller"
         + (", or give it more: the job variable memory, in MiB" if limit else ""),
     )
 

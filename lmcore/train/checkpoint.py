@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,44 @@ class Snapshot:
     tables: dict[str, pa.Table]
     state: dict[str, Any]
 
+    def copied(self) -> Snapshot:
+        """The same with tensors of its own in main memory, which training does not change."""
+        model, optimizer = (
+            {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+            for tensors in (self.model, self.optimizer)
+        )
+        return replace(self, model=model, optimizer=optimizer)
 
-def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
-    """Write `snapshot` under `folder` and drop all but the newest `keep`.
+
+class Writing(threading.Thread):
+    """One checkpoint being written while training goes on."""
+
+    def __init__(self, write: Callable[[], object]) -> None:
+        super().__init__(name="checkpoint")
+        self._write = write
+        self._error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Write; an error is kept for who waits."""
+        try:
+            self._write()
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that trains
+            self._error = error
+
+    def wait(self) -> None:
+        """Return when it is on the disk. Raises what the write raised."""
+        self.join()
+        if self._error is not None:
+            raise self._error
+
+
+def save(folder: Path, snapshot: Snapshot, keep: int, protects: Callable[[int], bool] = lambda _: False) -> Path:
+    """Write `snapshot` under `folder` and drop all but the newest `keep` and those whose step `protects`.
 
     Raises StorageError naming the path when the disk refuses; the checkpoints before stay as they were.
     """
-    final = folder / f"step-{snapshot.step:08d}"
+    final = _folder(folder, snapshot.step)
     part = folder / f".{final.name}.part"
     with disk_errors(part):
         shutil.rmtree(part, ignore_errors=True)
@@ -61,8 +93,38 @@ def save(folder: Path, snapshot: Snapshot, keep: int) -> Path:
             shutil.rmtree(part, ignore_errors=True)
             raise
         for old in _finished(folder)[:-keep]:
-            shutil.rmtree(old)
+            if not protects(_step(old)):
+                shutil.rmtree(old)
     return final
+
+
+def name_of(step: int) -> str:
+    """The name of the folder of the checkpoint of that step."""
+    return f"step-{step:08d}"
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps whose checkpoints are in `folder`, in order."""
+    return [_step(path) for path in _finished(folder)]
+
+
+def load_step(folder: Path, step: int, mend: str = "") -> Snapshot:
+    """The checkpoint of that step. RunError, which says `mend`, when it is not there or damaged."""
+    path = _folder(folder, step)
+    try:
+        return _read(path)
+    except _DamagedError as damage:
+        raise RunError(
+            f"checkpoint {path} is damaged ({damage})", mend or f"remove {folder.parent} to start afresh"
+        ) from None
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove every checkpoint of a later step: the run takes another way from there."""
+    with disk_errors(folder):
+        for path in reversed(_finished(folder)):  # the newest first: a kill in between leaves no gap
+            if _step(path) > step:
+                shutil.rmtree(path)
 
 
 def load_newest(folder: Path, say: Callable[[str], None]) -> Snapshot | None:
@@ -125,6 +187,14 @@ def _read(folder: Path) -> Snapshot:
 
 def _finished(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
+
+
+def _folder(folder: Path, step: int) -> Path:
+    return folder / name_of(step)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
 def _aside(found: Path) -> Path:

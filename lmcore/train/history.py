@@ -6,6 +6,7 @@ Timings, validation and samples depend on the machine or on cadences and are pro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,16 +29,32 @@ SCHEMAS: dict[str, pa.Schema] = {
         skipped=pa.bool_(),
     ),
     "timings": _schema(step=pa.int64(), seconds=pa.float64(), tokens_per_second=pa.float64()),
-    "validation": _schema(step=pa.int64(), progress=pa.float64(), bits_per_byte=pa.float64()),
+    "validation": _schema(
+        step=pa.int64(),
+        progress=pa.float64(),
+        bits_per_byte=pa.float64(),
+        loss=pa.float64(),  # nats per token
+        accuracy=pa.float64(),  # share of the tokens that the model would have guessed
+    ),
+    "sources": _schema(  # each look by source
+        step=pa.int64(),
+        progress=pa.float64(),
+        source=pa.string(),
+        tokens=pa.int64(),
+        bits_per_byte=pa.float64(),
+        loss=pa.float64(),
+        accuracy=pa.float64(),
+    ),
     "samples": _schema(step=pa.int64(), progress=pa.float64(), prompt=pa.string(), text=pa.string()),
 }
 
 
 class History:
-    """Four growing tables. Rows not yet folded into Arrow are few, so a long run stays small."""
+    """Growing tables. Rows not yet folded into Arrow are few, so a long run stays small."""
 
     def __init__(self, tables: Mapping[str, pa.Table] | None = None) -> None:
-        self._tables = {name: schema.empty_table() for name, schema in SCHEMAS.items()} | dict(tables or {})
+        self._tables = {name: schema.empty_table() for name, schema in SCHEMAS.items()}
+        self._tables |= {name: _fitted(table, SCHEMAS[name]) for name, table in (tables or {}).items()}
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
 
     def add(self, name: str, **row: Any) -> None:
@@ -53,8 +70,16 @@ class History:
         return self._tables[name]
 
     def tables(self) -> dict[str, pa.Table]:
-        """All four, by name."""
+        """All of them, by name."""
         return {name: self.table(name) for name in SCHEMAS}
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` with the columns that a checkpoint of an earlier version did not have, filled with NaN."""
+    if table.schema.names == schema.names:
+        return table
+    missing = pa.array([math.nan] * table.num_rows, pa.float64())
+    return pa.table([table[n] if n in table.schema.names else missing for n in schema.names], schema=schema)
 
 
 def due(shares: tuple[float, ...], before: float, now: float) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lmcore.train.params import TrainParams
+from lmcore.train.params import TrainParams, check_warmup
+from storage.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,18 @@ def make_horizon(params: TrainParams, tokens_per_step: int, steps_per_epoch: int
         return Horizon(steps=math.ceil(params.tokens / tokens_per_step))
     assert params.epochs is not None
     return Horizon(steps=max(1, math.ceil(params.epochs * steps_per_epoch)))
+
+
+def warmup_share(params: TrainParams, horizon: Horizon) -> float:
+    """The warm-up as a share of the budget. UserError when `warmup_steps` are more than the run has room for."""
+    if params.warmup_steps is None:
+        return params.warmup
+    assert horizon.steps is not None
+    share = params.warmup_steps / horizon.steps
+    try:
+        check_warmup(params, share, f"train.warmup_steps {params.warmup_steps:,} of {horizon.steps:,} steps")
+        if share > 1:
+            raise ValueError(f"train.warmup_steps {params.warmup_steps:,} are more than the run's {horizon.steps:,}")
+    except ValueError as error:
+        raise UserError(str(error), "set fewer warm-up steps, or train longer") from error
+    return share

@@ -27,6 +27,7 @@ class Journal:
         self._path = work / FILE
         self.events = [line for line in read_lines(self._path) if "event" in line]
         self._print_every = print_every
+        self.peak_share = 0.0  # of the machine's peak, that a token a second takes
         self._next_line = self._next_print = self._next_doing = 0.0
         self._steps: list[tuple[float, float, int, float]] = []  # loss, bits per byte, tokens, seconds
         with disk_errors(self._path):
@@ -72,8 +73,9 @@ class Journal:
         self._next_line = now + LINE_SECONDS
         losses, bits, counts, times = zip(*self._steps, strict=True)
         self._steps.clear()
-        means = {"loss": sum(losses) / len(losses), "bits_per_byte": sum(bits) / len(bits)}
-        line = {**line, **means, "tokens_per_second": sum(counts) / sum(times)}
+        loss, speed = sum(losses) / len(losses), sum(counts) / sum(times)
+        line |= {"loss": loss, "bits_per_byte": sum(bits) / len(bits), "tokens_per_second": speed}
+        line |= {"perplexity": math.exp(min(loss, 700.0)), "utilisation": speed * self.peak_share}
         self._append(line)
         if last or now >= self._next_print:
             self._next_print = now + self._print_every
@@ -99,7 +101,7 @@ def newest_line(path: Path) -> dict[str, Any] | None:
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         lines = parse_lines(file.read())
-    return next((line for line in reversed(lines) if "loss" in line), None)
+    return next((line for line in reversed(lines) if is_step(line)), None)
 
 
 def parse_lines(data: bytes) -> list[dict[str, Any]]:
@@ -113,6 +115,11 @@ def parse_lines(data: bytes) -> list[dict[str, Any]]:
         if isinstance(line, dict):
             lines.append(line)
     return lines
+
+
+def is_step(line: dict[str, Any]) -> bool:
+    """Whether a line is about steps; events, such as a look at the validation split, may have a loss as well."""
+    return "loss" in line and "event" not in line
 
 
 def _human(values: dict[str, Any]) -> str:

@@ -5,19 +5,26 @@ Both draw on generators of their own and leave the model in training mode, so th
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from lmcore.generate.engine import generate
 from lmcore.generate.sampling import Sampling
 from lmcore.tokenizer import Tokenizer
 from lmcore.tokens import sequential
 from lmcore.tokens.meta import read_meta
-from lmcore.train.loss import bits_per_byte, micro_loss
+from lmcore.train.loss import bits_per_byte, look_sums
 from lmcore.train.run import Run
+from storage.errors import RunError
+from storage.parquet import read_parquet
 
 TEMPERATURE, TOP_P = 0.8, 0.95  # of continued prompts: lively, without the long tail
+UNKNOWN = ""  # the source of tokens that were made before sources were noted
 
 
 def can_validate(run: Run) -> bool:
@@ -25,32 +32,85 @@ def can_validate(run: Run) -> bool:
     split = read_meta(run.job.tokens).splits.get("val")
     if split is not None and split.tokens > 1:
         return True
+    if run.job.params.early_stop.patience:
+        raise RunError(
+            f"{run.job.tokens} has no validation text, and train.early_stop needs some",
+            "give the curation a share for validation, or set train.early_stop.patience to 0",
+        )
     run.journal.event("no-validation", f"{run.job.tokens} has no validation text: quick looks are left out")
     return False
 
 
+@dataclass(frozen=True)
+class Figures:
+    """What a look found, in all or for one source."""
+
+    tokens: int  # that count in the loss
+    loss: float  # nats per token
+    accuracy: float  # share of the tokens that the model would have guessed
+    bits_per_byte: float
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss); infinite where that is no float."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the validation split."""
+
+    whole: Figures
+    by_source: dict[str, Figures]  # those that gave a token to it; empty where sources were not noted
+
+
 @torch.no_grad()
-def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> float:
-    """Bits per byte over the first `runtime.validation_tokens` of the validation split, shared by all ranks.
+def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
+    """A look at the first tokens of the validation split, shared by all ranks.
+
+    They are as many as early_stop says, else `runtime.validation_tokens`.
 
     Every window starts without what came before it, so this is a little above what `evaluate` measures.
     """
+    with run.optimizer.averaged():
+        return _validate(run, token_bytes)
+
+
+def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
     params, plan = run.job.params, run.plan
+    names, source_of = _sources(run)
+    sums = torch.zeros(5, len(names), dtype=torch.float64)
     run.model.eval()
-    nats, n_bytes, seen = 0.0, 0, 0
+    limit = params.early_stop.tokens if params.early_stop.patience else run.job.runtime.validation_tokens
+    seen = 0
     for batch in sequential(run.job.tokens, "val", params.batch, params.model.context, tokenizer_bytes=token_bytes):
         run.journal.doing("validation")
         share = run.team.share(batch)
         for micro in share.split(plan.micro_batch) if len(share.ids) else ():
-            _, of_bytes = micro_loss(run.model, micro.to(plan.device))
-            nats += float(of_bytes)
-        n_bytes += int(batch.n_bytes.sum())
+            groups = source_of[micro.doc_ids.long()]  # -1, which fills up, is the last document and counts nothing
+            sums += look_sums(run.model, micro.to(plan.device), groups, len(names))
         seen += batch.ids.numel()
-        if seen >= run.job.runtime.validation_tokens:
+        if seen >= limit:
             break
     run.model.train()
-    (nats,) = run.team.total(nats)
-    return bits_per_byte(nats, n_bytes)
+    total = torch.tensor(run.team.total(*sums.flatten().tolist()), dtype=torch.float64).view_as(sums)
+    by_source = {name: _figures(column) for name, column in zip(names, total.T.tolist(), strict=True) if column[2]}
+    return Look(_figures(total.sum(1).tolist()), by_source if names != [UNKNOWN] else {})
+
+
+def _figures(column: list[float]) -> Figures:
+    nats, nats_of_bytes, tokens, guessed, n_bytes = column
+    least = max(tokens, 1.0)
+    return Figures(int(tokens), nats / least, guessed / least, bits_per_byte(nats_of_bytes, int(n_bytes)))
+
+
+def _sources(run: Run) -> tuple[list[str], Tensor]:
+    """The names of the sources, and for each document of the validation split the index of its own."""
+    meta = read_meta(run.job.tokens)
+    path = run.job.tokens / "val" / "documents.parquet"
+    if not meta.sources:
+        return [UNKNOWN], torch.zeros(meta.splits["val"].documents, dtype=torch.int64)
+    return meta.sources, torch.from_numpy(read_parquet(path, ["source"])["source"].to_numpy().astype(np.int64))
 
 
 def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
@@ -60,7 +120,8 @@ def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
         max_tokens=run.job.runtime.sample_tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=params.seed
     )
     continued = []
-    for prompt in params.prompts:
-        run.journal.doing("samples")
-        continued.append((prompt, generate(run.model, tokenizer, prompt, sampling).text))
+    with run.optimizer.averaged():
+        for prompt in params.prompts:
+            run.journal.doing("samples")
+            continued.append((prompt, generate(run.model, tokenizer, prompt, sampling).text))
     return continued

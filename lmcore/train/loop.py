@@ -19,29 +19,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
-from lmcore.models import build
 from lmcore.models.decoder import Decoder
-from lmcore.models.io import load_model
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
+from lmcore.tokens.meta import check_tokenizer
+from lmcore.tokens.params import check_steps
 from lmcore.train import looks, machine, output, plan
+from lmcore.train.board import Board
+from lmcore.train.continued import take_up
+from lmcore.train.contract import check_data, check_disk
 from lmcore.train.epochs import Epochs
+from lmcore.train.guard import stands_still
 from lmcore.train.history import due, every
-from lmcore.train.horizon import Horizon, make_horizon
+from lmcore.train.horizon import Horizon, make_horizon, warmup_share
 from lmcore.train.journal import Journal
-from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
+from lmcore.train.loss import micro_loss
 from lmcore.train.params import Job, check_processes
 from lmcore.train.run import Run, begin_or_resume
 from lmcore.train.schedule import lr_share
+from lmcore.train.start import first_weights
+from lmcore.train.step import MicroLoss, micro_batches, one_step
 from lmcore.train.team import Team, Unheard
 from storage.atomic import fault, write_json
-from storage.errors import UserError
 from storage.locks import file_lock
 from storage.text import printable
-
-MicroLoss = Callable[[Decoder, TokenBatch], tuple[Tensor, Tensor]]
 
 
 class Stopped(Exception):
@@ -69,6 +71,8 @@ def train(
         if team.leads
         else contextlib.nullcontext(),
         Journal(work, runtime.log_every_seconds) if team.leads else Unheard() as journal,
+        Board(work, on=runtime.tensorboard and team.leads) as board,
+        contextlib.ExitStack() as at_end,
     ):
         team.join(runtime.device)
         tokenizer = load_tokenizer(job.tokenizer)
@@ -80,40 +84,73 @@ def train(
             context=params.model.context,
             seed=params.seed,
             tokenizer_bytes=token_bytes,
+            settings=params,
         )
+        check_tokenizer(job.tokens, tokenizer)
+        if params.packing != "windows" or params.mixture or params.stages:
+            journal.event("packing", f"training text: {loader.describe()}")
+        if params.document_mask and loader.longest < params.model.context:
+            told = f"no document has more than {loader.longest:,} tokens: the model's context will not be learnt beyond"
+            journal.event("short-documents", told, longest=loader.longest, context=params.model.context)
+        check_data(job, loader)
         horizon = make_horizon(params, params.batch * params.model.context, loader.steps_per_epoch)
-        model = _first_weights(job, tokenizer.vocab_size).train()
+        if horizon.steps is not None:
+            check_steps(params, horizon.steps)
+        warmup = warmup_share(params, horizon)
+        model = first_weights(job, tokenizer.vocab_size).train()
+        model.within_documents = params.document_mask
 
         how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
         plan.apply(how, model)
         run = begin_or_resume(job, how, model, journal, team)
+        if params.continues and not run.at.step:
+            take_up(run, horizon)
+        at_end.callback(run.settle)  # before another trainer may have the folder
         at, history = run.at, run.history
-        loss_of = _compiled(model, team.share(loader.batch(at.step)), how) if how.compile else micro_loss
+        loss_of = _compiled(run, loader.batch(at.step + at.passed_over, at.stage_starts)) if how.compile else micro_loss
         journal.event("training", f"training for {horizon.describe()}, {at.progress:.0%} done", step=at.step)
 
-        validate_at = every(runtime.validate_every) if looks.can_validate(run) else ()
+        if team.leads:
+            check_disk(run, horizon)
+            if params.on_spike == "rewind" and not any((work / "checkpoints").glob("step-*")):
+                run.save()  # what a first rewind goes back to
+
+        early = params.early_stop if params.early_stop.patience else None
+        validate_at = every(early.every if early else runtime.validate_every) if looks.can_validate(run) else ()
         passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step
         saved_step, saved_at = at.step, time.monotonic()
         epochs = Epochs(loader.steps_per_epoch, at.step)
+        journal.peak_share = model.ledger().flops_per_token() / how.peak
+        board.begin(at.step)
         while True:
             if due(validate_at, passed, at.progress):
-                bits = looks.validate(run, token_bytes)
-                if team.leads:
-                    history.add("validation", step=at.step, progress=at.progress, bits_per_byte=bits)
-                journal.event("validation", f"validation: {bits:.4f} bits/byte", step=at.step, bits_per_byte=bits)
+                _tell_look(run, board, looks.validate(run, token_bytes))
+                if early and team.most(team.leads and stands_still(run.looks()["bits_per_byte"].to_pylist(), early)):
+                    at.ended = True
+                    told = (
+                        f"ended early: {early.patience} looks in a row without a gain of {early.min_delta:g} bits/byte"
+                    )
+                    journal.event("early-stop", told, step=at.step, progress=at.progress)
             if team.leads and due(runtime.sample_at, passed, at.progress):
                 for prompt, text in looks.continue_prompts(run, tokenizer):
                     history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
                     told = printable(f"sample: {prompt}{text}").replace("\n", " ")
                     journal.event("sample", told, step=at.step, progress=at.progress, prompt=prompt, continuation=text)
+                    board.text("sample", at.step, f"{prompt}{text}")
             passed = at.progress
 
-            finished, stopping, unsaved = at.progress >= 1.0, bool(team.most(stopped())), at.step - saved_step
+            finished, stopping, unsaved = (
+                at.progress >= 1.0 or at.ended,
+                bool(team.most(stopped())),
+                at.step - saved_step,
+            )
             by_steps = runtime.save_every_steps is not None and unsaved >= runtime.save_every_steps
             by_time = time.monotonic() - saved_at >= runtime.save_every_seconds
-            if team.leads and unsaved and (finished or stopping or by_steps or by_time):
+            if team.leads and unsaved and (finished or stopping or by_steps or by_time or run.must_save()):
                 run.save()
                 saved_step, saved_at = at.step, time.monotonic()
+            if finished or stopping:
+                run.settle()
             if finished:
                 break
             if stopping:
@@ -125,15 +162,39 @@ def train(
             share = lr_share(
                 horizon.middle(at.step, at.seconds),
                 params.schedule,
-                warmup=params.warmup,
+                warmup=warmup,
                 decay_share=params.decay_share,
                 final=params.final_lr_share,
             )
-            batch = loader.batch(at.step)
+            number = at.step + at.passed_over
+            starts = loader.begun(at.stage_starts, at.progress, number)
+            batch = loader.batch(number, starts)
+            if starts != at.stage_starts:
+                at.stage_starts = starts
+                run.guard.begin_anew()
+                told = f"stage {len(starts)} of {len(params.stages)} begins after step {at.step:,}"
+                journal.event("stage", told, stage=len(starts), step=at.step)
+                loss_of = _compiled(run, batch) if how.compile else micro_loss  # its rows may have another length
+                started = time.perf_counter()
+            share *= run.guard.rates * loader.lr_factor(starts)
             team.seed(params.seed, at.step)
             loss, bits, norm, admitted = one_step(run, batch, share, loss_of)
+            if run.guard.wants_rewind:
+                spiked = at.step + 1
+                run.rewind()
+                at, history, epochs = run.at, run.history, Epochs(loader.steps_per_epoch, run.at.step)
+                told = f"step {spiked}: loss {loss:.3f} is a spike; back to step {at.step}, passing over the data since"
+                journal.event("rewound", told, step=at.step, spike=spiked, passed_over=at.passed_over)
+                board.begin(at.step)
+                passed, saved_step, saved_at = at.progress if at.step else -1.0, at.step, time.monotonic()
+                continue
             if not admitted:
-                journal.event("skipped", f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}")
+                lower = f"; learning rates times {run.guard.rates:g}" if run.guard.rates < 1 else ""
+                told = f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}{lower}"
+                journal.event("skipped", told, step=at.step + 1, finite=math.isfinite(loss) and math.isfinite(norm))
+            if admitted and run.guard.newly_trivial:
+                told = "the loss is next to nothing: the text repeats itself, or the model knows it by heart"
+                journal.event("trivial-loss", told, step=at.step + 1, loss=loss)
             machine.synchronize(how.device)
             took, tokens = team.most(time.perf_counter() - started), batch.ids.numel()
 
@@ -164,53 +225,49 @@ def train(
                     "loss": loss,
                     "bits_per_byte": bits,
                     "lr": params.lr * share,
+                    "grad_norm": norm,
+                    "memory_mib": round(machine.peak_memory(how.device) / 2**20, 1),
                     "eta_seconds": horizon.left(at.step, at.seconds),
                 },
                 tokens,
                 took,
                 last=at.progress >= 1.0,
             )
+            curves = {"loss": loss, "bits_per_byte": bits, "lr": params.lr * share, "grad_norm": norm}
+            board.scalars("train", at.step, curves | {"tokens_per_second": tokens / took})
             if team.leads:
                 epochs.tell(run)
 
+        board.close()
         fault("train.before-out")
         metrics = output.write(run) if team.leads else {}
         team.wait()
         return metrics
 
 
-def one_step(
-    run: Run, batch: TokenBatch, share: float, loss_of: MicroLoss = micro_loss
-) -> tuple[float, float, float, bool]:
-    """One optimizer step at `share` of the peak rates: loss (nats per token), bits per byte, gradient norm, admitted.
-
-    A step whose numbers are not finite is not admitted and changes no weight.
-    """
-    loss, bits = backward(run, batch, loss_of)
-    norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
-    admitted = run.guard.admits(run.at.step + 1, loss, norm)
-    if admitted:
-        run.optimizer.step(share)
-    else:
-        run.optimizer.drop_gradients()
-    return loss, bits, norm, admitted
-
-
-def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tuple[float, float]:
-    """Leave the gradient of the batch of all ranks in every rank; loss (nats per token) and bits per byte.
-
-    Micro-batches, and ranks, add up sums that are divided by the tokens of the whole batch, so how it is divided
-    changes rounding only.
-    """
-    size = BatchSize.of(batch)
-    sums = []
-    for micro in run.team.share(batch).split(run.plan.micro_batch):
-        total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
-        (total / size.tokens).backward()  # type: ignore[no-untyped-call]
-        sums.append((total.detach(), of_bytes))
-    run.team.add_gradients(run.model.parameters())
-    nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
-    return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
+def _tell_look(run: Run, board: Board, look: looks.Look) -> None:
+    """Record and tell a look at the validation split."""
+    at, whole = run.at, look.whole
+    figures = {"bits_per_byte": whole.bits_per_byte, "loss": whole.loss, "accuracy": whole.accuracy}
+    if run.team.leads:
+        run.history.add("validation", step=at.step, progress=at.progress, **figures)
+    told = f"validation: {whole.bits_per_byte:.4f} bits/byte, "
+    told += f"perplexity {whole.perplexity:.4g}, {whole.accuracy:.1%} right"
+    by_source = {}
+    for source, found in look.by_source.items():
+        values = {"bits_per_byte": found.bits_per_byte, "loss": found.loss, "accuracy": found.accuracy}
+        if run.team.leads:
+            run.history.add("sources", step=at.step, progress=at.progress, source=source, tokens=found.tokens, **values)
+        if math.isfinite(found.bits_per_byte):  # its tokens in this look may stand for no bytes
+            by_source[source] = found.bits_per_byte
+        board.scalars(f"validation/{source}", at.step, values)
+    if len(by_source) > 1:
+        told += " (" + ", ".join(f"{source} {bits:.4f}" for source, bits in by_source.items()) + ")"
+    more = {"perplexity": whole.perplexity, "by_source": by_source}
+    # No line but one of a step has a `loss`: whoever reads them tells them apart by it.
+    more |= {"bits_per_byte": whole.bits_per_byte, "accuracy": whole.accuracy}
+    run.journal.event("validation", told, step=at.step, **more)
+    board.scalars("validation", at.step, figures | {"perplexity": whole.perplexity})
 
 
 def _settle(
@@ -253,27 +310,13 @@ def _settle(
     return how
 
 
-def _first_weights(job: Job, vocab_size: int) -> Decoder:
-    """Random weights from the seed, or those of `start_from`, which must have the same shape."""
-    config = job.params.model
-    if job.start_from is None:
-        return build(config, vocab_size, job.params.seed)
-    model = load_model(job.start_from)
-    if model.config != config.resolved() or model.vocab_size != vocab_size:
-        raise UserError(
-            f"{job.start_from} has another shape than the recipe's model, or another vocabulary than {job.tokenizer}",
-            "give the model section the shape in its config.json, and use its tokenizer",
-        )
-    return model
-
-
-def _compiled(model: Decoder, batch: TokenBatch, how: plan.Plan) -> MicroLoss:
+def _compiled(run: Run, batch: TokenBatch) -> MicroLoss:
     """`micro_loss` compiled, and warmed up so that compilation is not counted as training."""
     loss_of = torch.compile(micro_loss)
-    parts = batch.split(how.micro_batch)
+    parts = micro_batches(run, batch)
     with torch.random.fork_rng():  # dropout must not draw from the run's random numbers here
         for micro in (parts[0], parts[-1], parts[0]):  # again, because the first pass fills caches that are looked at
-            total, _ = loss_of(model, micro.to(how.device))
+            total, _ = loss_of(run.model, micro.to(run.plan.device))
             total.backward()  # type: ignore[no-untyped-call]
-    model.zero_grad(set_to_none=True)
+    run.model.zero_grad(set_to_none=True)
     return loss_of

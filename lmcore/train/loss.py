@@ -25,12 +25,27 @@ def micro_loss(model: Decoder, batch: TokenBatch) -> tuple[Tensor, Tensor]:
 
     Special tokens stand for no bytes. Bits per byte leave them out, as everywhere in this project; the loss does not.
     """
-    logits = model(batch.ids).flatten(0, 1)  # (B T, V)
+    logits = model(batch.ids, doc_ids=batch.doc_ids if model.within_documents else None).flatten(0, 1)  # (B T, V)
     nats = token_nats(logits, batch.targets.flatten())  # (B T,)
     counts = batch.loss_mask.flatten()
     total = (nats * counts).sum()
     of_bytes = (nats.detach() * (counts & (batch.n_bytes.flatten() > 0))).sum()
     return total, of_bytes
+
+
+def look_sums(model: Decoder, batch: TokenBatch, groups: Tensor, count: int) -> Tensor:
+    """Sums over the tokens that count, for each of `count` groups (5, count), float64 on the CPU, without gradient.
+
+    `groups` (B, T) says which one a token is in. The rows: nats; nats of tokens that stand for bytes; tokens; tokens
+    that the model would have guessed; bytes.
+    """
+    logits = model(batch.ids, doc_ids=batch.doc_ids if model.within_documents else None).flatten(0, 1)  # (B T, V)
+    targets, counts, n_bytes = batch.targets.flatten(), batch.loss_mask.flatten(), batch.n_bytes.flatten()
+    nats = token_nats(logits, targets)
+    guessed = logits.argmax(-1) == targets
+    rows = (nats * counts, nats * (counts & (n_bytes > 0)), counts, guessed & counts, n_bytes * counts)
+    columns = torch.stack([row.detach().cpu().double() for row in rows])  # (5, B T)
+    return torch.zeros(5, count, dtype=torch.float64).index_add_(1, groups.flatten().long(), columns)
 
 
 def token_nats(logits: Tensor, targets: Tensor) -> Tensor:
@@ -67,13 +82,13 @@ class _CPUCrossEntropy(torch.autograd.Function):
 class BatchSize:
     """What a whole batch is divided by."""
 
-    tokens: int  # that count in the loss
+    tokens: int  # that count in the loss; 1 where none does (all are masked), so that loss and gradient are 0
     n_bytes: int  # that those tokens stand for
 
     @classmethod
     def of(cls, batch: TokenBatch) -> BatchSize:
         """Count a batch while it is still on the CPU."""
-        return cls(int(batch.loss_mask.sum()), int((batch.n_bytes * batch.loss_mask).sum()))
+        return cls(max(1, int(batch.loss_mask.sum())), int((batch.n_bytes * batch.loss_mask).sum()))
 
 
 def bits_per_byte(nats: float, n_bytes: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import platform
@@ -15,6 +16,7 @@ import psutil
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 PRODUCT_SIZE = {"cpu": 1024, "cuda": 4096, "mps": 2048}  # large enough to reach the peak, small enough to be quick
 
 
@@ -67,6 +69,22 @@ def peak_memory(device: str) -> int:
         return int(torch.cuda.max_memory_allocated())
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for what Python and torch raise when a device, or this process, has no more memory."""
+    # torch has no type of its own for a CPU that has no more.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    )
+
+
+def release_memory(device: str) -> None:
+    """Give back what is held but not in use."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # its threshold is raised, so that nothing goes back by itself
 
 
 def processor(device: str) -> str:

@@ -9,7 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmcore.models.io import save_model
-from lmcore.train import machine
+from lmcore.models.lora import merged, save_adapter
+from lmcore.tokenizer import load_tokenizer
+from lmcore.train import board, checkpoint, machine
+from lmcore.train.continued import KEPT
+from lmcore.train.diagnose import diagnose
+from lmcore.train.evidence import data_facts, of_run
 from lmcore.train.run import Run
 from storage.atomic import disk_errors, publish_folder, write_json
 from storage.parquet import write_parquet
@@ -33,16 +38,30 @@ def write(run: Run) -> dict[str, Any]:
             shutil.rmtree(old, ignore_errors=True)
         provenance = part / "provenance"
         provenance.mkdir(parents=True)
-        save_model(part, run.model)
+        with run.optimizer.averaged():
+            if run.job.params.lora:
+                save_adapter(part / "adapter", run.model)
+            save_model(part, merged(run.model) if run.job.params.lora else run.model)
         shutil.copyfile(run.job.tokenizer / "tokenizer.json", part / "tokenizer.json")
         write_parquet(part / "metrics.parquet", history.table("metrics"))
         write_json(part / "ledger.json", run.model.ledger().to_json())
-        for name in ("timings", "validation", "samples"):
+        for name in ("timings", "validation", "sources", "samples"):
             write_parquet(provenance / f"{name}.parquet", history.table(name))
         shutil.copyfile(work / "plan.json", provenance / "plan.json")
-        write_json(provenance / "training.json", metrics | {"limits": machine.limits(), "events": run.journal.events})
+        if run.job.runtime.tensorboard:
+            shutil.copytree(work / board.FOLDER, provenance / board.FOLDER)
+        if run.job.runtime.keep_state:
+            name = checkpoint.name_of(run.at.step)
+            shutil.copytree(work / "checkpoints" / name, part / KEPT / name)
+        data = data_facts(run.job.tokens, load_tokenizer(run.job.tokenizer)) | {"lr": run.job.params.lr}
+        findings = diagnose(of_run(run, data))
+        told = {"data": data, "findings": [finding.to_json() for finding in findings]}
+        limits = {"limits": machine.limits(), "events": run.journal.events}
+        write_json(provenance / "training.json", metrics | told | limits)
         write_json(work / "metrics.json", metrics)
         publish_folder(part, out, "train.out")
+    for finding in findings:
+        run.journal.event("finding", "\n".join(finding.lines()), **finding.to_json())
     run.journal.event("finished", _summary(metrics), metrics=metrics)
     return metrics
 
@@ -53,7 +72,6 @@ def _metrics(run: Run) -> dict[str, Any]:
     tail = steps.slice(int(steps.num_rows * (1 - TAIL)))
     looks = run.history.table("validation")
     speed = at.tokens / at.seconds
-    peak = run.plan.gflops[run.plan.precision] * 1e9 * run.plan.processes
     resumes = sum(event["event"] == "resumed" for event in run.journal.events)
     return {
         "steps": at.step,
@@ -62,16 +80,24 @@ def _metrics(run: Run) -> dict[str, Any]:
         "loss": _mean(tail["loss"]),
         "bits_per_byte": _mean(tail["bits_per_byte"]),
         "val_bits_per_byte": looks["bits_per_byte"][-1].as_py() if looks.num_rows else None,
+        "val_accuracy": _mean(looks["accuracy"].slice(looks.num_rows - 1)) if looks.num_rows else None,
+        "continued_from_step": at.begun or None,
         "skipped_steps": run.guard.skipped,
         "seconds": round(at.seconds, 3),
         "tokens_per_second": round(speed, 1),
-        "utilisation": round(ledger.flops_per_token() * speed / peak, 4),
+        "utilisation": round(_flops_per_token(run) * speed / run.plan.peak, 4),
         "peak_memory_mib": round(machine.peak_memory(run.plan.device) / 2**20, 1),
         "resumes": resumes,
         "processes": run.plan.processes,
         "device": run.plan.device,
         "precision": run.plan.precision,
     }
+
+
+def _flops_per_token(run: Run) -> int:
+    """Frozen weights get no gradient, which is a third of a product's arithmetic."""
+    ledger = run.model.ledger()
+    return ledger.flops_per_token() - (2 * ledger.product_parameters if run.job.params.lora else 0)
 
 
 def _mean(column: pa.ChunkedArray) -> float | None:

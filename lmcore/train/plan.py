@@ -27,8 +27,9 @@ from lmcore.train.params import TrainParams, TrainRuntime
 from storage.errors import RunError, UserError
 
 Device = Literal["cpu", "cuda", "mps"]
-Precision = Literal["fp32", "bf16"]
-DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TIMED: tuple[Precision, ...] = ("fp32", "bf16")  # fp16 wants a loss scale and gains nothing over bf16: only as set
 
 BF16_GAIN = 1.3  # bf16 must win a product by this factor: it rounds more, and casts and norms gain nothing
 PLAIN_CONTEXT = 512  # on a CPU in bf16 two products and a softmax beat SDPA up to here (1.4 to 5 times, docs/train.md)
@@ -49,6 +50,7 @@ class Plan(Settings):
     precision: Precision
     attention: Literal["plain", "sdpa"]
     micro_batch: int
+    activation_checkpointing: bool = False
     compile: bool
     allocator: str
     processor: str
@@ -62,6 +64,11 @@ class Plan(Settings):
         """Number format of the activations."""
         return DTYPES[self.precision]
 
+    @property
+    def peak(self) -> float:
+        """Operations a second of all processes together, at best: what utilisation is a share of."""
+        return self.gflops[self.precision] * 1e9 * self.processes
+
     def lines(self) -> list[str]:
         """The plan for people, one choice a line."""
         chosen = {
@@ -71,6 +78,7 @@ class Plan(Settings):
             "precision": self.precision,
             "attention": self.attention,
             "micro-batch": f"{self.micro_batch} sequences",
+            **({"activations": "made anew in the backward pass"} if self.activation_checkpointing else {}),
             "compile": "on" if self.compile else "off",
             "allocator": self.allocator,
         }
@@ -105,6 +113,7 @@ def apply(plan: Plan, model: Decoder) -> None:
     model.to(plan.device)
     model.stream_dtype = plan.dtype
     model.attention = plan.attention
+    model.recompute = plan.activation_checkpointing
 
 
 def probe(
@@ -125,6 +134,11 @@ def probe(
     """
     reasons: dict[str, str] = {}
     device = _choose_device(runtime.device, reasons)
+    if params.precision == "fp16" and device != "cuda":
+        raise UserError(
+            f"train.precision is fp16, which is for CUDA, and this run is on {device}",
+            "set train.precision to auto, bf16 or fp32",
+        )
     threads = _choose_threads(runtime.threads, processes, reasons)
     torch.set_num_threads(threads)
     gflops = _peaks(device, params.precision)
@@ -147,11 +161,13 @@ def probe(
         reasons={},
     )
     apply(plan, model)
+    model.recompute = _choose_recompute(model, params, runtime, _free(device, processes), reasons)
     micro_batch, step_seconds = _choose_micro_batch(model, batch, params, device, processes, reasons)
     compiled = _choose_compile(runtime.compile, device, precision, run_seconds(step_seconds), reasons)
     return plan.model_copy(
         update={
             "micro_batch": micro_batch,
+            "activation_checkpointing": model.recompute,
             "step_seconds": round(step_seconds, 6),
             "compile": compiled,
             "reasons": reasons,
@@ -215,19 +231,21 @@ def _choose_threads(wanted: int, processes: int, reasons: dict[str, str]) -> int
     return best
 
 
-def _peaks(device: Device, wanted: str) -> dict[Precision, float]:
-    formats: list[Precision] = [name for name in DTYPES if wanted in ("auto", name)]
+def _peaks(device: Device, wanted: Literal["auto"] | Precision) -> dict[Precision, float]:
+    formats: list[Precision] = [name for name in DTYPES if wanted == name or (wanted == "auto" and name in TIMED)]
     peaks = machine.product_gflops(device, [DTYPES[name] for name in formats])
     return {name: round(peak, 1) for name, peak in zip(formats, peaks, strict=True)}
 
 
-def _choose_precision(wanted: str, gflops: dict[Precision, float], reasons: dict[str, str]) -> Precision:
+def _choose_precision(
+    wanted: Literal["auto"] | Precision, gflops: dict[Precision, float], reasons: dict[str, str]
+) -> Precision:
     measured = "products: " + ", ".join(f"{speed:.0f} GFLOP/s in {name}" for name, speed in gflops.items())
     if wanted == "auto":
         reasons["precision"] = measured
         return "bf16" if gflops["bf16"] >= BF16_GAIN * gflops["fp32"] else "fp32"
     reasons["precision"] = f"as set; {measured}"
-    return "bf16" if wanted == "bf16" else "fp32"
+    return wanted
 
 
 def _choose_attention(
@@ -251,12 +269,13 @@ def _choose_micro_batch(
     sequences = batch.ids.shape[0]
     if params.micro_batch is not None:
         reasons["micro-batch"] = "as set"
-        size = min(params.micro_batch, sequences)
-        return params.micro_batch, _time_passes(model, batch, [size], device)[size] * sequences
+        return _time_as_set(model, batch, params, device, reasons)
     powers = [2**n for n in range(sequences.bit_length()) if 2**n < sequences]
-    free = machine.free_memory(device) * MEMORY_SHARE / (1 if device == "cuda" else processes)
+    free = _free(device, processes)
     sizes = [size for size in [*powers, sequences] if size == 1 or _memory(model, params, size) <= free]
     seconds = _time_passes(model, batch, sizes, device)
+    if not seconds:
+        raise MemoryError("out of memory in a pass over one sequence")
     fastest = min(seconds.values())
     best = max(size for size, each in seconds.items() if each <= fastest * SAME_SPEED)
     reasons["micro-batch"] = "ms a sequence " + ", ".join(f"{n}: {1000 * s:.1f}" for n, s in seconds.items())
@@ -268,10 +287,49 @@ def _choose_micro_batch(
     return best, seconds[best] * sequences
 
 
+def _time_as_set(
+    model: Decoder, batch: TokenBatch, params: TrainParams, device: Device, reasons: dict[str, str]
+) -> tuple[int, float]:
+    """The micro-batch of the settings and seconds of a whole step; halved until it fits, where they say so."""
+    assert params.micro_batch is not None
+    sequences = batch.ids.shape[0]
+    size = params.micro_batch
+    while True:
+        rows = min(size, sequences)
+        timed = _time_passes(model, batch, [rows], device)
+        if timed:
+            return size, timed[rows] * sequences
+        if params.on_oom != "halve" or rows == 1:
+            raise MemoryError(f"out of memory in a pass over {rows} sequences")
+        reasons["micro-batch"] = f"halved: {rows} sequences do not fit into memory"
+        size = rows // 2
+
+
+def _free(device: Device, processes: int) -> float:
+    """Bytes that the activations of one process may take."""
+    return machine.free_memory(device) * MEMORY_SHARE / (1 if device == "cuda" else processes)
+
+
+def _choose_recompute(
+    model: Decoder, params: TrainParams, runtime: TrainRuntime, free: float, reasons: dict[str, str]
+) -> bool:
+    needs = _memory(model, params, 1)
+    if runtime.activation_checkpointing == "auto" and needs > free:
+        reasons["activations"] = f"one sequence would need {needs / 2**20:,.0f} MiB, over half of what is free"
+        return True
+    if runtime.activation_checkpointing == "on":
+        reasons["activations"] = "as set"
+    return runtime.activation_checkpointing == "on"
+
+
 def _memory(model: Decoder, params: TrainParams, size: int) -> int:
     ledger = model.ledger()
     return ledger.training_memory(
-        size, optimizer=params.optimizer, stream_dtype=model.stream_dtype, attention=model.attention
+        size,
+        optimizer=params.optimizer,
+        stream_dtype=model.stream_dtype,
+        attention=model.attention,
+        recompute=model.recompute,
     )["total"]
 
 
@@ -279,7 +337,7 @@ def _time_passes(model: Decoder, batch: TokenBatch, sizes: list[int], device: De
     """Best seconds a sequence of forward and backward over the first sequences of `batch`, by how many there are.
 
     The sizes take turns, so that what else the machine does slows none of them alone. A size is left out when a pass
-    would end after PROBE_SECONDS; the first never is.
+    would end after PROBE_SECONDS, but for the first, and when it does not fit into memory.
     """
     deadline = time.perf_counter() + PROBE_SECONDS
     best: dict[int, float] = {}
@@ -288,14 +346,30 @@ def _time_passes(model: Decoder, batch: TokenBatch, sizes: list[int], device: De
             expected = size * best.get(size, max(best.values(), default=0.0))
             if best and time.perf_counter() + expected > deadline:
                 return best
-            rows = first_rows(batch, size).to(device)
-            started = time.perf_counter()
-            total, _ = micro_loss(model, rows)
-            total.backward()  # type: ignore[no-untyped-call]
-            machine.synchronize(device)
-            best[size] = min(best.get(size, math.inf), (time.perf_counter() - started) / size)
-            model.zero_grad(set_to_none=True)
+            seconds = _time_pass(model, first_rows(batch, size), device)
+            if seconds is None:  # nor would a larger one fit
+                sizes = [each for each in sizes if each < size]
+                best = {each: best[each] for each in sizes if each in best}
+                break
+            best[size] = min(best.get(size, math.inf), seconds / size)
     return best
+
+
+def _time_pass(model: Decoder, rows: TokenBatch, device: Device) -> float | None:
+    """Seconds of forward and backward over `rows`; None when there is no memory for them."""
+    try:
+        rows = rows.to(device)
+        started = time.perf_counter()
+        total, _ = micro_loss(model, rows)
+        total.backward()  # type: ignore[no-untyped-call]
+        machine.synchronize(device)
+        return time.perf_counter() - started
+    except (MemoryError, RuntimeError) as error:
+        if not machine.is_out_of_memory(error):
+            raise
+        return None
+    finally:
+        model.zero_grad(set_to_none=True)
 
 
 def _choose_compile(wanted: str, device: Device, precision: Precision, seconds: float, reasons: dict[str, str]) -> bool:

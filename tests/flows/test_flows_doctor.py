@@ -276,6 +276,14 @@ class TestSources:
         (tmp_path / "b.xyz").write_text("what is this")
         assert states(self.check(**mine, paths=["*"])) == {"source s": "warning"}
 
+    def test_a_mixture_of_sources_that_are_not_there(self):
+        def check(**train):
+            return list(sources.check_mixture(recipe(train={"steps": 1, **train})))
+
+        assert check() == check(mixture={"docs": 1}) == check(mixture={"hu": 1}, mixture_by="lang") == []
+        (found,) = check(stages=[{"share": 0.5}, {"share": 0.5, "mixture": {"dogs": 2, "docs": 1}}])
+        assert (found.state, found.told) == ("warning", "train.mixture names dogs, and the sources are docs")
+
     def test_pydoc_needs_no_network(self):
         assert states(self.check(kind="web", serve="pydoc")) == {"source s": "ok"}
 

@@ -22,7 +22,7 @@ RECIPE = {
         {"name": "docs", "kind": "web", "seeds": ["http://example.org/"]},
         {"name": "notes", "kind": "files", "paths": ["*.txt"]},
     ],
-    "train": {"steps": 10},
+    "train": {"steps": 10, "stages": [{"share": 1.0}]},
 }
 SECTIONS = {  # section of the recipe: the stage whose key it enters
     "sources": "collect",
@@ -41,10 +41,16 @@ ONE_VALUE = {  # fields that can have one value only today
     "sources.0.kind",
     "sources.1.kind",
     "curate.score",
-    "tokenizer.kind",
     "model.family",
+    "train.stages.0.share",  # of one stage
 }
 TOGETHER = {  # what has to change with a field to keep the recipe valid
+    "train.lora": {"train.init_from": "champion"},
+    "train.grow": {"train.init_from": "champion"},
+    "tokenizer.cross_words": {"tokenizer.kind": "char_bpe"},
+    "tokenizer.order": {"tokenizer.kind": "words"},
+    "train.stride": {"train.packing": "stride"},
+    "train.mixture_by": {"train.mixture": {"a": 1.0}},
     "train.tokens": {"train.steps": None},
     "train.epochs": {"train.steps": None},
     "train.minutes": {"train.steps": None},
@@ -83,6 +89,8 @@ def candidates(annotation, now):
                 yield from candidates(argument, now)
     elif origin is tuple:
         items = list(now or [])
+        if not items and arguments[-1] is not Ellipsis:  # bounds, the lower first
+            yield sorted(value for value in candidates(arguments[0], None) if value > 0)[: len(arguments)]
         for item in candidates(arguments[0], items[0] if items else None):
             yield [item, *items[1:]]
             yield [*items, item]
@@ -99,6 +107,9 @@ def candidates(annotation, now):
     elif annotation is str:
         yield from ((now or "") + word for word in WORDS)
         yield from WORDS
+    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        needed = {name: field for name, field in annotation.model_fields.items() if field.is_required()}
+        yield {name: next(candidates(field.annotation, None)) for name, field in needed.items()}
     else:
         raise AssertionError(f"teach this test about {annotation}")
 

@@ -229,6 +229,7 @@ def _train(folder, text, steps):
             "utilisation": 0.472,
             "peak_memory_mib": 812.5,
             "resumes": 1,
+            "findings": [{"problem": "flat loss", "evidence": text("9.1"), "cause": "lr", "change": text("train.lr")}],
             "events": [{"event": "probe", "text": "x"}, {"event": "resumed", "text": text("resuming at step 412")}],
         },
     )

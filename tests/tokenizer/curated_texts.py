@@ -46,12 +46,13 @@ def documentation() -> tuple[str, ...]:
     return tuple(text for _, text in sorted(topics.items()))
 
 
-def write_curated(folder: Path, splits: dict[str, list[str]], rows_a_file: int = 5_000) -> Path:
-    """A curated artifact of these texts; gives the folder."""
+def write_curated(
+    folder: Path, splits: dict[str, list[str]], rows_a_file: int = 5_000, langs: dict[str, str] | None = None
+) -> Path:
+    """A curated artifact of these texts; gives the folder. `langs`: the language of a text, "und" for the others."""
     for split, texts in splits.items():
-        rows = sorted(
-            (_row(split, number, text) for number, text in enumerate(texts)), key=lambda row: row["record_id"]
-        )
+        rows = [_row(split, number, text) for number, text in enumerate(texts)]
+        rows = sorted((row | {"lang": (langs or {}).get(row["text"], "und")} for row in rows), key=_by_record)
         for number, start in enumerate(range(0, max(len(rows), 1), rows_a_file)):
             table = make_table(rows[start : start + rows_a_file], CURATED)
             write_parquet(folder / split / f"{number:05d}.parquet", table)
@@ -89,6 +90,10 @@ def tree(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def _by_record(row: dict[str, object]) -> object:
+    return row["record_id"]
 
 
 def _row(split: str, number: int, text: str) -> dict[str, object]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from lmcore.tokenizer import SPECIALS, ByteBPE, load_tokenizer
-from lmcore.tokenizer import byte_bpe as room
+from lmcore.tokenizer import engines as room
 from lmcore.tokenizer.byte_bpe import LLAMA3, Split
 from lmcore.tokenizer.cutting import pieces
 from lmcore.tokenizer.parallel import encode_stream

@@ -90,7 +90,7 @@ def test_documents_are_the_curated_texts_in_their_order(folders, tmp_path):
         assert facts["bytes"] == sum(row["n_bytes"] for row in rows)
         assert facts["tokens"] == sum(len(ids) for _, ids, _ in found) == metrics[f"tokens_{split}"]
     assert len(meta["splits"]["train"]["shards"]) > 3
-    assert meta["splits"]["test"] == {"shards": [], "tokens": 0, "documents": 0, "bytes": 0}
+    assert meta["splits"]["test"] == {"shards": [], "masks": [], "tokens": 0, "documents": 0, "bytes": 0}
     assert metrics["shards"] == sum(len(facts["shards"]) for facts in meta["splits"].values())
 
 

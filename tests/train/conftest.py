@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from helpers_texts import row
 
 from lmcore.documents import CURATED, make_table
 from lmcore.progress import silent
@@ -37,7 +38,7 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("train-data")
     for split, documents, numbers in (("train", 40, 1), ("val", 4, 2), ("test", 1, 3)):
         text = random.Random(numbers)
-        rows = [_row(f"{numbers:016d}{n:016d}", _prose(text)) for n in range(documents)]
+        rows = [row(f"{numbers:016d}{n:016d}", _prose(text)) for n in range(documents)]
         write_parquet(root / "curated" / split / "00000.parquet", make_table(rows, CURATED))
     train_tokenizer(
         root / "a",
@@ -60,15 +61,6 @@ def data(tmp_path_factory):
 def _prose(text):
     sentences = (" ".join(text.choices(WORDS, k=text.randint(4, 9))).capitalize() for _ in range(30))
     return ". ".join(sentences) + ".\n"
-
-
-def _row(record, text):
-    return {
-        "record_id": record, "text_id": record, "text": text, "n_bytes": len(text.encode()), "source": "made",
-        "url": f"file:{record}", "title": "", "kind": "prose", "lang": "en", "license": "CC0-1.0", "synthetic": True,
-        "page_of_origin": record, "turns": None, "quality": 50.0, "complexity": 50.0, "cluster_id": record,
-        "cluster_size": 1, "signals": [],
-    }  # fmt: skip
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from lmcore.models.config import DecoderConfig
 from lmcore.tokens import TokenBatch
 from lmcore.train.guard import Guard
 from lmcore.train.history import History
-from lmcore.train.loop import backward, one_step
 from lmcore.train.loss import micro_loss
 from lmcore.train.optim import Optimizer
 from lmcore.train.params import Job, TrainParams
 from lmcore.train.plan import Plan
 from lmcore.train.run import Position, Run
+from lmcore.train.step import backward, one_step
 from lmcore.train.team import Team
 
 SHAPE = DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=16)

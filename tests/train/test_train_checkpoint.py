@@ -49,6 +49,25 @@ def test_the_newest_is_taken_and_only_the_last_are_kept(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000100"]
 
 
+def test_protected_steps_stay_beside_the_newest(tmp_path):
+    for step in range(1, 10):
+        checkpoint.save(tmp_path, snapshot(step), keep=1, protects=lambda step: step % 4 == 0)
+    assert sorted(path.name[-2:] for path in tmp_path.iterdir()) == ["04", "08", "09"]
+    assert checkpoint.load_step(tmp_path, 4).step == 4
+    checkpoint.drop_after(tmp_path, 4)
+    assert newest(tmp_path)[0].step == 4
+    with pytest.raises(RunError, match="step-00000008 is damaged"):
+        checkpoint.load_step(tmp_path, 8)
+
+
+def test_a_copy_is_what_it_was_when_it_was_made(tmp_path):
+    live = snapshot(3)
+    copied = live.copied()
+    live.model["w"].zero_()
+    checkpoint.Writing(lambda: checkpoint.save(tmp_path, copied, keep=2)).wait()
+    assert torch.equal(newest(tmp_path)[0].model["w"], torch.full((3, 2), 3.0))
+
+
 def test_nothing_saved_is_none(tmp_path):
     assert newest(tmp_path / "none") == (None, [])
 

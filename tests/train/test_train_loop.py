@@ -29,7 +29,14 @@ from lmcore.train.run import Position, Run
 from storage.errors import RunError, StorageError, UserError
 
 OUT = {"config.json", "ledger.json", "metrics.parquet", "model.safetensors", "tokenizer.json"}
-PROVENANCE = {"plan.json", "samples.parquet", "timings.parquet", "training.json", "validation.parquet"}
+PROVENANCE = {
+    "plan.json",
+    "samples.parquet",
+    "sources.parquet",
+    "timings.parquet",
+    "training.json",
+    "validation.parquet",
+}
 
 
 def run(values, **options):

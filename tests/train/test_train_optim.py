@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
-from lmcore.train.optim import ADAMW_EPS, Muon, Optimizer, hidden_matrices, orthogonal
+from lmcore.train.optim import Muon, Optimizer, ScheduleFree, decayed_names, hidden_matrices, orthogonal
 from lmcore.train.params import TrainParams
 
 SHAPE = DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=16)
@@ -84,6 +84,11 @@ def test_muon_takes_the_matrices_of_the_blocks_only():
     assert len(names) == 2 * 5
 
 
+def _params(kind, **settings):
+    schedule = "constant" if kind == "schedule_free" else "trapezoid"
+    return TrainParams(steps=1, model=SHAPE, optimizer=kind, schedule=schedule, **settings)
+
+
 def _train(model, optimizer, batches):
     losses = []
     for ids in batches:
@@ -94,20 +99,20 @@ def _train(model, optimizer, batches):
     return losses
 
 
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_both_optimizers_learn_a_repeating_text(kind):
+@pytest.mark.parametrize("kind", ["muon", "adamw", "schedule_free"])
+def test_every_optimizer_learns_a_repeating_text(kind):
     model = build(SHAPE, VOCAB, 1)
     ids = (torch.arange(17)[None] + torch.arange(4)[:, None] * 3) % VOCAB
-    losses = _train(model, Optimizer(model, TrainParams(steps=1, model=SHAPE, optimizer=kind)), [ids] * 60)
+    losses = _train(model, Optimizer(model, _params(kind, lr=0.01 if kind == "schedule_free" else 0.004)), [ids] * 60)
     assert losses[0] > 3.5
     assert losses[-1] < 0.3
 
 
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("kind", ["muon", "adamw", "schedule_free"])
 def test_state_survives_a_file_bit_for_bit(kind, seed, tmp_path):
     generator = torch.Generator().manual_seed(seed)
     batches = torch.randint(VOCAB, (8, 2, 17), generator=generator)
-    params = TrainParams(steps=1, model=SHAPE, optimizer=kind, weight_decay=0.1)
+    params = _params(kind, weight_decay=0.1)
 
     straight = build(SHAPE, VOCAB, 1)
     _train(straight, Optimizer(straight, params), batches)
@@ -145,7 +150,7 @@ def test_adamw_is_torchs_own_bit_for_bit():
             {"params": [p for p in theirs.parameters() if p.ndim >= 2], "weight_decay": 0.1},
             {"params": [p for p in theirs.parameters() if p.ndim < 2], "weight_decay": 0.0},
         ],
-        lr=0.01, betas=(0.9, 0.95), eps=ADAMW_EPS, fused=True,
+        lr=0.01, betas=(0.9, 0.95), eps=1e-10, fused=True,
     )  # fmt: skip
     for ids in batches:
         cross_entropy(theirs(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()
@@ -153,3 +158,77 @@ def test_adamw_is_torchs_own_bit_for_bit():
         reference.zero_grad()
     for name, p in theirs.named_parameters():
         assert torch.equal(p, ours.get_parameter(name)), name
+
+
+def test_betas_and_eps_are_torchs_too():
+    settings = {"betas": (0.8, 0.99), "eps": 1e-3}
+    weight, theirs = (torch.nn.Parameter(torch.ones(4, 3)) for _ in range(2))
+    reference = torch.optim.AdamW([theirs], lr=4e-3, weight_decay=0.0, fused=True, **settings)
+    holder = torch.nn.Module()
+    holder.weight = weight
+    ours = Optimizer(holder, TrainParams(steps=1, optimizer="adamw", **settings))
+    for step in range(4):
+        for p in (weight, theirs):
+            p.grad = torch.linspace(-1, 1, 12).reshape(4, 3) * (step + 1)
+        ours.step(1.0)
+        reference.step()
+    assert torch.equal(weight, theirs)
+
+
+def test_what_decays_is_a_setting():
+    model = build(SHAPE.model_copy(update={"tie_embeddings": False}), VOCAB, 1)
+    everything = {name for name, _ in model.named_parameters()}
+    assert decayed_names(model, "all") == everything
+    assert decayed_names(model, "hidden") == set(hidden_matrices(model))
+    assert decayed_names(model, "matrices") == set(hidden_matrices(model)) | {"embed.weight", "head.weight"}
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    params = TrainParams(steps=1, model=SHAPE, optimizer="adamw", lr=0.01, weight_decay=0.5, decays="hidden")
+    Optimizer(model, params).step(1.0)
+    for name, p in model.named_parameters():
+        assert torch.allclose(p, before[name] * (1 - 0.005 if name.startswith("blocks") and p.ndim > 1 else 1)), name
+    assert not {"eps", "decays"} & TrainParams(steps=1).key_values().keys()
+
+
+def test_schedule_free_is_the_papers_recursion():
+    """Against Defazio's own form (facebookresearch/schedule_free, AdamWScheduleFree), which keeps y and z."""
+    generator = torch.Generator().manual_seed(6)
+    start = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+    weight = torch.nn.Parameter(start.clone())
+    beta1, beta2, eps, decay, peak = 0.9, 0.99, 1e-8, 0.1, 0.05
+    ours = ScheduleFree({"w": weight}, lr=peak, betas=(beta1, beta2), eps=eps, weight_decay=decay, decayed={"w"})
+    y, z, v, total, largest = start.clone(), start.clone(), torch.zeros_like(start), 0.0, 0.0
+    for k in range(12):
+        assert torch.allclose(weight, y, rtol=0, atol=1e-12)
+        share = min(1.0, (k + 1) / 4)
+        g = torch.randn(5, 3, generator=generator, dtype=torch.float64)
+        weight.grad = g.clone()
+        ours.step(share)
+        lr = peak * share
+        largest = max(lr, largest)
+        total += largest**2
+        mean_share = largest**2 / total
+        v = beta2 * v + (1 - beta2) * g * g
+        update = g / ((v / (1 - beta2 ** (k + 1))).sqrt() + eps) + decay * y
+        y = torch.lerp(y, z, mean_share) + lr * (beta1 * (1 - mean_share) - 1) * update
+        z = z - lr * update
+    ours.to_average()
+    assert torch.allclose(weight, torch.lerp(y, z, 1 - 1 / beta1), rtol=0, atol=1e-12)
+    ours.to_training()
+    assert torch.allclose(weight, y, rtol=0, atol=1e-12)
+
+
+def test_a_look_at_the_mean_weights_changes_no_bit():
+    batches = torch.randint(VOCAB, (20, 2, 17), generator=torch.Generator().manual_seed(9))
+    params = _params("schedule_free", lr=0.02)
+    straight, looked = build(SHAPE, VOCAB, 1), build(SHAPE, VOCAB, 1)
+    _train(straight, Optimizer(straight, params), batches)
+    optimizer = Optimizer(looked, params)
+    for ids in batches:
+        with optimizer.averaged():
+            average = looked.get_parameter("embed.weight").detach().clone()
+        _train(looked, optimizer, [ids])
+    assert not torch.equal(average, looked.get_parameter("embed.weight"))
+    for name, p in straight.named_parameters():
+        assert torch.equal(p, looked.get_parameter(name)), name

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from lmcore.train import machine, plan
-from lmcore.train.guard import Guard
+from lmcore.train.guard import Guard, stands_still
 from lmcore.train.history import History
 from lmcore.train.journal import FILE, Journal, newest_line, read_lines
+from lmcore.train.params import EarlyStop, TrainParams
 from storage.errors import RunError, UserError
 
 NAN = math.nan
@@ -27,6 +28,95 @@ def test_guard_skips_what_is_not_a_number_and_recovers():
     assert not guard.admits(3, 2.0, math.inf)
     assert guard.admits(4, 2.0, 1.0)
     assert guard.state() == {"in_a_row": 0, "skipped": 2}
+
+
+def guard_with(**rules):
+    return Guard(rules=TrainParams(steps=1, **rules))
+
+
+def test_a_spike_is_told_by_the_median_of_the_losses_before():
+    guard = guard_with(on_spike="skip", spike_factor=2.0)
+    for step in range(19):
+        assert guard.admits(step, 2.0 + step % 3, 1.0)
+    assert guard.admits(19, 100.0, 1.0)  # too early to tell
+    assert not guard.admits(20, 6.1, 1.0)  # twice the median 3
+    assert guard.spiked
+    assert not guard.wants_rewind
+    again = Guard(**json.loads(json.dumps(guard.state())), rules=TrainParams(steps=1, on_spike="skip"))
+    assert again.state() == guard.state()
+    assert guard.admits(21, 5.9, 1.0)
+    assert guard.state()["skipped"] == 1
+    assert len(guard.state()["losses"]) == 21
+    for step in range(100):
+        guard.admits(step, 3.0, 1.0)
+    assert guard.state()["losses"] == [3.0] * 50
+    for step in range(4):
+        assert not guard.admits(step, 7.0, 1.0)
+    with pytest.raises(RunError, match="5th step in a row with a spike in the loss"):
+        guard.admits(4, 7.0, 1.0)
+
+
+def test_a_spike_to_go_back_from_and_no_end_of_them():
+    guard = guard_with(on_spike="rewind")
+    for step in range(20):
+        assert guard.admits(step, 2.0, 1.0)
+    assert not guard.admits(20, 3.1, 1.0)
+    assert guard.wants_rewind
+    assert guard.skipped == 0
+    guard.rewinds = 9
+    tenth = guard_with(on_spike="rewind")
+    tenth.rewound(guard)
+    assert tenth.rewinds == 10
+    with pytest.raises(RunError, match="11 spikes"):
+        guard_with(on_spike="rewind").rewound(tenth)
+
+
+def test_rates_are_halved_where_the_numbers_end():
+    guard = guard_with(on_nan="lower")
+    assert not guard.admits(1, NAN, 1.0)
+    assert not guard.admits(2, 2.0, math.inf)
+    assert guard.admits(3, 2.0, 1.0)
+    assert guard.state() == {"in_a_row": 0, "skipped": 2, "rates": 0.25}
+    assert Guard(**guard.state()).rates == 0.25
+
+
+def test_a_loss_far_above_guessing_for_long_is_divergence():
+    guard = Guard(guessing=4.0)
+    assert all(guard.admits(step, 5.5, 1.0) for step in range(60))
+    guard = Guard(**guard.state(), guessing=4.0)
+    assert all(guard.admits(step, 5.5, 1.0) for step in range(60, 99))
+    with pytest.raises(RunError, match=r"for 100 steps it has been far above the 4\.000 nats of guessing blindly"):
+        guard.admits(99, 5.5, 1.0)
+    guard = Guard(guessing=4.0)
+    assert all(guard.admits(step, 5.5 if step % 50 else 4.5, 1.0) for step in range(300))
+
+
+def test_a_trivial_loss_is_told_once_and_survives_a_resume():
+    guard = Guard()
+    told = [guard.admits(step, 0.001, 1.0) and guard.newly_trivial for step in range(30)]
+    guard = Guard(**guard.state())
+    told += [guard.admits(step, 0.001, 1.0) and guard.newly_trivial for step in range(30, 120)]
+    assert told.index(True) == 49
+    assert sum(told) == 1
+    guard.admits(120, 1.0, 1.0)
+    assert guard.state() == {"in_a_row": 0, "skipped": 0}
+
+
+@pytest.mark.parametrize(
+    ("bits", "still"),
+    [
+        ([], False), ([3], False), ([3, 2, 2], False), ([3, 2, 2, 2], True), ([3, 3.5, 2, 2.5, 1.5], False),
+        ([3, 2, 1.995, 1.991], True), ([3, 2, 1.995, 1.98], False), ([3, 4, 5], True),
+    ],
+)  # fmt: skip
+def test_standing_still(bits, still):
+    assert stands_still(bits, EarlyStop(patience=2, min_delta=0.01)) == still
+
+
+def test_the_options_of_the_guards_are_in_no_key_until_they_are_set():
+    later = {"on_nan", "on_spike", "spike_factor", "rewind_every", "early_stop"}
+    assert not later & TrainParams(steps=1).key_values().keys()
+    assert TrainParams(steps=1, early_stop={"patience": 2}).key_values()["early_stop"]["patience"] == 2
 
 
 def test_guard_gives_up_at_the_fifth_in_a_row_also_across_a_resume():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lmcore.train.history import due, every
-from lmcore.train.horizon import Horizon, make_horizon
+from lmcore.train.horizon import Horizon, make_horizon, warmup_share
 from lmcore.train.params import TrainParams
 from lmcore.train.schedule import lr_share
+from storage.errors import UserError
 
 TRAPEZOID = {"warmup": 0.02, "decay_share": 0.6, "final": 0.1}
 
@@ -40,7 +42,7 @@ def test_without_warmup_and_decay_the_rate_is_full():
 
 
 @given(
-    st.sampled_from(["trapezoid", "cosine", "linear", "constant"]),
+    st.sampled_from(["trapezoid", "cosine", "linear", "one_cycle", "constant"]),
     st.floats(0, 0.5), st.floats(0, 0.5), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1),
 )  # fmt: skip
 def test_the_share_stays_in_range_and_falls_after_the_warmup(schedule, warmup, decay, final, a, b):
@@ -51,6 +53,68 @@ def test_the_share_stays_in_range_and_falls_after_the_warmup(schedule, warmup, d
     if early >= warmup:
         assert second <= first + 1e-12
         assert second >= min(final, 1) - 1e-12
+
+
+# The course of the rate in the five systems' documents, at steps whose values they give. (steps, warm-up steps, peak).
+SOMA = (3000, 300, 3e-4)  # [derived] there: warm-up over 10 %, cosine down to 5 %
+LAI = (5000, 100, 3e-4)
+CLLM = (100_000, 1000, 1e-4)
+MU = (1310, 393, 1e-4)  # a cycle of the 262 x 5 steps; torch's own share of 0.3 in place of the document's 76 %
+AMHARIC = (1886, 100, 5e-5)
+
+
+@pytest.mark.parametrize(
+    ("system", "schedule", "final", "step", "rate"),
+    [
+        (SOMA, "cosine", 0.05, 0, 0), (SOMA, "cosine", 0.05, 300, 3e-4), (SOMA, "cosine", 0.05, 3000, 1.5e-5),
+        (LAI, "cosine", 0.1, 1, 3e-6), (LAI, "cosine", 0.1, 100, 3e-4), (LAI, "cosine", 0.1, 2550, 1.65e-4),
+        (LAI, "cosine", 0.1, 5000, 3e-5),
+        (CLLM, "constant", 0, 500, 5e-5), (CLLM, "constant", 0, 1000, 1e-4), (CLLM, "linear", 0, 50_500, 5e-5),
+        (CLLM, "constant", 0, 100_000, 1e-4),
+        (MU, "one_cycle", 4e-6, 0, 4e-6), (MU, "one_cycle", 4e-6, 393, 1e-4), (MU, "one_cycle", 4e-6, 1310, 4e-10),
+        (AMHARIC, "linear", 0, 50, 2.5e-5), (AMHARIC, "linear", 0, 100, 5e-5), (AMHARIC, "linear", 0, 1886, 0),
+    ],
+)  # fmt: skip
+def test_the_rates_of_the_five_systems(system, schedule, final, step, rate):
+    steps, warmup_steps, peak = system
+    params = TrainParams(steps=steps, warmup_steps=warmup_steps, schedule=schedule, final_lr_share=final, lr=peak)
+    warmup = warmup_share(params, make_horizon(params, 1, 1))
+    assert params.lr * lr_share(step / steps, schedule, warmup=warmup, final=final) == pytest.approx(rate, abs=1e-12)
+
+
+def test_one_cycle_is_torchs():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    # torch counts from step 0 to steps - 1 and ends the rise one step early: 101 steps and a share that says the same.
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=101, pct_start=31 / 101)
+    for step in range(101):
+        ours = lr_share(step / 100, "one_cycle", warmup=0.3, final=4e-6)
+        assert ours == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9), step
+        optimizer.step()
+        if step < 100:
+            theirs.step()
+
+
+def test_a_warmup_in_steps_replaces_the_share_and_must_fit():
+    def share(**settings):
+        params = TrainParams(**settings)
+        return warmup_share(params, make_horizon(params, 100, 7))
+
+    assert share(steps=200) == 0.02
+    assert share(steps=200, warmup_steps=50) == 0.25
+    assert share(tokens=1000, warmup_steps=1) == 0.1
+    assert share(steps=10, schedule="constant", warmup_steps=10) == 1
+    with pytest.raises(UserError, match="1,000 of 500 steps leaves nothing for the cosine"):
+        share(steps=500, schedule="cosine", warmup_steps=1000)
+    with pytest.raises(UserError, match="more than the run's 5"):
+        share(steps=5, schedule="constant", warmup_steps=6)
+    with pytest.raises(UserError, match=r"90 of 200 steps and decay_share 0\.6 together exceed 1"):
+        share(steps=200, warmup_steps=90)
+
+
+def test_an_unset_warmup_in_steps_is_not_in_the_key():
+    assert "warmup_steps" not in TrainParams(steps=1).key_values()
+    assert TrainParams(steps=9, warmup_steps=2).key_values()["warmup_steps"] == 2
 
 
 def test_counted_horizons_are_whole_steps():
@@ -91,6 +155,7 @@ def test_time_horizon_follows_the_seconds():
         ({"steps": 1, "warmup": 0.5, "decay_share": 0.6}, "together exceed 1"),
         ({"steps": 1, "schedule": "cosine", "warmup": 1}, "leaves nothing"),
         ({"steps": 1, "batch": 4, "micro_batch": 8}, "micro_batch 8 is larger than batch 4"),
+        ({"minutes": 1, "warmup_steps": 5}, "warmup_steps with a budget in minutes"),
         ({"steps": 0}, "greater than or equal to 1"),
         ({"minutes": -1}, "greater than 0"),
         ({"steps": 1, "lr": 0}, "greater than 0"),

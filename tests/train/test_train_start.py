@@ -11,7 +11,7 @@ import pytest
 
 from lmcore.train.loop import Stopped, train
 from lmcore.train.params import Job
-from storage.errors import RunError
+from storage.errors import RunError, UserError
 
 CADENCE = {"save_every_steps": 4}
 POINTS = ["train.step:1", "train.step:7", "train.checkpoint.before-rename:2", "train.out.before-rename"]
@@ -89,3 +89,20 @@ def test_another_vocabulary_is_refused_also_by_the_trainer(job, champion, tmp_pa
     (folder / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + 1}))
     with pytest.raises(RunError, match=r"does not fit config\.json"):
         finish(job("other", start_from=str(folder)))
+
+
+def test_a_grown_start_knows_at_once_what_the_small_model_knew(job, champion, content):
+    shape = {"n_layers": 3, "d_model": 64, "n_heads": 4, "d_ff": 256, "context": 32}
+    values = job("grown", start_from=str(out(champion)), grow=True, model=shape, runtime=CADENCE)
+    champions = job("same", start_from=str(out(champion)))
+    for each in (values, champions):
+        finish(each)
+    assert metrics(values, "loss")[0] == pytest.approx(metrics(champions, "loss")[0], abs=1e-4)
+    again = job("again", start_from=str(out(champion)), grow=True, model=shape)
+    calls = iter([False] * 5 + [True])
+    with pytest.raises(Stopped):
+        train(Job.model_validate(again), stopped=lambda: next(calls))
+    finish(again)
+    assert content(again) == content(values), "grown again when resumed, by the same seed"
+    with pytest.raises(UserError, match="has another shape"):
+        finish(job("refused", start_from=str(out(champion)), model=shape))

@@ -1,0 +1,72 @@
+"""`collect-train params A B ...`: what several recipes would build and cost, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.estimate import TORCH_BYTES, needs
+from flows.look import human_bytes
+from lmcore.recipe import Recipe, load_recipe
+from lmcore.tokens.meta import read_meta
+from lmcore.train.horizon import make_horizon
+from storage.errors import RunError
+from storage.store import Store
+
+
+def show_comparison(store: Store, recipes: Sequence[str], overrides: Sequence[str], console: Console) -> None:
+    """Print a table with a column for each recipe. The speed is measured here, some seconds for each."""
+    loaded = [load_recipe(name, overrides) for name in recipes]
+    columns = [facts(store, recipe) for recipe in loaded]
+    table = Table("", *[recipe.name for recipe in loaded])
+    for name in columns[0]:
+        table.add_row(name, *[column[name] for column in columns])
+    console.print(table)
+
+
+def facts(store: Store, recipe: Recipe) -> dict[str, str]:
+    """What one recipe would build and cost, by name, in words."""
+    from lmcore.train.speed import measure
+
+    training, model, vocabulary = recipe.training, recipe.model, recipe.tokenizer.vocab_size
+    speed = measure(training, vocabulary, recipe.runtime.train)
+    needed = needs(recipe, speed.plan.precision)
+    per_step = training.batch * model.context
+    text = training_tokens(store, recipe)
+    epoch = None if text is None else max(1, -(-text // per_step))
+    horizon = None
+    if training.epochs is None or epoch is not None:
+        horizon = make_horizon(training, per_step, epoch or 1)
+    seconds = None if horizon is None else horizon.length(speed.step_seconds)
+    seen = None if seconds is None else seconds * speed.tokens_per_second
+    return {
+        "shape": f"{model.n_layers} x {model.d_model}, {model.n_heads} heads, context {model.context}",
+        "parameters": f"{needed.ledger.total:,}",
+        "model file (fp32)": human_bytes(needed.ledger.bytes()),
+        "training memory": human_bytes(needed.memory["total"] + TORCH_BYTES),
+        "disk": human_bytes(needed.disk["total"]),
+        "tokens a step": f"{per_step:,}",
+        "steps an epoch": "known when it is collected" if epoch is None else f"{epoch:,}",
+        "speed here": f"{speed.tokens_per_second:,.0f} tokens/s in {speed.plan.precision}",
+        "steps": "" if seconds is None else f"{seconds / speed.step_seconds:,.0f}",
+        "tokens seen": "" if seen is None else f"{seen:,.0f} ({seen / needed.ledger.total:.1f} a parameter)",
+        "training time here": "known when it is collected" if seconds is None else f"{seconds / 60:,.1f} minutes",
+    }
+
+
+def training_tokens(store: Store, recipe: Recipe) -> int | None:
+    """Tokens of the training split that a run of this recipe made last, None when there is none in the store."""
+    newest = sorted(store.readable("tokens"), key=lambda artifact: artifact.manifest.provenance.finished, reverse=True)
+    for artifact in newest:
+        plan = store.root / "runs" / artifact.manifest.provenance.run / "plan.json"
+        try:
+            name = json.loads(plan.read_bytes())["recipe"]["name"]
+            split = read_meta(artifact.path).splits.get("train")
+        except (OSError, ValueError, KeyError, TypeError, RunError):
+            continue  # that run's plan is gone: another artifact may tell
+        if name == recipe.name and split is not None:
+            return split.tokens
+    return None

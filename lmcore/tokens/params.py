@@ -1,0 +1,114 @@
+"""What a person can set about the batches: packing, mixtures, stages. A part of a recipe's `train:` section."""
+
+from __future__ import annotations
+
+import math
+from itertools import accumulate, pairwise
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from lmcore.config import Params, added_later
+from lmcore.tokens.packing import Packing
+from lmcore.tokens.stream import MixtureBy
+from storage.errors import UserError
+
+Weight = Annotated[float, Field(gt=0)]
+Mixture = dict[str, Weight]
+SLIP = 1e-6  # of a step: 0.1 + 0.2 of ten steps are three
+Level = Annotated[float, Field(ge=0, le=100)]
+
+
+class Stage(Params):
+    """One stage of a curriculum. What it leaves out is as `train` and `model` have it."""
+
+    share: float = Field(gt=0, le=1, description="Share of the budget; those of all stages add up to 1.")
+    mixture: Mixture | None = added_later(None, description="Weights in this stage, in place of train.mixture.")
+    complexity: tuple[Level, Level] | None = added_later(
+        None, description="Only texts from this complexity up to below that one; 100 takes in the most complex."
+    )
+    context: int | None = added_later(
+        None, ge=1, description="Tokens of a row, a divisor of model.context; a step has as many more rows."
+    )
+    lr_factor: float = added_later(1.0, gt=0, description="What every learning rate is multiplied by.")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.complexity is not None and self.complexity[0] >= self.complexity[1]:
+            raise ValueError(f"complexity {list(self.complexity)} holds no text: the lower bound comes first")
+        return self
+
+
+class BatchSettings(Params):
+    """How the training text becomes batches."""
+
+    packing: Packing = added_later(
+        "windows",
+        description="windows: the text end to end, cut every model.context tokens; best_fit: whole documents, each row "
+        "from a begin mark on; stride: windows every `stride` tokens.",
+    )
+    stride: int | None = added_later(
+        None, ge=1, description="Tokens between the beginnings of two rows of packing stride; null: half the context."
+    )
+    document_mask: bool = added_later(
+        False, description="Attention does not reach back beyond the beginning of a document."
+    )
+    mixture: Mixture | None = added_later(
+        None,
+        description="Weight of each source (or language, or kind): its share of the rows, whatever text it has. Who is "
+        "not named is left out; null takes all texts as they are.",
+    )
+    mixture_by: MixtureBy = added_later("source", description="What the names of a mixture are.")
+    stages: tuple[Stage, ...] = added_later((), description="A curriculum: stages one after the other.")
+
+    @model_validator(mode="after")
+    def _stride_is_used(self) -> Self:
+        if self.stride is not None and self.packing != "stride":
+            raise ValueError(f"stride {self.stride} has no meaning with packing {self.packing}: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _mixtures_fit(self) -> Self:
+        mixtures = [self.mixture, *(stage.mixture for stage in self.stages)]
+        if any(mixture is not None and not mixture for mixture in mixtures):
+            raise ValueError("a mixture without a name: name what is to be trained on, or set it to null")
+        if self.mixture_by != "source" and not any(mixtures):
+            raise ValueError(f"mixture_by {self.mixture_by} has no meaning without a mixture: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        whole = math.fsum(stage.share for stage in self.stages)
+        if self.stages and abs(whole - 1) > 1e-6:
+            raise ValueError(f"the shares of the stages add up to {whole:g}: make it 1")
+        return self
+
+    def whole_run(self) -> tuple[Stage, ...]:
+        """The stages; without any, one that is the whole run."""
+        return self.stages or (Stage(share=1.0),)
+
+    def begins(self) -> list[float]:
+        """The share of the budget that is used when each stage begins."""
+        return [0.0, *accumulate(stage.share for stage in self.whole_run()[:-1])]
+
+
+def check_steps(settings: BatchSettings, steps: int) -> None:
+    """Raise UserError when a stage is so short that it has none of so many steps."""
+    first = [math.ceil(begin * steps - SLIP) for begin in settings.begins()]
+    for number, (start, stop) in enumerate(pairwise([*first, steps]), 1):
+        if start >= stop:
+            raise UserError(
+                f"train.stages {number} has {settings.stages[number - 1].share:g} of {steps:,} steps, which is none",
+                "give it a larger share, or train longer",
+            )
+
+
+def check_stages(settings: BatchSettings, context: int) -> None:
+    """Raise UserError when the rows of a stage do not divide `context`, the tokens of a sequence of the model."""
+    for number, stage in enumerate(settings.stages, 1):
+        if stage.context is not None and context % stage.context:
+            raise UserError(
+                f"train.stages {number} has a context of {stage.context:,}, which does not divide the model's "
+                f"{context:,}",
+                "take a half, a quarter or another whole part, so that every step has equally many tokens",
+            )

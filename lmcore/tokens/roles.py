@@ -1,0 +1,70 @@
+"""Which tokens of a text with turns are learnt, and the mask of a shard that says so.
+
+A curated document may have turns (role and text). Where one of them has a role that is to be learnt, only the turns of
+such roles are; a document without such a turn is learnt whole. The begin mark is always learnt: it is the sign that
+the document before has ended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lmcore.tokenizer import Tokenizer
+from storage.errors import RunError
+
+Spans = list[tuple[int, int]]  # characters [start, stop), in order, that do not overlap
+
+
+def learnt_spans(text: str, turns: Sequence[dict[str, Any]], roles: Sequence[str], name: str) -> Spans | None:
+    """The characters of `text` that are learnt; None when no turn has one of `roles`, so that all are.
+
+    The turns' texts are looked for in `text` one after the other, each at the first place behind the one before where
+    it does not begin or end inside a word (so that a turn "u" is not found in the label "user:"), or else at the first
+    place at all. Raises RunError that names the document as `name` when one is not there.
+    """
+    if not any(turn["role"] in roles for turn in turns):
+        return None
+    spans: Spans = []
+    at = 0
+    for turn in turns:
+        said = turn["text"].strip()  # what stands around a turn is not said
+        found = re.compile(rf"(?<!\w){re.escape(said)}(?!\w)").search(text, at)
+        start = found.start() if found else text.find(said, at)
+        if start < 0:
+            raise RunError(
+                f"{name} has a turn of {turn['role']} that its text does not have at its place: {said[:60]!r}",
+                "the source must leave a text that has its turns in their order",
+            )
+        at = start + len(said)
+        if turn["role"] in roles and said:
+            spans.append((start, at))
+    return spans
+
+
+def tokens_in(tokenizer: Tokenizer, text: str, ids: npt.NDArray[np.uint32], spans: Spans) -> npt.NDArray[np.bool_]:
+    """True for each of the tokens `ids` of `text` that stands for some character of `spans`, shape (tokens,)."""
+    (encoding,) = tokenizer.encode_batch([text])
+    assert np.array_equal(encoding.ids, ids), "encode_batch and encode_ids give equal ids"
+    wanted = np.zeros(len(text) + 1, dtype=np.int64)
+    for start, stop in spans:
+        wanted[start + 1 : stop + 1] = 1
+    before = np.cumsum(wanted)  # learnt characters before each place
+    offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    learnt: npt.NDArray[np.bool_] = before[offsets[:, 1]] > before[offsets[:, 0]]
+    return learnt
+
+
+def pack_mask(mask: npt.NDArray[np.bool_]) -> bytes:
+    """One bit a token, the first in the lowest bit of the first byte."""
+    return np.packbits(mask, bitorder="little").tobytes()
+
+
+def unpack_mask(packed: npt.NDArray[np.uint8], start: int, stop: int) -> npt.NDArray[np.bool_]:
+    """The bits of tokens `start` to `stop` of a packed mask, shape (stop - start,)."""
+    bits = np.unpackbits(packed[start // 8 : -(-stop // 8)], bitorder="little")
+    return bits[start % 8 : start % 8 + stop - start].astype(bool)

@@ -1,0 +1,51 @@
+"""What must be true before the first step: enough text, and room for what the run will write."""
+
+from __future__ import annotations
+
+import shutil
+
+from lmcore.tokens import Loader
+from lmcore.train.horizon import Horizon
+from lmcore.train.params import Job
+from lmcore.train.run import Run
+from storage.atomic import disk_errors
+from storage.errors import RunError
+
+OUT_BYTES = 2**20  # what a run leaves beside weights and tables: plan, samples, events, vocabulary
+ROW_BYTES = 100  # a step's rows in the tables of a checkpoint
+
+
+def check_data(job: Job, loader: Loader) -> None:
+    """Raise RunError when the training text has fewer tokens or whole batches than `runtime.train` asks for."""
+    batches = loader.n_rows // job.params.batch
+    for name, there, least in (
+        ("tokens", loader.n_tokens, job.runtime.min_tokens),
+        ("batches", batches, job.runtime.min_batches),
+    ):
+        if there < least:
+            raise RunError(
+                f"{job.tokens} has {there:,} training {name}, and runtime.train.min_{name} asks for {least:,} "
+                f"(a batch is {job.params.batch} sequences of {job.params.model.context} tokens)",
+                f"collect more text, set a smaller train.batch or model.context, or lower runtime.train.min_{name}",
+            )
+
+
+def check_disk(run: Run, horizon: Horizon) -> None:
+    """Raise RunError, with the sizes, when the checkpoints and the model do not fit beside what is there."""
+    work, kept = run.job.work, run.job.runtime
+    weights = sum(p.numel() * p.element_size() for p in run.model.parameters())
+    state = sum(tensor.numel() * tensor.element_size() for tensor in run.optimizer.tensors().values())
+    steps = horizon.steps or 0  # a budget in minutes: nobody knows
+    copies = kept.keep_checkpoints + kept.keep_best + (run.job.params.on_spike == "rewind") + 1  # one being written
+    copies += steps // kept.keep_every_steps if kept.keep_every_steps else 0
+    copies += kept.keep_state  # beside the model
+    need = copies * (weights + state + ROW_BYTES * steps) + 2 * weights + OUT_BYTES  # out/ is made beside the old one
+    with disk_errors(work):
+        there = sum(path.stat().st_size for path in (work / "checkpoints").rglob("*") if path.is_file())
+        free = shutil.disk_usage(work).free
+    if need - there > free:
+        raise RunError(
+            f"{work} needs {(need - there) / 2**20:,.0f} MiB more for {copies} checkpoints of "
+            f"{(weights + state) / 2**20:,.0f} MiB and the model; {free / 2**20:,.0f} MiB are free",
+            "free the disk, lower runtime.train.keep_checkpoints, or raise runtime.train.keep_every_steps",
+        )

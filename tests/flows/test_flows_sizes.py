@@ -1,0 +1,74 @@
+"""`params A B`, `autosize` and `diagnose` as a person types them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from helpers_flows import collect
+from helpers_runs import keepers
+from test_flows_start import publish
+
+from flows.compare_params import training_tokens
+from lmcore.recipe import load_recipe
+from storage.store import Store
+
+KEY = "a" * 24
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def test_two_recipes_side_by_side(store, tmp_path):
+    path = tmp_path / "wider.yaml"
+    path.write_text(yaml.safe_dump({"extends": "quickstart", "name": "wider", "model": {"d_model": 192, "n_heads": 3}}))
+    done = collect("params", "quickstart", str(path), "--set", "train.steps=50", store=store.root)
+    cells = [line.split("│") for line in done.out.splitlines() if line.startswith("│")]
+    rows = {line[1].strip(): [cell.strip() for cell in line[2:4]] for line in cells}
+    assert rows["parameters"] == ["1,377,920", "2,558,144"]
+    assert rows["tokens a step"] == ["2,048", "2,048"]
+    assert rows["steps"] == ["50", "50"]
+    assert all("tokens/s in" in cell for cell in rows["speed here"])
+    assert all(cell.endswith("minutes") for cell in rows["training time here"])
+
+
+def test_an_epoch_is_known_from_what_was_collected_last(store):
+    recipe = load_recipe("quickstart")
+    assert training_tokens(store, recipe) is None
+    tokens = publish(store, "tokens", "abc")
+    assert training_tokens(store, recipe) is None, "no meta.json, no plan"
+    assert tokens.manifest.provenance.run == ""
+
+
+def test_autosize_prints_a_piece_of_a_recipe(store, tmp_path):
+    done = collect("autosize", "--minutes", "1", "--vocab-size", "512", "--context", "64", store="")
+    found = yaml.safe_load(done.out)
+    assert found["train"]["minutes"] == 1.0
+    path = tmp_path / "sized.yaml"
+    path.write_text(yaml.safe_dump(found | {"extends": "quickstart", "name": "sized"}))
+    sized = load_recipe(str(path))
+    assert (sized.model.d_model, sized.train.batch) == (found["model"]["d_model"], found["train"]["batch"])
+    assert "tokens/s measured with this shape" in done.out
+    for wrong in ([], ["--minutes", "1", "--flops", "1e12"]):
+        assert "autosize needs a budget" in collect("autosize", *wrong, code=2).err
+
+
+def test_diagnose_finds_the_training_of_a_run_that_goes_on(store):
+    work = store.work("train", KEY)
+    with keepers(store.root) as keep:
+        run = keep("run-1")
+        run.attempt()
+        assert "has not come to training" in collect("diagnose", store=store.root, code=2).err
+        run.write("started", stage="train", key=KEY)
+        with open(work / "progress.jsonl", "w") as file:
+            for step in range(1, 41):
+                line = {"step": step, "progress": step / 100, "loss": 8.0, "bits_per_byte": 6.0, "tokens": step * 64}
+                file.write(json.dumps(line | {"seconds": step * 0.1, "lr": 0.1}) + "\n")
+            file.write(json.dumps({"event": "skipped", "text": "step 41 skipped: loss nan, gradient norm nan"}) + "\n")
+        done = collect("diagnose", "run-1", store=store.root)
+    assert "flat loss: 8.000 nats a token at the beginning, 8.000 after 40 steps" in done.out
+    assert "NaN: 1 of 40 steps were skipped for numbers that are not finite, the first at step 41" in done.out
+    assert "  change: train.lr" in done.out

@@ -1,0 +1,89 @@
+"""SIGKILL under every option: what is left in the end is what a run leaves that nothing happened to."""
+
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+
+import pytest
+
+from lmcore.train.journal import read_lines
+from lmcore.train.loop import Stopped, train
+from lmcore.train.params import Job
+from storage.errors import RunError
+
+RISING = {"optimizer": "adamw", "lr": 2.0, "schedule": "one_cycle", "warmup": 0.99, "final_lr_share": 1.0}
+FEATURES = {
+    "schedule_free": ({"optimizer": "schedule_free", "schedule": "constant", "lr": 0.02}, {}),
+    "one_cycle": ({"schedule": "one_cycle", "warmup_steps": 4, "weight_decay": 0.1, "decays": "hidden"}, {}),
+    "spike_skip": (
+        {"batch": 1, "micro_batch": 1, "steps": 40, "lr": 0.02, "on_spike": "skip", "spike_factor": 1.05},
+        {},
+    ),
+    "spike_rewind": (
+        {"batch": 1, "micro_batch": 1, "steps": 40, "lr": 0.02, "on_spike": "rewind", "spike_factor": 1.05,
+         "rewind_every": 8},
+        {},
+    ),
+    "early_stop": (RISING | {"steps": 40, "early_stop": {"patience": 4, "every": 0.05, "tokens": 300}}, {}),
+    "save_async": ({}, {"save_async": True, "keep_best": True, "keep_every_steps": 3}),
+    "recomputed": ({"on_oom": "halve"}, {"activation_checkpointing": "on"}),
+}  # fmt: skip
+
+
+@pytest.fixture
+def seed():
+    chosen = random.SystemRandom().randrange(2**32)
+    print(f"seed {chosen}")
+    return chosen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature", FEATURES)
+def test_killed_twice_it_ends_with_the_same_bytes(job, trainer, content, seed, feature):
+    params, runtime = FEATURES[feature]
+    straight, killed = (
+        job(name, **params, runtime=runtime | {"save_every_steps": 2}) for name in ("straight", "killed")
+    )
+    train(Job.model_validate(straight))
+    for point in (f"train.step:{random.Random(seed).randint(3, 5)}", "train.checkpoint.before-rename:2"):
+        assert trainer(killed, point).returncode == -signal.SIGKILL, point
+    done = trainer(killed)
+    assert done.returncode == 0, done.err
+    assert content(killed) == content(straight)
+
+
+@pytest.mark.slow
+def test_a_continued_run_that_is_killed_ends_with_the_same_bytes(job, trainer, content):
+    first = job("first", steps=6, runtime={"keep_state": True})
+    train(Job.model_validate(first))
+    start = {"start_from": str(Path(first["work"]) / "out"), "continues": True, "steps": 14}
+    straight, killed = (job(name, **start, runtime={"save_every_steps": 2}) for name in ("straight", "killed"))
+    train(Job.model_validate(straight))
+    for point in ("train.step:1", "train.step:5"):
+        assert trainer(killed, point).returncode == -signal.SIGKILL
+    assert trainer(killed).returncode == 0
+    assert content(killed) == content(straight)
+
+
+def test_lowered_rates_survive_a_stop(job):
+    settings = {"lr": 1e20, "muon_lr": 1e20, "schedule": "constant", "warmup": 0, "grad_clip": None, "on_nan": "lower"}
+    straight, stopped = (
+        job(name, steps=50, **settings, runtime={"validate_every": 0, "sample_at": []})
+        for name in ("straight", "stopped")
+    )
+    with pytest.raises(RunError) as end:
+        train(Job.model_validate(straight))
+    calls = iter([False] * 3 + [True])
+    with pytest.raises(Stopped):
+        train(Job.model_validate(stopped), stopped=lambda: next(calls))
+    with pytest.raises(RunError) as again:
+        train(Job.model_validate(stopped))
+    assert again.value.what == end.value.what
+    skipped = [
+        [line["text"] for line in read_lines(Path(v["work"]) / "progress.jsonl") if line.get("event") == "skipped"]
+        for v in (straight, stopped)
+    ]
+    assert skipped[0] == skipped[1]
+    assert len(skipped[0]) == 4
