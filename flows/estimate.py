@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmcore.collect.files import find_files
-from lmcore.collect.params import FilesSource
+from lmcore.collect.params import PathsSource
 from lmcore.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def needs(recipe: Recipe, precision: str) -> Needs:
 
 
 def _text_bytes(source: object) -> int:
-    if isinstance(source, FilesSource):
+    if isinstance(source, PathsSource):
         sizes = (found.path.stat().st_size for found in find_files(source) if found.refusal is None)
         return int(FILE_FACTOR * sum(sizes))
     return PAGE_BYTES * int(getattr(source, "max_pages", 0))

@@ -18,7 +18,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from lmcore.collect.params import NUMBERS, CollectRuntime, FilesSource, SourceParams
+from lmcore.collect.kinds import NAMES, NUMBERS, SourceParams
+from lmcore.collect.params import CollectRuntime, PathsSource, Source
 from lmcore.config import Settings
 from lmcore.curate.stage import CurateParams, CurateRuntime
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
@@ -224,8 +225,8 @@ def _resolve_bases(values: dict[str, Any], folder: Path) -> None:
         train["init_from"] = _absolute(start, folder, "train.init_from")
     sources = values.get("sources")
     for source in sources if isinstance(sources, list) else []:
-        if isinstance(source, dict) and source.get("kind") == "files":
-            given = source.get("base", FilesSource.model_fields["base"].default)
+        if isinstance(source, dict) and issubclass(NAMES.get(str(source.get("kind")), Source), PathsSource):
+            given = source.get("base", PathsSource.model_fields["base"].default)
             if isinstance(given, str):
                 source["base"] = _absolute(given, folder, "the base of a source")
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from lmcore.collect.params import CollectRuntime, SourceParams
+from lmcore.collect.kinds import SourceParams
+from lmcore.collect.params import CollectRuntime
 from lmcore.collect.source import STAGE_VERSION
 from lmcore.collect.source import collect as collect_source
 from lmcore.config import Params

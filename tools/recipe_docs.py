@@ -18,7 +18,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from lmcore.collect.params import FilesSource, Source, WebSource
+from lmcore.collect.kinds import NAMES
+from lmcore.collect.params import Source
 from lmcore.recipe import Recipe
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "recipes.md"
@@ -112,9 +113,8 @@ def table(name: str) -> str:
         fields = {n: f for n, f in Recipe.model_fields.items() if n != "sources" and not model_of(f)}
     elif name == "sources":
         fields = dict(shared)
-    elif name in ("web", "files"):
-        model = WebSource if name == "web" else FilesSource
-        fields = {n: f for n, f in model.model_fields.items() if n not in shared}
+    elif name in NAMES:
+        fields = {n: f for n, f in NAMES[name].model_fields.items() if n not in shared}
     else:
         section = model_of(Recipe.model_fields[name])
         assert section is not None, name

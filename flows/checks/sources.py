@@ -11,7 +11,7 @@ from flows.checks.finding import Finding, failure, ok, warning
 from flows.checks.server import Pools
 from flows.look import human_bytes
 from lmcore.collect.files import find_files
-from lmcore.collect.params import FilesSource, WebSource
+from lmcore.collect.params import PathsSource, WebSource
 from lmcore.collect.web import is_local
 from lmcore.recipe import Recipe
 
@@ -23,7 +23,7 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
     """One line for each source."""
     for source in recipe.sources:
         name = f"source {source.name}"
-        if isinstance(source, FilesSource):
+        if isinstance(source, PathsSource):
             yield _files(name, source)
         elif source.serve == "pydoc":
             yield ok(name, "Python's own documentation, served on this machine; no network needed")
@@ -69,7 +69,7 @@ def check_pool(recipe: Recipe, pools: Pools | None) -> Iterator[Finding]:
         yield ok("training pool", f"{pool}: {pools.workers[pool]} workers online")
 
 
-def _files(name: str, source: FilesSource) -> Finding:
+def _files(name: str, source: PathsSource) -> Finding:
     found = find_files(source)
     mend = f"check its paths; they start from {source.base}"
     usable = [file for file in found if file.refusal is None]

@@ -1,7 +1,7 @@
-"""Files on disk as a source: which files, in which order, and what became of each.
+"""Files as a source, of whatever kind: which files, in which order, and what became of each.
 
-Order is by locator, which is the path relative to the recipe's folder. A file that cannot be read as a whole
-gives nothing and says why in the fetch log; a bad row of a good file costs only itself.
+Order is by locator, which is the path relative to the recipe's folder. A file, or a member of an archive, that cannot
+be read as a whole gives nothing and says why in the fetch log; a bad row of a good file costs only itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lmcore.collect.file_formats import PACKINGS, Unreadable, formats_of, open_plain, read_items
-from lmcore.collect.params import FilesSource
+from lmcore.collect.items import Item
+from lmcore.collect.kinds import formats, reader
+from lmcore.collect.params import PathsSource
 from lmcore.collect.records import Record
+from lmcore.collect.unpack import ARCHIVES, PACKINGS, Member, Unreadable, is_archive, opened
 from lmcore.progress import Report
 from storage.errors import RunError
 
@@ -36,7 +38,7 @@ class Found:
 class FilesReading:
     """Reads the files of a source; `log` and `counts` are complete once `records` has been walked through."""
 
-    def __init__(self, work: Path, params: FilesSource, report: Report) -> None:
+    def __init__(self, work: Path, params: PathsSource, report: Report) -> None:
         self._work = work
         self._params = params
         self._report = report
@@ -50,15 +52,15 @@ class FilesReading:
         if not found:
             raise RunError(
                 f"source {self._params.name}: no file matches {', '.join(self._params.paths)} in {self._params.base}",
-                f"check `paths`; known suffixes are {', '.join(sorted(formats_of()))}, each also with "
-                + " or ".join(PACKINGS),
+                f"check `paths`; known suffixes are {', '.join(sorted(formats(self._params)))}, each also with "
+                f"{', '.join(PACKINGS)} or in {', '.join(ARCHIVES)}",
             )
         self._log, self._outcomes, self._bad_rows = [], Counter(), Counter()
         failed = 0
         for done, file in enumerate(found):
             self._report(done, len(found), f"{done} of {len(found)} files, {failed} failed")
             yield from self._read(file)
-            failed += self._log[-1]["outcome"] != "ok"
+            failed = sum(count for outcome, count in self._outcomes.items() if outcome != "ok")
         self._report(len(found), len(found), f"{len(found)} of {len(found)} files, {failed} failed")
 
     def log(self) -> Iterator[dict[str, Any]]:
@@ -89,42 +91,64 @@ class FilesReading:
 
     def _read(self, file: Found) -> Iterator[Record]:
         started = time.monotonic()
-        size, modified, outcome, reason, kept = 0, "", "ok", "", 0
-        bad: dict[str, tuple[int, int]] = {}  # reason to (rows, first row)
+        size, modified = 0, ""
         try:
             if file.refusal:
                 raise Unreadable(*file.refusal)
             size, modified = _facts(file.path)
-            with open_plain(file.path, self._work, self._params.max_bytes) as plain:
-                for item in read_items(file.path.name, plain, self._params):
-                    problem = item.problem or (
-                        "short" if len(item.text) < self._params.min_chars or not item.text.strip() else ""
-                    )
-                    if problem:
-                        count, first = bad.get(problem, (0, item.row))
-                        bad[problem] = (count + 1, first)
-                        continue
-                    kept += 1
-                    url = f"{file.locator}#{item.row}" if item.row else file.locator
-                    yield Record(url, item.title, item.text, page_of_origin=url, lang=item.lang, meta=item.meta)
+            with opened(file.path, file.path.name, self._work, self._params.max_bytes, self._wanted) as members:
+                if not members:
+                    raise Unreadable("no_text", "no file in it that could be read")
+                for member in members:
+                    yield from self._read_member(file, member, size, modified, started)
+                    started = time.monotonic()
+        except Unreadable as error:
+            self._end(file.locator, error.outcome, error.reason, size, modified, time.monotonic() - started)
+
+    def _wanted(self, name: str) -> bool:
+        return reader(self._params, name) is not None
+
+    def _read_member(self, file: Found, member: Member, size: int, modified: str, started: float) -> Iterator[Record]:
+        """The records of one plain file, then its rows of the log."""
+        locator = f"{file.locator}#{quote(member.inside)}" if member.inside else file.locator
+        outcome, reason, kept = "ok", "", 0
+        bad: dict[str, tuple[int, str | int]] = {}  # reason to (rows, first part)
+        try:
+            if member.refusal:
+                raise Unreadable(*member.refusal)
+            read = reader(self._params, member.name)
+            assert read is not None
+            for item in read(member, self._params):
+                problem = item.problem or (
+                    "short" if len(item.text) < self._params.min_chars or not item.text.strip() else ""
+                )
+                if problem:
+                    count, first = bad.get(problem, (0, item.part))
+                    bad[problem] = (count + 1, first)
+                    continue
+                kept += 1
+                yield _record(item, locator, bool(member.inside))
         except Unreadable as error:
             outcome, reason = error.outcome, error.reason
         for problem, (count, first) in sorted(bad.items()):
-            if first:
+            if first != "":
                 self._bad_rows[problem] += count
-                self._add(file, "bad_rows", f"{count} rows: {problem}; the first is row {first}")
+                self._add(locator, "bad_rows", f"{count} rows: {problem}; the first is row {first}")
         if outcome == "ok" and not kept:
             outcome, reason = ("short", "too little text") if bad else ("no_text", "no row in it")
+        self._end(locator, outcome, reason, size, modified, time.monotonic() - started)
+
+    def _end(self, locator: str, outcome: str, reason: str, size: int, modified: str, seconds: float) -> None:
         self._outcomes[outcome] += 1
-        self._add(file, outcome, reason, size, modified, round(time.monotonic() - started, 3))
+        self._add(locator, outcome, reason, size, modified, round(seconds, 3))
 
     def _add(
-        self, file: Found, outcome: str, reason: str, size: int = 0, modified: str = "", seconds: float = 0.0
+        self, locator: str, outcome: str, reason: str, size: int = 0, modified: str = "", seconds: float = 0.0
     ) -> None:
         self._log.append(
             {
-                "url": file.locator,
-                "final_url": file.locator,
+                "url": locator,
+                "final_url": locator,
                 "status": 0,
                 "outcome": outcome,
                 "reason": reason,
@@ -138,12 +162,12 @@ class FilesReading:
         )
 
 
-def find_files(params: FilesSource) -> list[Found]:
+def find_files(params: PathsSource) -> list[Found]:
     """The files that the source's paths name, each once, ordered by locator."""
     base = Path(params.base).absolute()
     found: dict[Path, Found] = {}
     for pattern in params.paths:
-        root, paths = _matches(base, pattern)
+        root, paths = _matches(base, pattern, params)
         allowed = base.resolve() if root.is_relative_to(base) else root.resolve()
         for path in paths:
             real = path.resolve()
@@ -153,7 +177,7 @@ def find_files(params: FilesSource) -> list[Found]:
                     "outside",
                     f"a symbolic link leads out of {allowed.name or allowed}; name the real path instead",
                 )
-            elif formats_of(path.name) == set():
+            elif not _known(params, path.name):
                 refusal = ("unknown_format", f"the suffix of {path.name} is not known")
             entry = Found(_locator(path, base), path, refusal)
             other = found.get(real)
@@ -162,7 +186,11 @@ def find_files(params: FilesSource) -> list[Found]:
     return sorted(found.values(), key=lambda entry: entry.locator)
 
 
-def _matches(base: Path, pattern: str) -> tuple[Path, list[Path]]:
+def _known(params: PathsSource, name: str) -> bool:
+    return is_archive(name) or reader(params, name) is not None
+
+
+def _matches(base: Path, pattern: str, params: PathsSource) -> tuple[Path, list[Path]]:
     """(the folder a pattern starts from, the files it names)."""
     whole = Path(os.path.normpath(base / pattern))
     if whole.is_dir():
@@ -170,7 +198,7 @@ def _matches(base: Path, pattern: str) -> tuple[Path, list[Path]]:
             Path(folder, name)
             for folder, _, names in os.walk(whole)
             for name in names
-            if not name.startswith(".") and formats_of(name)
+            if not name.startswith(".") and _known(params, name)
         ]
         return whole, inside
     if os.path.lexists(whole):
@@ -179,6 +207,25 @@ def _matches(base: Path, pattern: str) -> tuple[Path, list[Path]]:
     while glob.has_magic(str(root)):
         root = root.parent
     return root, [Path(name) for name in glob.glob(str(whole), recursive=True) if os.path.isfile(name)]
+
+
+def _record(item: Item, locator: str, inside: bool) -> Record:
+    def part(name: str | int) -> str:
+        return locator if name == "" else f"{locator}{':' if inside else '#'}{quote(str(name))}"
+
+    url = part(item.part)
+    return Record(
+        url,
+        item.title,
+        item.text,
+        page_of_origin=url if item.origin is None else part(item.origin),
+        lang=item.lang,
+        kind=item.kind,
+        license=item.license,
+        tags=item.tags,
+        turns=item.turns,
+        meta=item.meta,
+    )
 
 
 def _locator(path: Path, base: Path) -> str:

@@ -1,9 +1,9 @@
-"""The settings of every kind of source, and what collecting may change without changing bytes."""
+"""What the settings of sources share, those of the two first kinds, and what collecting may change freely."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -92,17 +92,13 @@ class WebSource(Source):
         return self.seeds or PYDOC_SEEDS
 
 
-class FilesSource(Source):
-    """Text files on this machine, one record per file, or per row for jsonl and parquet."""
+class PathsSource(Source):
+    """What every source says that reads files, on this machine or from a server."""
 
-    kind: Literal["files"] = Field(default="files", description="Files on disk.")
     base: str = Field(default=".", description="Folder that relative paths start from: the recipe's own folder.")
     paths: tuple[str, ...] = Field(
-        min_length=1, description="Files, folders (searched through) or globs (** for any depth)."
-    )
-    text_field: str = Field(default="text", min_length=1, description="Key or column of a row that holds the text.")
-    title_field: str = Field(
-        default="title", min_length=1, description="Key or column of a row that holds the title, where there is one."
+        min_length=1,
+        description="Files, folders (searched through), globs (** for any depth), or http(s) URLs of files.",
     )
     max_bytes: int = Field(
         default=200_000_000, ge=1_000, le=100_000_000_000, description="Bytes of one file after decompression, at most."
@@ -110,13 +106,14 @@ class FilesSource(Source):
     min_chars: int = Field(default=1, ge=1, description="Characters below which a text is no record.")
 
 
-SourceParams = Annotated[WebSource | FilesSource, Field(discriminator="kind")]
-NUMBERS = frozenset(  # settings of a source that say how much is read, never what
-    name
-    for kind in (WebSource, FilesSource)
-    for name, field in kind.model_fields.items()
-    if field.annotation in (int, float)
-)
+class FilesSource(PathsSource):
+    """Text files, one record per file, or per row for jsonl and parquet."""
+
+    kind: Literal["files"] = Field(default="files", description="Files on disk.")
+    text_field: str = Field(default="text", min_length=1, description="Key or column of a row that holds the text.")
+    title_field: str = Field(
+        default="title", min_length=1, description="Key or column of a row that holds the title, where there is one."
+    )
 
 
 class CollectRuntime(Runtime):

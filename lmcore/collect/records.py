@@ -34,6 +34,10 @@ class Record:
     text: str
     page_of_origin: str
     lang: str = "und"  # what the page says; the source's own setting wins
+    kind: str = ""  # "" is the source's text_kind
+    license: str = ""  # what the text itself says; "" is the source's
+    tags: dict[str, str] = field(default_factory=dict)
+    turns: tuple[tuple[str, str], ...] | None = None  # (role, text) in order
     meta: dict[str, Any] = field(default_factory=dict)
 
 

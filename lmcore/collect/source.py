@@ -28,7 +28,8 @@ from lmcore.collect.editions import (
     write_references,
 )
 from lmcore.collect.files import FilesReading
-from lmcore.collect.params import CollectRuntime, FilesSource, WebSource
+from lmcore.collect.kinds import SourceParams
+from lmcore.collect.params import CollectRuntime, WebSource
 from lmcore.collect.records import FETCH_LOG, Gathered, Record
 from lmcore.collect.web import WebCrawl
 from lmcore.documents import DOCUMENT, FORGOTTEN, make_table, record_id
@@ -57,7 +58,7 @@ def collect(
     parent: Path | None,
     parent_digest: str | None,
     locate: Locate,
-    params: WebSource | FilesSource,
+    params: SourceParams,
     runtime: CollectRuntime,
     report: Report,
     forgotten: Forgotten | None = None,
@@ -89,7 +90,7 @@ def _write(
     parent: Path | None,
     parent_digest: str | None,
     locate: Locate,
-    params: WebSource | FilesSource,
+    params: SourceParams,
     forgotten: Forgotten | None,
 ) -> dict[str, Any]:
     """Write the artifact from what was gathered; short, so it starts over after a kill."""
@@ -228,23 +229,23 @@ class _Copies:
         return row
 
 
-def _row(record: Record, edition: str, params: WebSource | FilesSource) -> dict[str, Any]:
+def _row(record: Record, edition: str, params: SourceParams) -> dict[str, Any]:
     return {
         "record_id": record_id(params.name, record.url, record.text),
         "source": params.name,
         "url": record.url,
         "title": record.title,
         "text": record.text,
-        "kind": params.text_kind,
+        "kind": record.kind or params.text_kind,
         "lang": record.lang if params.lang == "und" else params.lang,
-        "license": params.license,
-        "license_source": "recipe",
+        "license": record.license or params.license,
+        "license_source": "file" if record.license else "recipe",
         "edition": edition,
         "synthetic": False,
         "page_of_origin": record.page_of_origin,
         "parent_record": None,
-        "tags": [],
-        "turns": None,
+        "tags": sorted(record.tags.items()),
+        "turns": None if record.turns is None else [{"role": role, "text": text} for role, text in record.turns],
         "meta": canonical_json(record.meta),
     }
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from lmcore.collect.params import CollectRuntime, SourceParams
+from lmcore.collect.kinds import SourceParams
+from lmcore.collect.params import CollectRuntime
 from lmcore.collect.source import collect
 from lmcore.progress import silent
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from lmcore.collect.params import NUMBERS
+from lmcore.collect.kinds import NUMBERS
 from lmcore.recipe import OWNED, Recipe, check_settings
 from storage.errors import UserError
 

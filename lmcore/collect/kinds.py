@@ -1,0 +1,35 @@
+"""Every kind of source there is: its settings, and what reads its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from lmcore.collect.items import Read
+from lmcore.collect.params import FilesSource, PathsSource, WebSource
+from lmcore.collect.unpack import plain_name
+
+KINDS = (WebSource, FilesSource)
+SourceParams = Annotated[WebSource | FilesSource, Field(discriminator="kind")]
+NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
+NUMBERS = frozenset(  # settings of a source that say how much is read, never what
+    name for kind in KINDS for name, field in kind.model_fields.items() if field.annotation in (int, float)
+)
+
+
+def formats(params: PathsSource) -> Mapping[str, Read]:
+    """The reader of each suffix (lower case, with its dot) that this source reads."""
+    if isinstance(params, FilesSource):
+        from lmcore.collect.file_formats import FORMATS
+
+        return FORMATS
+    raise AssertionError(f"no reader for {params.name}")
+
+
+def reader(params: PathsSource, name: str) -> Read | None:
+    """What reads a plain or packed file of this name; None when its suffix is not known."""
+    name = plain_name(name.lower())
+    found = [suffix for suffix in formats(params) if name.endswith(suffix)]
+    return formats(params)[max(found, key=len)] if found else None

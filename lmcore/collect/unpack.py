@@ -1,0 +1,268 @@
+"""From a file on disk to the plain files in it: compression undone with a cap, archives opened with checked names.
+
+A packed file (`.gz`, `.zst`, `.bz2`, `.xz`) holds one plain file. An archive (`.zip`, `.tar`, also packed) holds
+members; each is written to a numbered file in the work folder, so that no name in an archive ever becomes a path.
+"""
+
+from __future__ import annotations
+
+import bz2
+import contextlib
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import zstandard
+
+PACKINGS = (".gz", ".zst", ".bz2", ".xz")
+ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz")
+PIECE = 64 * 1024
+# zstandard cannot be told to stop: 4 bytes may unpack to 128 KiB, so small pieces bound what one call gives.
+ZSTD_PIECE = 1024
+ZSTD_WINDOW = 128 * 1024 * 1024
+XZ_MEMORY = 256 * 1024 * 1024
+MAX_MEMBERS = 100_000
+
+
+class Unreadable(Exception):
+    """A file that gives nothing: the outcome, and the reason in one line."""
+
+    def __init__(self, outcome: str, reason: str) -> None:
+        super().__init__(f"{outcome}: {reason}")
+        self.outcome = outcome
+        self.reason = reason
+
+    @classmethod
+    def of(cls, error: OSError) -> Unreadable:
+        """For a file that the system does not let us read."""
+        return cls("unreadable", os.strerror(error.errno or 0))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A plain file to read. `inside` is its path within an archive, "" for a file that is none."""
+
+    name: str  # the last part of its name
+    path: Path
+    inside: str = ""
+    refusal: tuple[str, str] | None = None  # outcome and reason, for a member that may not be read
+    others: Mapping[str, Path] = field(default_factory=dict)  # the archive's other members by `inside`
+
+    def beside(self, name: str) -> Path | None:
+        """The plain file of that name next to this one, in the archive or in the folder; None when there is none."""
+        if self.inside:
+            return self.others.get(str(PurePosixPath(self.inside).with_name(name)))
+        path = self.path.with_name(name)
+        return path if path.is_file() and not path.is_symlink() else None
+
+
+def plain_name(name: str) -> str:
+    """The name without its packing: `a.txt` for `a.txt.gz`."""
+    stem, suffix = os.path.splitext(name)
+    return stem if suffix.lower() in PACKINGS else name
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file of this name holds members."""
+    return name.lower().endswith(ARCHIVES)
+
+
+@contextlib.contextmanager
+def opened(path: Path, name: str, work: Path, max_bytes: int, wanted: Callable[[str], bool]) -> Iterator[list[Member]]:
+    """The plain files in a file, ordered by name; unpacked copies in `work` are removed afterwards.
+
+    `name` tells how it is packed; of an archive only members `wanted` by name are unpacked, at most `max_bytes` of
+    them together. Raises Unreadable for what is no plain file, too large when unpacked, truncated or damaged.
+    """
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise Unreadable("unreadable", "not a plain file")
+        # Opened once here so that a missing permission is one outcome for all formats.
+        path.open("rb").close()
+    except OSError as error:
+        raise Unreadable.of(error) from error
+    folder = work / "unpacked"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        if is_archive(name):
+            yield _members(path, name, folder, max_bytes, wanted)
+        elif plain_name(name) != name:
+            plain = folder / "plain"
+            _unpack(path, name, plain, max_bytes)
+            yield [Member(name, plain)]
+        elif facts.st_size > max_bytes:
+            raise Unreadable("too_large", f"{facts.st_size:,} bytes, more than {max_bytes:,}")
+        else:
+            yield [Member(name, path)]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _members(path: Path, name: str, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
+    suffix = os.path.splitext(name.lower())[1]
+    if suffix == ".zip":
+        return _from_zip(path, folder, max_bytes, wanted)
+    if suffix == ".tar":
+        return _from_tar(path, folder, max_bytes, wanted)
+    tar = folder / "archive.tar"
+    _unpack(path, name, tar, max_bytes)
+    return _from_tar(tar, folder, max_bytes, wanted)
+
+
+class _Room:
+    """Writes members to numbered files, at most `max_bytes` in all."""
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self._folder = folder
+        self._left = self._cap = max_bytes
+        self.found: dict[str, Path] = {}
+        self.refused: dict[str, tuple[str, str]] = {}
+
+    def take(self, inside: str, source: IO[bytes]) -> None:
+        path = self._folder / f"{len(self.found):06d}"
+        with open(path, "wb") as target:
+            while piece := source.read(PIECE):
+                self._left -= len(piece)
+                if self._left < 0:
+                    raise Unreadable("too_large", f"more than {self._cap:,} bytes unpacked")
+                target.write(piece)
+        self.found[inside] = path
+
+    def refuse(self, inside: str, outcome: str, reason: str) -> None:
+        self.refused[inside] = outcome, reason
+
+    def members(self) -> list[Member]:
+        good = [Member(PurePosixPath(name).name, path, name, others=self.found) for name, path in self.found.items()]
+        bad = [Member(PurePosixPath(name).name, self._folder, name, why) for name, why in self.refused.items()]
+        return sorted(good + bad, key=lambda member: member.inside)
+
+
+def _from_zip(path: Path, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
+    room = _Room(folder, max_bytes)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _check_count(len(entries))
+            for entry in entries:
+                if entry.is_dir() or not wanted(entry.filename):
+                    continue
+                link = stat.S_ISLNK(entry.external_attr >> 16)
+                if why := _refusal(entry.filename, entry.filename in room.found, link):
+                    room.refuse(entry.filename, *why)
+                elif entry.flag_bits & 1:
+                    room.refuse(entry.filename, "encrypted", "the member is encrypted")
+                else:
+                    with archive.open(entry) as source:
+                        room.take(entry.filename, source)
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError) as error:
+        raise Unreadable("damaged", " ".join(str(error).split())[:300] or "not a zip archive") from error
+    return room.members()
+
+
+def _from_tar(path: Path, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
+    room = _Room(folder, max_bytes)
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for count, entry in enumerate(archive):
+                _check_count(count)
+                if entry.isdir() or not wanted(entry.name):
+                    continue
+                if why := _refusal(entry.name, entry.name in room.found, not entry.isreg()):
+                    room.refuse(entry.name, *why)
+                    continue
+                source = archive.extractfile(entry)
+                assert source is not None
+                with source:
+                    room.take(entry.name, source)
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise Unreadable("damaged", " ".join(str(error).split())[:300] or "not a tar archive") from error
+    return room.members()
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_MEMBERS:
+        raise Unreadable("too_large", f"more than {MAX_MEMBERS:,} members")
+
+
+def _refusal(inside: str, doubled: bool, special: bool) -> tuple[str, str] | None:
+    """Why a member is left out: names are only labels here, but one that climbs is no honest archive's."""
+    parts = PurePosixPath(inside.replace("\\", "/")).parts
+    if inside.startswith(("/", "\\")) or ".." in parts or (parts and parts[0].endswith(":")):
+        return "outside", "the name of the member leads out of the archive"
+    if special:
+        return "unreadable", "a link or a device, not a plain file"
+    return ("duplicate", "the archive holds another member of that name") if doubled else None
+
+
+def _unpack(path: Path, name: str, plain: Path, max_bytes: int) -> None:
+    written = 0
+    try:
+        # Writing may fail too, and that is not the input's fault: it is let through.
+        with open(plain, "wb") as target:
+            for piece in _pieces(path, os.path.splitext(name.lower())[1]):
+                written += len(piece)
+                if written > max_bytes:
+                    raise Unreadable("too_large", f"more than {max_bytes:,} bytes unpacked")
+                target.write(piece)
+    except EOFError as error:
+        raise Unreadable("truncated", f"breaks off after {written:,} unpacked bytes") from error
+    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, lzma.LZMAError) as error:
+        raise Unreadable("damaged", " ".join(str(error).split())) from error
+
+
+def _pieces(path: Path, suffix: str) -> Iterator[bytes]:
+    if suffix in (".gz", ".tgz"):
+        with gzip.open(path, "rb") as source:
+            yield from iter(lambda: source.read(PIECE), b"")
+    elif suffix == ".zst":
+        yield from _unzstd(path)
+    else:
+        new = bz2.BZ2Decompressor if suffix == ".bz2" else lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+        yield from _streams(path, new)
+
+
+def _streams(path: Path, new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> Iterator[bytes]:
+    """Streams one after the other in bounded pieces. Raises EOFError when the last is not complete."""
+    with open(path, "rb") as source:
+        data, stream = source.read(PIECE), new()
+        while True:
+            try:
+                yield stream.decompress(data, PIECE)
+            except OSError as error:  # bz2's name for bytes that are not its own
+                raise Unreadable("damaged", " ".join(str(error).split())) from error
+            if stream.eof:
+                data = stream.unused_data or source.read(PIECE)
+                if not data.strip(b"\0"):  # padding
+                    return
+                stream = new()
+            else:
+                data = source.read(PIECE) if stream.needs_input else b""
+                if stream.needs_input and not data:
+                    raise EOFError
+
+
+def _unzstd(path: Path) -> Iterator[bytes]:
+    """Raises EOFError when the last frame is not complete."""
+    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    frame = None
+    with open(path, "rb") as source:
+        while piece := source.read(ZSTD_PIECE):
+            while piece:
+                frame = frame or decompressor.decompressobj()
+                yield frame.decompress(piece)
+                piece = frame.unused_data if frame.eof else b""
+                if frame.eof:
+                    frame = None
+    if frame is not None:
+        raise EOFError
