@@ -11,8 +11,8 @@ from flows.checks.finding import Finding, failure, ok, warning
 from flows.checks.server import Pools
 from flows.look import human_bytes
 from lmcore.collect.files import find_files
+from lmcore.collect.links import is_local
 from lmcore.collect.params import PathsSource, WebSource
-from lmcore.collect.web import is_local
 from lmcore.recipe import Recipe
 
 CONNECT_SECONDS = 3.0

@@ -90,7 +90,7 @@ def load_edition(folder: Path, locate: Locate) -> pa.Table:
         wanted[row["artifact_digest"], row["file"]].append(row["record_id"])
     referred = []
     for (digest, file), records in sorted(wanted.items()):
-        path = _inside(locate(digest), file)
+        path = inside(locate(digest), file)
         table = read_documents(path)
         table = table.filter(pc.is_in(table["record_id"], pa.array(records)))
         if table.num_rows != len(records):
@@ -104,7 +104,7 @@ def load_edition(folder: Path, locate: Locate) -> pa.Table:
     return pa.concat_tables(tables) if tables else DOCUMENT.empty_table()
 
 
-def _inside(folder: Path, file: str) -> Path:
+def inside(folder: Path, file: str) -> Path:
     """A file of an artifact, and nothing outside of it: references may have been tampered with."""
     path = folder / file
     if not path.resolve().is_relative_to(folder.resolve()):

@@ -9,28 +9,35 @@ from __future__ import annotations
 import datetime
 import glob
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
+from lmcore.collect.fetched import FETCHED, PASSING, Fetcher, check_contact, own_sites
+from lmcore.collect.http import Response
 from lmcore.collect.items import Item
 from lmcore.collect.kinds import formats, reader
-from lmcore.collect.params import PathsSource
-from lmcore.collect.records import Record
+from lmcore.collect.params import CollectRuntime, PathsSource, is_url
+from lmcore.collect.records import Kept, Record
+from lmcore.collect.responses import Before
 from lmcore.collect.unpack import ARCHIVES, PACKINGS, Member, Unreadable, is_archive, opened
 from lmcore.progress import Report
 from storage.errors import RunError
+
+DOWNLOAD_SECONDS = 24 * 3600.0  # for one file, in all; a server that falls silent is given up long before
+DELAY = 1.0  # seconds between two files of one host
 
 
 @dataclass(frozen=True)
 class Found:
     """A file to read, or a reason not to (`refusal`: outcome and reason)."""
 
-    locator: str  # file:RELATIVE, percent-encoded
+    locator: str  # file:RELATIVE, percent-encoded, or a URL
     path: Path
     refusal: tuple[str, str] | None = None
 
@@ -38,17 +45,59 @@ class Found:
 class FilesReading:
     """Reads the files of a source; `log` and `counts` are complete once `records` has been walked through."""
 
-    def __init__(self, work: Path, params: PathsSource, report: Report) -> None:
+    def __init__(
+        self, work: Path, params: PathsSource, runtime: CollectRuntime, report: Report, before: Before
+    ) -> None:
         self._work = work
         self._params = params
+        self._runtime = runtime
         self._report = report
+        self._before = before
+        self._downloads: dict[str, tuple[Response, Path]] = {}
         self._log: list[dict[str, Any]] = []
         self._outcomes: Counter[str] = Counter()
         self._bad_rows: Counter[str] = Counter()
 
-    def records(self) -> Iterator[Record]:
+    def run(self) -> None:
+        """Download the files that are named by URL."""
+        urls = self._params.urls
+        if not urls:
+            return
+        check_contact(urls, self._runtime)
+        settings = {"timeout": DOWNLOAD_SECONDS, "max_bytes": self._params.max_bytes, "delay": DELAY}
+        with Fetcher.open(
+            self._work,
+            self._params,
+            self._runtime,
+            self._before,
+            self._report,
+            private_sites=own_sites(urls),
+            **settings,
+        ) as fetcher:
+            for done, url in enumerate(urls):
+                self._report(done, len(urls), f"{done} of {len(urls)} downloads")
+                response, path = fetcher.download(url)
+                if response.outcome in PASSING:
+                    raise RunError(
+                        f"source {self._params.name}: {url} could not be had ({response.outcome}: {response.reason})",
+                        "see that the host is up and run the same command again; it goes on from what has come",
+                    )
+                self._downloads[url] = response, path
+
+    def close(self) -> None:
+        """Nothing is open between calls."""
+
+    def responses(self) -> Iterator[Response]:
+        """What servers said of the files, which are not kept themselves."""
+        return (response for response, _ in self._downloads.values() if response.outcome in ("ok", "unchanged"))
+
+    def records(self) -> Iterator[Record | Kept]:
         """One record per file or row, ordered by (path, row). Raises RunError when the paths match nothing."""
-        found = find_files(self._params)
+        downloads = [
+            Found(url, path, None if response.outcome in ("ok", "unchanged") else (response.outcome, response.reason))
+            for url, (response, path) in self._downloads.items()
+        ]
+        found = sorted(find_files(self._params) + downloads, key=lambda file: file.locator)
         if not found:
             raise RunError(
                 f"source {self._params.name}: no file matches {', '.join(self._params.paths)} in {self._params.base}",
@@ -87,16 +136,25 @@ class FilesReading:
         )
 
     def discard(self) -> None:
-        """Nothing to forget: files are read anew each time."""
+        """Forget what was downloaded; files on disk are read anew each time."""
+        shutil.rmtree(self._work / "downloads", ignore_errors=True)
+        for path in self._work.glob(f"{FETCHED}*"):
+            path.unlink()
 
-    def _read(self, file: Found) -> Iterator[Record]:
+    def _read(self, file: Found) -> Iterator[Record | Kept]:
         started = time.monotonic()
+        response = self._downloads[file.locator][0] if file.locator in self._downloads else None
+        if response and response.outcome == "unchanged":
+            self._end(file.locator, "unchanged", "", response.size, response.last_modified, response.seconds)
+            yield Kept(file.locator)
+            return
         size, modified = 0, ""
         try:
             if file.refusal:
                 raise Unreadable(*file.refusal)
             size, modified = _facts(file.path)
-            with opened(file.path, file.path.name, self._work, self._params.max_bytes, self._wanted) as members:
+            name = PurePosixPath(unquote(urlsplit(file.locator).path)).name if response else file.path.name
+            with opened(file.path, name, self._work, self._params.max_bytes, self._wanted) as members:
                 if not members:
                     raise Unreadable("no_text", "no file in it that could be read")
                 for member in members:
@@ -167,6 +225,8 @@ def find_files(params: PathsSource) -> list[Found]:
     base = Path(params.base).absolute()
     found: dict[Path, Found] = {}
     for pattern in params.paths:
+        if is_url(pattern):
+            continue
         root, paths = _matches(base, pattern, params)
         allowed = base.resolve() if root.is_relative_to(base) else root.resolve()
         for path in paths:

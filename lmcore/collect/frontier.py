@@ -7,27 +7,21 @@ one. Levels (all pages of one depth) are opened as a whole: what is crawled neve
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import zstandard
 
+from lmcore.collect.database import Database
 from lmcore.collect.http import Response
-from lmcore.collect.politeness import Rules
 from storage.atomic import fault
 from storage.digest import canonical_json
-from storage.errors import RunError, StorageError
+from storage.errors import RunError
 
-FORMAT = 1
 _SCHEMA = """
-create table about (format integer not null, settings text not null);
 create table level (depth integer primary key, beyond integer not null);
-create table robots (origin text primary key, text text not null, refusal text not null, reason text not null);
 create table page (
     name text primary key,              -- canonical URL
     url text not null,                  -- as linked: what is asked for
@@ -79,41 +73,11 @@ class Row:
     meta: str  # JSON
 
 
-class FrontierDamagedError(Exception):
-    """The file is no frontier of this crawl; the message says why."""
+class Frontier(Database):
+    """The pages of a crawl by level."""
 
-
-class Frontier:
-    """Opens or makes `path`. Only one thread may use it. Raises FrontierDamagedError for a file it cannot trust."""
-
-    def __init__(self, path: Path, settings: str) -> None:
-        self._path = path
-        fresh = not path.exists() or path.stat().st_size == 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, isolation_level=None)
-        try:
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma secure_delete = on")  # what is forgotten is overwritten
-            # In WAL mode this survives the death of the process; a power cut may cost the last few pages.
-            self._db.execute("pragma synchronous = normal")
-            if fresh or not self._db.execute("select 1 from sqlite_master where name = 'about'").fetchone():
-                with self._transaction():
-                    for statement in _SCHEMA.split(";\n"):
-                        self._db.execute(statement)
-                    self._db.execute("insert into about values (?, ?)", (FORMAT, settings))
-            self._check(settings)
-        except sqlite3.DatabaseError as error:
-            self._db.close()
-            if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
-                raise _disk_error(path, error) from error
-            raise FrontierDamagedError(str(error)) from error
-        except FrontierDamagedError:
-            self._db.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file; everything committed stays."""
-        self._db.close()
+    FORMAT = 1
+    SCHEMA = _SCHEMA
 
     def opened(self) -> int:
         """How many levels are open: the next one to open has this depth."""
@@ -197,11 +161,14 @@ class Frontier:
         body, final_name, content_type, robots_tag = self._row(
             "select body, final_name, content_type, robots_tag from page where name = ?", name
         )
+        return self._unpacked(name, body), final_name, content_type, robots_tag
+
+    def _unpacked(self, name: str, body: bytes) -> bytes:
         try:
-            return zstandard.decompress(body), final_name, content_type, robots_tag
+            return zstandard.decompress(body)
         except zstandard.ZstdError as error:
             raise RunError(
-                f"{self._path} holds a damaged page ({name})", "delete this file; the crawl starts again from its seeds"
+                f"{self.path} holds a damaged page ({name})", "delete this file; the crawl starts again from its seeds"
             ) from error
 
     def finish(
@@ -288,84 +255,20 @@ class Frontier:
         for row in self._all(f"select {columns} from page order by depth, name"):  # noqa: S608 - names of a dataclass
             yield Row(*row)
 
-    def save_robots(self, known: dict[str, Rules]) -> None:
-        """Keep what robots.txt of each host says, so that a resumed crawl does not ask again."""
-        with self._transaction():
-            self._db.executemany(
-                "insert or replace into robots values (?, ?, ?, ?)",
-                [(origin, rules.text, rules.refusal, rules.reason) for origin, rules in sorted(known.items())],
+    def responses(self) -> Iterator[Response]:
+        """What came back for every page whose body is kept, in canonical order."""
+        names = "url, final_name, status, content_type, robots_tag, etag, last_modified, bytes, body, name"
+        query = f"select {names} from page where length(body) > 0 order by depth, name"  # noqa: S608
+        for url, final_url, status, content_type, robots_tag, etag, last_modified, size, body, name in self._all(query):
+            yield Response(
+                url=url,
+                final_url=final_url,
+                outcome="ok",
+                status=status,
+                content_type=content_type,
+                robots_tag=robots_tag,
+                etag=etag,
+                last_modified=last_modified,
+                body=self._unpacked(name, body),
+                size=size,
             )
-
-    def robots(self) -> dict[str, Rules]:
-        """What `save_robots` kept."""
-        return {origin: Rules(*rest) for origin, *rest in self._all("select * from robots")}
-
-    def _check(self, settings: str) -> None:
-        verdict = self._one("pragma quick_check(1)")
-        if verdict != "ok":
-            raise FrontierDamagedError(str(verdict))
-        if self._row("select format, settings from about") != (FORMAT, settings):
-            raise FrontierDamagedError("it belongs to other settings")
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._errors():
-            self._db.execute("begin immediate")
-            try:
-                yield
-                self._db.execute("commit")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("rollback")
-                raise
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.OperationalError as error:
-            if _is_damage(error):
-                raise self._damaged(error) from error
-            raise _disk_error(self._path, error) from error
-        except sqlite3.IntegrityError:
-            raise
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: sqlite3.Error) -> RunError:
-        return RunError(
-            f"the crawl's frontier {self._path} is damaged: {error}",
-            "run the same command again; a damaged frontier is set aside and the crawl starts from its seeds",
-        )
-
-    def _all(self, query: str, *values: Any) -> Iterator[Any]:
-        with self._errors():
-            yield from self._db.execute(query, values)
-
-    def _row(self, query: str, *values: Any) -> Any:
-        with self._errors():
-            return self._db.execute(query, values).fetchone()
-
-    def _one(self, query: str, *values: Any) -> Any:
-        return self._row(query, *values)[0]
-
-    def _column(self, query: str, *values: Any) -> list[Any]:
-        with self._errors():
-            return [row[0] for row in self._db.execute(query, values)]
-
-
-def _is_damage(error: sqlite3.Error) -> bool:
-    text = str(error).lower()
-    return any(word in text for word in ("malformed", "not a database", "no such", "corrupt", "has no column"))
-
-
-def _disk_error(path: Path, error: sqlite3.Error) -> RunError:
-    text = str(error).lower()
-    if "full" in text or "disk i/o" in text:
-        return StorageError(
-            f"disk full while writing {path}",
-            "free space; the pages stored so far are kept, run the same command again",
-        )
-    if "readonly" in text or "unable to open" in text:
-        return StorageError(f"cannot write {path}: {error}", "choose a writable store with --store DIR")
-    return RunError(f"the crawl's frontier {path} cannot be used: {error}", "see that no other run uses it, run again")

@@ -2,6 +2,7 @@
 
     answer = Client(...).fetch(url)     # never raises on what a server does
     answer.outcome                      # "ok", or why there is no page (the list is in docs/collect.md)
+    Client(...).download(url, path)     # the same for a large file, which goes on where it broke off
 
 Retries, backoff and jitter decide when a page is asked for again, never what is kept.
 """
@@ -12,12 +13,14 @@ import email.utils
 import importlib.metadata
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from lmcore.collect.extract import HTML_TYPES, PLAIN_TYPES
 from lmcore.collect.links import canonical_url, site_of, tidy_url
+from lmcore.collect.part import PartFile
 from lmcore.collect.politeness import AGENT, ROBOTS_BYTES, HostClock, Robots, Rules, rules_of
 from lmcore.collect.transport import Answer, Transport
 
@@ -46,8 +49,41 @@ class Response:
     etag: str = ""
     last_modified: str = ""
     body: bytes = b""
+    size: int = 0  # of the body, decompressed; it may lie in a file
     tries: int = 0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Validators:
+    """What a server said by which to ask it later whether a page has changed (RFC 9110 section 8.8)."""
+
+    etag: str = ""
+    last_modified: str = ""
+
+    def headers(self) -> dict[str, str]:
+        """For a request that wants no body of an unchanged page."""
+        both = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
+        return {name: value for name, value in both.items() if value}
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is asked for, and where its body goes: into the answer, or into a file."""
+
+    max_bytes: int
+    types: frozenset[str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    part: PartFile | None = None
+    cut: bool = False
+
+    def ask(self, transport: Transport, url: str, timeout: float) -> Answer:
+        """One request."""
+        if self.part is not None:
+            return self.part.ask(transport, url, self.headers, timeout, self.max_bytes)
+        return transport.get(
+            url, timeout=timeout, max_bytes=self.max_bytes, types=self.types, cut=self.cut, headers=self.headers
+        )
 
 
 class Client:
@@ -79,13 +115,36 @@ class Client:
         self._clock = HostClock()
         self.robots = Robots(self._fetch_robots, {} if known_robots is None else known_robots)
 
-    def fetch(self, url: str, permit: Permit | None = None) -> Response:
-        """GET a page, following redirects that `permit` and robots.txt allow. Raises Stopped after `close`."""
+    def fetch(
+        self,
+        url: str,
+        permit: Permit | None = None,
+        *,
+        known: Validators | None = None,
+        types: frozenset[str] | None = PAGE_TYPES,
+    ) -> Response:
+        """GET a page, following redirects that `permit` and robots.txt allow. Raises Stopped after `close`.
+
+        A page that has not changed since it was `known` has the outcome "unchanged" and no body.
+        """
+        return self._get(url, permit, _Wanted(self._max_bytes, types, headers=known.headers() if known else {}))
+
+    def download(self, url: str, path: Path, *, known: Validators | None = None) -> Response:
+        """GET a large file into `path`, whatever its type, going on from what an earlier try left beside it.
+
+        The file is there only when the outcome is "ok". Raises Stopped after `close`.
+        """
+        part = PartFile(path)
+        headers = known.headers() if known else {}
+        response = self._get(url, None, _Wanted(self._max_bytes, headers=headers, part=part))
+        return replace(response, size=part.done()) if response.outcome == "ok" else response
+
+    def _get(self, url: str, permit: Permit | None, wanted: _Wanted) -> Response:
         started = time.monotonic()
         refused = self.robots.refusal(url)
         if refused:
             return Response(url, url, *refused)
-        response = self._follow(url, permit, max_bytes=self._max_bytes, types=PAGE_TYPES, robots=True)
+        response = self._follow(url, permit, wanted, robots=True)
         return replace(response, seconds=round(time.monotonic() - started, 3))
 
     def close(self) -> None:
@@ -94,15 +153,13 @@ class Client:
         self._transport.close()
 
     def _fetch_robots(self, url: str) -> Rules:
-        found = self._follow(url, None, max_bytes=ROBOTS_BYTES, types=None, robots=False)
+        found = self._follow(url, None, _Wanted(ROBOTS_BYTES, cut=True), robots=False)
         return rules_of(found.status, found.body, "" if found.outcome == "ok" else found.outcome, found.reason)
 
-    def _follow(
-        self, url: str, permit: Permit | None, *, max_bytes: int, types: frozenset[str] | None, robots: bool
-    ) -> Response:
+    def _follow(self, url: str, permit: Permit | None, wanted: _Wanted, *, robots: bool) -> Response:
         current, visited, tries = url, {canonical_url(url)}, 0
         while True:
-            answer, used = self._try(current, max_bytes, types, cut=not robots)
+            answer, used = self._try(current, wanted)
             tries += used
             target = answer.headers.get("location") if answer.status in (301, 302, 303, 307, 308) else None
             if not target:
@@ -126,13 +183,13 @@ class Client:
             return "redirect_loop", f"more than {MAX_REDIRECTS} redirects"
         return (permit(target) if permit else None) or (self.robots.refusal(target) if robots else None)
 
-    def _try(self, url: str, max_bytes: int, types: frozenset[str] | None, *, cut: bool) -> tuple[Answer, int]:
+    def _try(self, url: str, wanted: _Wanted) -> tuple[Answer, int]:
         """One URL without redirects: the last answer, and how many requests it took."""
         site = site_of(url)
         for tried in range(1, self._retries + 2):
             real = self._route(url)
             with self._clock.turn(site, max(self._delay, self.robots.delay(url))):
-                answer = self._transport.get(real, timeout=self._timeout, max_bytes=max_bytes, types=types, cut=cut)
+                answer = wanted.ask(self._transport, real, self._timeout)
             if real != url and answer.status == 200 and not answer.failure and b"</html>" not in answer.body[-64:]:
                 # pydoc sends no length: a page it died over would pass for a whole one.
                 answer = replace(answer, body=b"", failure="truncated", reason="the page has no end")
@@ -189,7 +246,9 @@ def _as_utf8(header: str) -> str:
 
 def _finish(url: str, final_url: str, answer: Answer, tries: int) -> Response:
     outcome, reason = answer.failure or "ok", answer.reason
-    if outcome == "ok" and answer.status // 100 != 2:
+    if outcome == "ok" and answer.status == 304:
+        outcome = "unchanged"
+    elif outcome == "ok" and answer.status // 100 != 2:
         outcome, reason = "http_error", f"status {answer.status}"
     return Response(
         url=url,
@@ -202,5 +261,6 @@ def _finish(url: str, final_url: str, answer: Answer, tries: int) -> Response:
         etag=answer.headers.get("etag", ""),
         last_modified=answer.headers.get("last-modified", ""),
         body=answer.body if outcome == "ok" else b"",
+        size=answer.size if outcome == "ok" else 0,
         tries=tries,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit, urlunsplit
@@ -79,3 +80,12 @@ def _hrefs(tree: lxml.html.HtmlElement) -> Iterator[str]:
         href = element.get("href")
         if href and "nofollow" not in (element.get("rel") or "").lower().split():
             yield href
+
+
+def is_local(url: str) -> bool:
+    """Whether a URL names a machine of one's own: a loopback or private address, localhost or a served site."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

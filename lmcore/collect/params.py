@@ -7,11 +7,16 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lmcore.collect.links import canonical_url
+from lmcore.collect.links import canonical_url, tidy_url
 from lmcore.config import Params, Runtime
 
 PYDOC_SITE = "http://pydoc.localhost"
 PYDOC_SEEDS = (f"{PYDOC_SITE}/", f"{PYDOC_SITE}/keywords.html", f"{PYDOC_SITE}/topics.html")
+
+
+def is_url(path: str) -> bool:
+    """Whether a path of a source is a URL."""
+    return path.lower().startswith(("http://", "https://"))
 
 
 class Source(Params):
@@ -104,6 +109,20 @@ class PathsSource(Source):
         default=200_000_000, ge=1_000, le=100_000_000_000, description="Bytes of one file after decompression, at most."
     )
     min_chars: int = Field(default=1, ge=1, description="Characters below which a text is no record.")
+
+    @field_validator("paths")
+    @classmethod
+    def _urls_are_urls(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        for path in paths:
+            if is_url(path) and tidy_url(path) is None:
+                raise ValueError(f"{path!r} is not an http or https URL (without user name and password)")
+        return paths
+
+    @property
+    def urls(self) -> list[str]:
+        """Those of `paths` that are URLs, in one spelling, each once."""
+        tidy = (tidy_url(path) for path in self.paths if is_url(path))
+        return sorted({url for url in tidy if url})
 
 
 class FilesSource(PathsSource):

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from lmcore.collect.http import Response
+
 FETCH_LOG = pa.schema(
     [
         pa.field("url", pa.string(), nullable=False),
@@ -41,11 +43,24 @@ class Record:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
-class Gathered(Protocol):
-    """What a source has gathered: everything is on disk or cheap, so it can be walked without memory."""
+@dataclass(frozen=True)
+class Kept:
+    """The records that the edition before has of a file which has not changed since."""
 
-    def records(self) -> Iterator[Record]:
+    url: str
+
+
+class Gathered(Protocol):
+    """What a source gathers. What `run` has done is on disk or cheap, so the rest can be walked without memory."""
+
+    def run(self) -> None:
+        """Fetch what is to be fetched, or go on with it; everything long is done here."""
+
+    def records(self) -> Iterator[Record | Kept]:
         """The records, in the source's canonical order."""
+
+    def responses(self) -> Iterator[Response]:
+        """What servers sent."""
 
     def log(self) -> Iterator[dict[str, Any]]:
         """Rows of the fetch log."""
@@ -55,6 +70,9 @@ class Gathered(Protocol):
 
     def why_empty(self) -> tuple[str, str]:
         """(what, mend) when there is no record at all."""
+
+    def close(self) -> None:
+        """Let go of files; what was gathered stays."""
 
     def discard(self) -> None:
         """Forget everything gathered, so that the next run tries afresh."""

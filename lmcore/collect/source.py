@@ -2,11 +2,13 @@
 
     metrics = collect(work, edition="2026-11-21", params=WebSource(...), ...)
 
-Layout of `work/out`: documents/*.parquet, references.parquet, edition.json, stats.json, provenance/fetch_log.parquet.
+Layout of `work/out`: documents/*.parquet, references.parquet, edition.json, stats.json,
+provenance/fetch_log.parquet, provenance/responses/*.parquet.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -23,31 +25,31 @@ from lmcore.collect.editions import (
     Locate,
     Place,
     load_edition,
-    places,
     read_edition,
     write_references,
 )
 from lmcore.collect.files import FilesReading
 from lmcore.collect.kinds import SourceParams
 from lmcore.collect.params import CollectRuntime, WebSource
-from lmcore.collect.records import FETCH_LOG, Gathered, Record
+from lmcore.collect.records import FETCH_LOG, Gathered, Kept, Record
+from lmcore.collect.responses import SETTINGS, Before, write_responses
 from lmcore.collect.web import WebCrawl
 from lmcore.documents import DOCUMENT, FORGOTTEN, make_table, record_id
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
-from storage.digest import canonical_json
+from storage.digest import canonical_json, digest_json
 from storage.errors import RunError
 from storage.parquet import write_parquet
 
 if TYPE_CHECKING:
     from lmcore.forget.texts import Forgotten
 
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 ROWS_PER_FILE = 5_000
 CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer rows
 # Outcomes that are the site's or the recipe's wish, not a failure to get a page.
 NO_FAILURE = frozenset(
-    {"ok", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
+    {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
 )
 
 
@@ -70,17 +72,29 @@ def collect(
     there is no record at all, with the counts by outcome.
     """
     assert (parent is None) == (parent_digest is None), "a parent has a folder and a digest"
+    settings = digest_json([STAGE_VERSION, params.key_values()])
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
-        if isinstance(params, WebSource):
-            crawl = WebCrawl(work, params, runtime, report, forgotten)
-            try:
-                crawl.run()
-                return _write(work, crawl, edition, parent, parent_digest, locate, params, forgotten)
-            finally:
-                crawl.close()
-        reading = FilesReading(work, params, report)
-        return _write(work, reading, edition, parent, parent_digest, locate, params, forgotten)
+        before = Before(parent, parent_digest, locate, settings, report)
+        gathered = _gathered(work, params, runtime, report, before, forgotten)
+        try:
+            gathered.run()
+            return _write(work, gathered, edition, parent, parent_digest, locate, params, before, settings, forgotten)
+        finally:
+            gathered.close()
+
+
+def _gathered(
+    work: Path,
+    params: SourceParams,
+    runtime: CollectRuntime,
+    report: Report,
+    before: Before,
+    forgotten: Forgotten | None,
+) -> Gathered:
+    if isinstance(params, WebSource):
+        return WebCrawl(work, params, runtime, report, before, forgotten)
+    return FilesReading(work, params, runtime, report, before)
 
 
 def _write(
@@ -91,6 +105,8 @@ def _write(
     parent_digest: str | None,
     locate: Locate,
     params: SourceParams,
+    before: Before,
+    settings: str,
     forgotten: Forgotten | None,
 ) -> dict[str, Any]:
     """Write the artifact from what was gathered; short, so it starts over after a kill."""
@@ -99,7 +115,6 @@ def _write(
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     depth = read_edition(parent)["depth"] + 1 if parent else 0
-    before: dict[str, Place] = places(parent, parent_digest) if parent and parent_digest else {}
     copies = _Copies(parent, locate) if parent and depth >= MAX_DEPTH else None
 
     unchanged: dict[str, Place] = {}
@@ -108,16 +123,15 @@ def _write(
     languages: Counter[str] = Counter()
     gone: set[str] = set()
     with _DocumentWriter(out / "documents") as writer:
-        for record in gathered.records():
-            row = _row(record, edition, params)
-            if forgotten and forgotten.record(row["record_id"], (record.url, record.page_of_origin), record.text):
-                gone.add(record.url)
+        for row in _rows(gathered, edition, params, before):
+            if forgotten and forgotten.record(row["record_id"], (row["url"], row["page_of_origin"]), row["text"]):
+                gone.add(row["url"])
                 continue
             counts["records"] += 1
-            counts["bytes"] += len(record.text.encode())
-            extractors[record.meta["extractor"]] += 1
+            counts["bytes"] += len(row["text"].encode())
+            extractors[json.loads(row["meta"])["extractor"]] += 1
             languages[row["lang"]] += 1
-            place = before.get(row["record_id"])
+            place = before.places.get(row["record_id"])
             if place is None:
                 counts["new"] += 1
                 writer.add(row)
@@ -131,6 +145,7 @@ def _write(
         gathered.discard()
         raise RunError(what, mend)
     write_references(out / REFERENCES, unchanged)
+    write_responses(out, gathered.responses(), before, copy=copies is not None)
     log = _Log(gathered, gone)
     write_parquet(out / "provenance" / "fetch_log.parquet", _table(log.rows(), FETCH_LOG))
     gathered_counts = log.counts()
@@ -147,6 +162,7 @@ def _write(
     }
     write_json(out / "stats.json", stats)
     fault("collect.before-edition")
+    write_json(out / SETTINGS, {"settings": settings})
     own_depth = 0 if copies is not None else depth
     write_json(out / EDITION, {"edition": edition, "source": params.name, "parent": parent_digest, "depth": own_depth})
     outcomes = gathered_counts["outcomes"]
@@ -158,6 +174,15 @@ def _write(
         "asked": sum(outcomes.values()),
         "failed": sum(count for outcome, count in outcomes.items() if outcome not in NO_FAILURE),
     }
+
+
+def _rows(gathered: Gathered, edition: str, params: SourceParams, before: Before) -> Iterator[dict[str, Any]]:
+    """The DOCUMENT rows of what was gathered."""
+    for record in gathered.records():
+        if isinstance(record, Kept):
+            yield from before.rows(record.url)
+        else:
+            yield _row(record, edition, params)
 
 
 class _Log:

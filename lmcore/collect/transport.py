@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import ipaddress
 import os
 import socket
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import requests
@@ -34,6 +35,9 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 PIECE = 64 * 1024
 
+# Gives the file that a body is to go into, when the status is 2xx: (status, headers in lower case).
+Sink = Callable[[int, Mapping[str, str]], BinaryIO]
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -44,6 +48,7 @@ class Answer:
     body: bytes = b""
     failure: str = ""
     reason: str = ""
+    size: int = 0  # bytes of the decompressed body, here or in the sink
 
 
 class PrivateAddressError(Exception):
@@ -72,12 +77,22 @@ class Transport:
         self._private_sites.add(site)
 
     def get(
-        self, url: str, *, timeout: float, max_bytes: int, types: frozenset[str] | None, cut: bool = False
+        self,
+        url: str,
+        *,
+        timeout: float,
+        max_bytes: int,
+        types: frozenset[str] | None,
+        cut: bool = False,
+        headers: Mapping[str, str] | None = None,
+        sink: Sink | None = None,
     ) -> Answer:
         """GET one URL. Never raises on what a server does.
 
         `timeout`: seconds for the whole response. `max_bytes`: cap on the decompressed body; beyond it the
         answer is "too_large", or the body cut there when `cut`. `types`: content types worth a body; None: any.
+        `headers` are sent besides our own, in their place where they have the same name. A body goes, as it comes,
+        into the file that `sink` opens: what is in it when the answer has a failure is its beginning.
         """
         site = site_of(url)
         private = site in self._private_sites
@@ -96,13 +111,14 @@ class Transport:
                         "User-Agent": self._user_agent,
                         "Accept-Encoding": "gzip, deflate",
                         "Accept": "text/html, */*;q=0.5",
+                        **(headers or {}),
                     },
                     timeout=(min(CONNECT_SECONDS, timeout / 2), min(READ_SECONDS, timeout / 2)),
                     allow_redirects=False,
                     stream=True,
                 ) as response,
             ):
-                return _read(response, deadline, max_bytes, types, cut)
+                return _read(response, deadline, max_bytes, types, cut, sink)
         except PrivateAddressError as error:
             return Answer(failure="private_address", reason=str(error))
         except (
@@ -240,7 +256,12 @@ def _refuse_private(host: str, *, resolve: bool) -> None:
 
 
 def _read(
-    response: requests.Response, deadline: _Deadline, max_bytes: int, types: frozenset[str] | None, cut: bool
+    response: requests.Response,
+    deadline: _Deadline,
+    max_bytes: int,
+    types: frozenset[str] | None,
+    cut: bool,
+    sink: Sink | None,
 ) -> Answer:
     headers = {name.lower(): value for name, value in response.headers.items()}
     answer = Answer(response.status_code, headers)
@@ -252,37 +273,50 @@ def _read(
     encoding = headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip", "deflate"):
         return Answer(answer.status, headers, failure="undecodable", reason=f"content encoding {_printable(encoding)}")
-    body = bytearray()
-    received = 0
-    inflate = _Inflate(encoding)
-    while True:
-        piece = response.raw.read1(PIECE, decode_content=False)
-        if deadline.passed:
-            raise TimeoutError
-        if not piece:
-            break
+    with contextlib.nullcontext(io.BytesIO()) if sink is None else sink(answer.status, headers) as body:
+        read = _read_body(response, deadline, max_bytes, _Inflate(encoding), body, cut)
+        whole = body.getvalue() if isinstance(body, io.BytesIO) else b""
+    return Answer(answer.status, headers, b"" if read.failure else whole, read.failure, read.reason, read.size)
+
+
+def _read_body(
+    response: requests.Response, deadline: _Deadline, max_bytes: int, inflate: _Inflate, body: BinaryIO, cut: bool
+) -> Answer:
+    """Write the body; gives its size, or why it is not whole."""
+    size = received = 0
+    while piece := _piece(response, deadline):
         received += len(piece)
         try:
-            body += inflate.feed(piece, max_bytes + 1 - len(body))
+            plain = inflate.feed(piece, max_bytes + 1 - size)
         except zlib.error as error:
-            return Answer(answer.status, headers, failure="undecodable", reason=f"broken {encoding} stream: {error}")
-        if len(body) > max_bytes:
-            if cut:
-                return Answer(answer.status, headers, bytes(body[:max_bytes]))
-            return Answer(answer.status, headers, failure="too_large", reason=f"more than {max_bytes:,} bytes")
-    length = headers.get("content-length", "")
-    if length.isdigit() and "transfer-encoding" not in headers and received < int(length):
-        return Answer(answer.status, headers, failure="truncated", reason=f"{received:,} of {int(length):,} bytes came")
+            return Answer(failure="undecodable", reason=f"broken {inflate.encoding} stream: {error}")
+        body.write(plain[: max_bytes - size])
+        size += len(plain)
+        if size > max_bytes:
+            return (
+                Answer(size=max_bytes) if cut else Answer(failure="too_large", reason=f"more than {max_bytes:,} bytes")
+            )
+    headers = response.headers
+    length = headers.get("Content-Length", "")
+    if length.isdigit() and "Transfer-Encoding" not in headers and received < int(length):
+        return Answer(failure="truncated", reason=f"{received:,} of {int(length):,} bytes came")
     if received and not inflate.complete:
-        return Answer(answer.status, headers, failure="truncated", reason=f"the {encoding} stream breaks off")
-    return Answer(answer.status, headers, bytes(body))
+        return Answer(failure="truncated", reason=f"the {inflate.encoding} stream breaks off")
+    return Answer(size=size)
+
+
+def _piece(response: requests.Response, deadline: _Deadline) -> bytes:
+    piece: bytes = response.raw.read1(PIECE, decode_content=False)
+    if deadline.passed:
+        raise TimeoutError
+    return piece
 
 
 class _Inflate:
     """Undoes a content encoding, giving no more bytes than asked for."""
 
     def __init__(self, encoding: str) -> None:
-        self._encoding = encoding
+        self.encoding = encoding
         self._stream: Any = None
         self._ended = False
 
@@ -292,19 +326,19 @@ class _Inflate:
         return self._stream is None or self._ended
 
     def feed(self, data: bytes, limit: int) -> bytes:
-        if self._encoding in ("identity", ""):
+        if self.encoding in ("identity", ""):
             return data
         if self._stream is None:
             # Some servers send raw deflate where RFC 9110 wants zlib: the first byte tells (RFC 1950, CM = 8).
-            raw = self._encoding == "deflate" and data[0] & 0x0F != 8
-            self._stream = zlib.decompressobj(-15 if raw else 15 if self._encoding == "deflate" else 31)
+            raw = self.encoding == "deflate" and data[0] & 0x0F != 8
+            self._stream = zlib.decompressobj(-15 if raw else 15 if self.encoding == "deflate" else 31)
         out = bytearray()
         while data and not self._ended and len(out) < limit:
             out += self._stream.decompress(data, limit - len(out))
             data = self._stream.unconsumed_tail
             if self._stream.eof:
                 data = self._stream.unused_data
-                if self._encoding != "deflate" and data[:2] == b"\x1f\x8b":
+                if self.encoding != "deflate" and data[:2] == b"\x1f\x8b":
                     self._stream = zlib.decompressobj(31)
                 else:
                     self._ended = True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import ipaddress
 import json
 import re
 from collections import Counter, deque
@@ -19,17 +18,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lmcore.collect.extract import read_page
-from lmcore.collect.frontier import Frontier, FrontierDamagedError
+from lmcore.collect.fetched import check_contact, own_sites
+from lmcore.collect.frontier import Frontier
 from lmcore.collect.http import Client, Response
 from lmcore.collect.links import canonical_url, site_of, tidy_url
 from lmcore.collect.local_site import PydocSite
 from lmcore.collect.params import PYDOC_SITE, CollectRuntime, WebSource
 from lmcore.collect.politeness import Robots
 from lmcore.collect.records import Record
+from lmcore.collect.responses import Before
 from lmcore.documents import FORGOTTEN
 from lmcore.progress import Report
 from storage.digest import digest_json
-from storage.errors import RunError, UserError
+from storage.errors import RunError
 
 if TYPE_CHECKING:
     from lmcore.forget.texts import Forgotten
@@ -50,16 +51,17 @@ class WebCrawl:
         params: WebSource,
         runtime: CollectRuntime,
         report: Report,
+        before: Before,
         forgotten: Forgotten | None = None,
     ) -> None:
         self._params = params
+        self._before = before
         self._forgotten = forgotten
         self._runtime = runtime
         self._report = report
         self._area = _Area(params)
         self._blank = [re.compile(pattern) for pattern in params.blank]
-        self._path = work / FRONTIER
-        self._frontier = self._open()
+        self._frontier = Frontier.open(work / FRONTIER, digest_json(params.key_values()), report)
         self._unread = deque(self._frontier.stored())
         self._gone: dict[str, list[str]] = {}  # pages of a host that got no answer
         self._in_a_row: Counter[str] = Counter()
@@ -68,12 +70,7 @@ class WebCrawl:
     def run(self) -> None:
         """Crawl until nothing is left to do. Raises UserError for a public crawl without contact, RunError when
         a seed's host goes away (what was fetched is kept, the next run continues)."""
-        public = sorted({site_of(url) for url in self._area.seeds.values() if not is_local(url)})
-        if public and not self._runtime.contact:
-            raise UserError(
-                f"crawling {public[0]} needs a contact address in the User-Agent",
-                "set `contact` in the runtime settings of collect to your e-mail address or a page about the crawl",
-            )
+        check_contact(list(self._area.seeds.values()), self._runtime)
         with contextlib.ExitStack() as stack:
             routes = {}
             if self._params.serve == "pydoc":
@@ -85,7 +82,7 @@ class WebCrawl:
                 timeout=self._params.timeout,
                 max_bytes=self._params.max_bytes,
                 retries=self._params.retries,
-                private_sites=self._area.private_sites(),
+                private_sites=own_sites(list(self._area.seeds.values())),
                 routes=routes,
                 known_robots=self._frontier.robots(),
             )
@@ -118,6 +115,10 @@ class WebCrawl:
                 "last_modified": page.last_modified,
             }
 
+    def responses(self) -> Iterator[Response]:
+        """What came back for every page that is not forgotten, in the order of (depth, URL)."""
+        return self._frontier.responses()
+
     def counts(self) -> dict[str, Any]:
         """Pages by outcome, levels opened, and pages left out by max_pages."""
         outcomes = self._frontier.outcomes()
@@ -144,24 +145,11 @@ class WebCrawl:
 
     def discard(self) -> None:
         """Remove the frontier: a crawl that found nothing is worth nothing, and must not be continued."""
-        self._frontier.close()
-        for suffix in ("", "-wal", "-shm"):
-            self._path.with_name(FRONTIER + suffix).unlink(missing_ok=True)
+        self._frontier.discard()
 
     def close(self) -> None:
         """Close the frontier; everything in it stays."""
         self._frontier.close()
-
-    def _open(self) -> Frontier:
-        settings = digest_json(self._params.key_values())
-        try:
-            return Frontier(self._path, settings)
-        except FrontierDamagedError as error:
-            self._path.replace(self._path.with_name(f"{FRONTIER}.damaged"))
-            for suffix in ("-wal", "-shm"):
-                self._path.with_name(FRONTIER + suffix).unlink(missing_ok=True)
-            self._report(0, None, f"the frontier could not be continued ({error}): starting again from the seeds")
-            return Frontier(self._path, settings)
 
     def _open_level(self, robots: Robots) -> bool:
         """Fix the pages of the next level; False when there is none."""
@@ -217,7 +205,8 @@ class WebCrawl:
             try:
                 while True:
                     while len(running) < self._runtime.concurrency and (url := queue.take()):
-                        running[pool.submit(client.fetch, url, permit)] = url
+                        asked_by = self._before.validators(url)
+                        running[pool.submit(client.fetch, url, permit, known=asked_by)] = url
                     # A page is read while the workers are out for the next ones.
                     if self._unread:
                         self._read(self._unread.popleft())
@@ -239,7 +228,8 @@ class WebCrawl:
                 self._frontier.save_robots(client.robots.known)
 
     def _store(self, url: str, response: Response) -> None:
-        """Keep a response; a good one is to be read next."""
+        """Keep a response; a good one is to be read next, one that has not changed as it was before."""
+        response = self._before.filled(response)
         name = canonical_url(url)
         final_name = canonical_url(response.final_url)
         assert name is not None
@@ -312,12 +302,6 @@ class _Area:
         self._allow = [re.compile(pattern) for pattern in params.allow]
         self._deny = [re.compile(pattern) for pattern in params.deny]
 
-    def private_sites(self) -> frozenset[str]:
-        """`host:port` of the seeds; http and https on their usual ports go together."""
-        sites = {site_of(url) for url in self.seeds.values()}
-        usual = {site.removesuffix(end) for site in sites for end in (":80", ":443") if site.endswith(end)}
-        return frozenset(sites | {f"{host}:{port}" for host in usual for port in (80, 443)})
-
     def widen(self, urls: list[str]) -> None:
         """Add the hosts that seeds were redirected to: example.org often means www.example.org."""
         self._hosts |= {_host(url) for url in urls}
@@ -336,15 +320,6 @@ class _Area:
 def _host(url: str) -> str:
     """Host, with the port where it is not the usual one."""
     return urlsplit(url).netloc
-
-
-def is_local(url: str) -> bool:
-    """Whether a URL names a machine of one's own: a loopback or private address, localhost or a served site."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 class _HostQueue:

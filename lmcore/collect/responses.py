@@ -1,0 +1,172 @@
+"""What servers sent, kept beside the records: texts can be taken from it anew, and pages that have not changed are
+asked for without being sent again.
+
+`provenance/responses/*.parquet` has a row for every answer with a body. A body that an earlier edition holds is not
+written again: `held_by` is the content digest of the artifact that has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lmcore.collect.editions import Locate, Place, inside, places
+from lmcore.collect.http import Response, Validators
+from lmcore.progress import Report
+from storage.errors import RunError
+from storage.parquet import read_parquet, write_parquet
+
+RESPONSES = "provenance/responses"
+SETTINGS = "provenance/settings.json"  # digest of the settings and the program that an edition was made with
+RESPONSE = pa.schema(
+    [
+        pa.field("url", pa.string(), nullable=False),  # as asked for
+        pa.field("final_url", pa.string(), nullable=False),
+        pa.field("content_type", pa.string(), nullable=False),
+        pa.field("robots_tag", pa.string(), nullable=False),
+        pa.field("etag", pa.string(), nullable=False),
+        pa.field("last_modified", pa.string(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),  # sha256 of the body
+        pa.field("held_by", pa.string(), nullable=True),  # null: the body is here
+        pa.field("body", pa.binary(), nullable=True),
+    ]
+)
+_FACTS = [name for name in RESPONSE.names if name != "body"]
+ROWS_PER_FILE = 500  # a file is read whole for any of its bodies
+BYTES_PER_FILE = 32 * 1024 * 1024
+
+
+class Before:
+    """The edition before, for the one who collects the next: what it was sent, and which records it made of it.
+
+    Without an edition before, or where its responses cannot be read, nothing is known and everything is asked for.
+    """
+
+    def __init__(self, folder: Path | None, digest: str | None, locate: Locate, settings: str, report: Report) -> None:
+        self._folder = folder
+        self._digest = digest
+        self._locate = locate
+        self.same_settings = folder is not None and _settings(folder) == settings
+        self._known: dict[str, tuple[Path, int]] = {}  # url to file and row
+        self._facts: dict[str, dict[str, Any]] = {}
+        self._open: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
+        for path in sorted((folder / RESPONSES).glob("*.parquet")) if folder else []:
+            try:
+                rows = read_parquet(path, _FACTS).to_pylist()
+            except RunError as error:
+                report(0, None, f"{error.what}: its pages are fetched anew")
+                continue
+            for index, row in enumerate(rows):
+                self._known[row["url"]] = path, index
+                self._facts[row["url"]] = row
+
+    @cached_property
+    def places(self) -> dict[str, Place]:
+        """Where each record of the edition before lies."""
+        return places(self._folder, self._digest) if self._folder and self._digest else {}
+
+    def rows(self, url: str) -> Iterator[dict[str, Any]]:
+        """The DOCUMENT rows of the edition before that were read from the file at `url`, sorted by record_id."""
+        wanted: defaultdict[Place, set[str]] = defaultdict(set)
+        for record, place in self.places.items():
+            wanted[place].add(record)
+        found: list[dict[str, Any]] = []
+        for (digest, file), records in sorted(wanted.items()):
+            folder = self._folder if digest == self._digest else self._locate(digest)
+            assert folder is not None
+            for row in read_parquet(inside(folder, file)).to_pylist():
+                if row["record_id"] in records and (row["url"] == url or row["url"].startswith(f"{url}#")):
+                    found.append(row)
+        yield from sorted(found, key=lambda row: str(row["record_id"]))
+
+    def validators(self, url: str) -> Validators | None:
+        """By what to ask whether a page has changed; None when it was not there or its server gave none."""
+        row = self._facts.get(url)
+        return Validators(row["etag"], row["last_modified"]) if row and (row["etag"] or row["last_modified"]) else None
+
+    def filled(self, response: Response) -> Response:
+        """An "unchanged" answer with the body of then, as outcome "ok"; others as they are.
+
+        Raises RunError when the artifact that holds the body is gone or damaged.
+        """
+        if response.outcome != "unchanged":
+            return response
+        body = self._body(response.url)
+        return replace(self.dated(response), outcome="ok", body=body, size=len(body))
+
+    def dated(self, response: Response) -> Response:
+        """An answer without what the server left out of it because it has said it before."""
+        row = self._facts[response.url]
+        return replace(
+            response,
+            final_url=row["final_url"],
+            content_type=response.content_type or row["content_type"],
+            robots_tag=response.robots_tag or row["robots_tag"],
+            etag=response.etag or row["etag"],
+            last_modified=response.last_modified or row["last_modified"],
+        )
+
+    def holder(self, url: str, digest: str) -> str | None:
+        """The content digest of the artifact that has this very body; None when none has."""
+        row = self._facts.get(url)
+        return (row["held_by"] or self._digest) if row and row["digest"] == digest else None
+
+    def _body(self, url: str) -> bytes:
+        row, (path, index) = self._facts[url], self._known[url]
+        if row["held_by"] is None:
+            return self._at(path, index)
+        folder = self._locate(row["held_by"]) / RESPONSES
+        for path in sorted(folder.glob("*.parquet")):
+            urls = read_parquet(path, ["url", "held_by"]).to_pylist()
+            for index, other in enumerate(urls):
+                if other == {"url": url, "held_by": None}:
+                    return self._at(path, index)
+        raise RunError(f"{folder} no longer has the answer of {url}", "collect again with --edition new")
+
+    def _at(self, path: Path, index: int) -> bytes:
+        if self._open[0] != path:
+            self._open = path, read_parquet(path, ["body"])
+        body: bytes = self._open[1]["body"][index].as_py()
+        return body
+
+
+def write_responses(out: Path, responses: Iterable[Response], before: Before, *, copy: bool) -> None:
+    """Write what servers sent into the artifact `out`; `copy`: also the bodies that earlier editions hold.
+
+    Of a file that was downloaded only the facts are written, so that it can be asked for again.
+    """
+    rows: list[dict[str, Any]] = []
+    size = files = 0
+
+    def flush() -> None:
+        nonlocal rows, size, files
+        write_parquet(out / RESPONSES / f"{files:05d}.parquet", pa.Table.from_pylist(rows, schema=RESPONSE))
+        rows, size, files = [], 0, files + 1
+
+    for response in responses:
+        body = response.body if response.body or not response.size else None
+        digest = "" if body is None else hashlib.sha256(body).hexdigest()
+        held_by = None if copy or body is None else before.holder(response.url, digest)
+        facts = {name: getattr(response, name) for name in _FACTS if name not in ("digest", "held_by")}
+        rows.append({**facts, "digest": digest, "held_by": held_by, "body": None if held_by else body})
+        size += len(body or b"") if held_by is None else 0
+        if len(rows) == ROWS_PER_FILE or size >= BYTES_PER_FILE:
+            flush()
+    if rows:
+        flush()
+
+
+def _settings(folder: Path) -> str | None:
+    try:
+        found = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        return str(found["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # an edition of an older program, or damaged: nothing of it is kept unseen
