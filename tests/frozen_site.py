@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import html
 import re
 import threading
@@ -110,16 +111,32 @@ class _Handler(BaseHTTPRequestHandler):
                 reply.act(self)
                 return
             body = reply.body.encode() if isinstance(reply.body, str) else reply.body
-            self.send_response(reply.status)
-            self.send_header("Content-Type", reply.content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", f'"{len(body)}"')
-            for name, value in reply.headers.items():
+            etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+            status, begin = self.answer_of(reply, body, etag)
+            headers = {"Content-Type": reply.content_type, "ETag": etag}
+            if status == 304:
+                body, headers = b"", {"ETag": etag}
+            elif status == 206:
+                headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
+                body = body[begin:]
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body)), **reply.headers}.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
-            if reply.status == 200:
+            if status == 200:
                 site.sent(self.path)
+            self.wfile.write(body)
+
+    def answer_of(self, reply: Reply, body: bytes, etag: str) -> tuple[int, int]:
+        """Status and first byte of a reply: RFC 9110's conditions and ranges for what would be a 200."""
+        if reply.status != 200:
+            return reply.status, 0
+        if self.headers.get("If-None-Match") == etag:
+            return 304, 0
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked and self.headers.get("If-Range", etag) == etag:
+            return (206 if int(asked[1]) < len(body) else 416), int(asked[1])
+        return 200, 0
 
     def log_message(self, *args):
         pass

@@ -203,19 +203,21 @@ class FilesReading:
     def _add(
         self, locator: str, outcome: str, reason: str, size: int = 0, modified: str = "", seconds: float = 0.0
     ) -> None:
+        download = self._downloads.get(locator.partition("#")[0])
+        response = download[0] if download else Response(locator, locator, outcome, tries=1)
         self._log.append(
             {
                 "url": locator,
-                "final_url": locator,
-                "status": 0,
+                "final_url": locator if "#" in locator else response.final_url,
+                "status": response.status,
                 "outcome": outcome,
                 "reason": reason,
-                "tries": 1,
+                "tries": response.tries,
                 "seconds": seconds,
                 "bytes": size,
                 "fetched_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "etag": "",
-                "last_modified": modified,
+                "etag": response.etag,
+                "last_modified": response.last_modified or modified,
             }
         )
 
