@@ -54,19 +54,13 @@ class Before:
         self._folder = folder
         self._digest = digest
         self._locate = locate
+        self._report = report
         self.same_settings = folder is not None and _settings(folder) == settings
-        self._known: dict[str, tuple[Path, int]] = {}  # url to file and row
         self._facts: dict[str, dict[str, Any]] = {}
+        self._bodies: dict[str, dict[str, tuple[Path, int]]] = {}  # by artifact and URL: file and row
         self._open: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
-        for path in sorted((folder / RESPONSES).glob("*.parquet")) if folder else []:
-            try:
-                rows = read_parquet(path, _FACTS).to_pylist()
-            except RunError as error:
-                report(0, None, f"{error.what}: its pages are fetched anew")
-                continue
-            for index, row in enumerate(rows):
-                self._known[row["url"]] = path, index
-                self._facts[row["url"]] = row
+        for row in self._rows_of(folder) if folder else []:
+            self._facts[row["url"]] = row
 
     @cached_property
     def places(self) -> dict[str, Place]:
@@ -90,16 +84,19 @@ class Before:
     def validators(self, url: str) -> Validators | None:
         """By what to ask whether a page has changed; None when it was not there or its server gave none."""
         row = self._facts.get(url)
-        return Validators(row["etag"], row["last_modified"]) if row and (row["etag"] or row["last_modified"]) else None
+        if row is None or not (row["etag"] or row["last_modified"]):
+            return None
+        there = not row["digest"] or url in self._held_by(row["held_by"])
+        return Validators(row["etag"], row["last_modified"]) if there else None
 
     def filled(self, response: Response) -> Response:
-        """An "unchanged" answer with the body of then, as outcome "ok"; others as they are.
-
-        Raises RunError when the artifact that holds the body is gone or damaged.
-        """
+        """An "unchanged" answer with the body of then, as outcome "ok"; others as they are."""
         if response.outcome != "unchanged":
             return response
-        body = self._body(response.url)
+        path, index = self._held_by(self._facts[response.url]["held_by"])[response.url]
+        if self._open[0] != path:
+            self._open = path, read_parquet(path, ["body"])
+        body: bytes = self._open[1]["body"][index].as_py()
         return replace(self.dated(response), outcome="ok", body=body, size=len(body))
 
     def dated(self, response: Response) -> Response:
@@ -119,23 +116,31 @@ class Before:
         row = self._facts.get(url)
         return (row["held_by"] or self._digest) if row and row["digest"] == digest else None
 
-    def _body(self, url: str) -> bytes:
-        row, (path, index) = self._facts[url], self._known[url]
-        if row["held_by"] is None:
-            return self._at(path, index)
-        folder = self._locate(row["held_by"]) / RESPONSES
-        for path in sorted(folder.glob("*.parquet")):
-            urls = read_parquet(path, ["url", "held_by"]).to_pylist()
-            for index, other in enumerate(urls):
-                if other == {"url": url, "held_by": None}:
-                    return self._at(path, index)
-        raise RunError(f"{folder} no longer has the answer of {url}", "collect again with --edition new")
+    def _held_by(self, digest: str | None) -> dict[str, tuple[Path, int]]:
+        """File and row of every body that an artifact holds, by URL; None is the edition before itself."""
+        name = digest or self._digest or ""
+        if name not in self._bodies:
+            self._bodies[name] = {}
+            try:
+                folder = self._locate(digest) if digest else self._folder
+            except RunError as error:
+                self._report(0, None, f"{error.what}: its pages are fetched anew")
+                return {}
+            for row in self._rows_of(folder) if folder else []:
+                if row["digest"] and row["held_by"] is None:
+                    self._bodies[name][row["url"]] = row["place"]
+        return self._bodies[name]
 
-    def _at(self, path: Path, index: int) -> bytes:
-        if self._open[0] != path:
-            self._open = path, read_parquet(path, ["body"])
-        body: bytes = self._open[1]["body"][index].as_py()
-        return body
+    def _rows_of(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Facts and `place` of every answer noted in an artifact; a damaged file gives none, and one line says so."""
+        for path in sorted((folder / RESPONSES).glob("*.parquet")):
+            try:
+                rows = read_parquet(path, _FACTS).to_pylist()
+            except RunError as error:
+                self._report(0, None, f"{error.what}: its pages are fetched anew")
+                continue
+            for index, row in enumerate(rows):
+                yield row | {"place": (path, index)}
 
 
 def write_responses(out: Path, responses: Iterable[Response], before: Before, *, copy: bool) -> None:

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmcore.collect.editions import REFERENCES, document_files
+from lmcore.collect.links import canonical_url
+from lmcore.collect.responses import RESPONSES
 from lmcore.documents import FORGOTTEN, SPLITS
 from lmcore.tokens.meta import mask_file, numpy_dtype, read_meta
 from lmcore.tokens.roles import pack_mask, unpack_mask
@@ -39,7 +41,9 @@ def drop_collected(artifact: Path, target: Path, records: set[str], rows: Rows) 
     stats["bytes"] -= sum(len(row["text"].encode()) for row in gone)
     stats["extractors"] = _less(stats["extractors"], [json.loads(row["meta"])["extractor"] for row in gone])
     stats["languages"] = _less(stats["languages"], [row["lang"] for row in gone])
-    changed = _note_in_log(artifact, target, {row["url"] for row in gone})
+    urls = {row["url"] for row in gone}
+    _drop_responses(artifact, target, urls)
+    changed = _note_in_log(artifact, target, urls)
     if changed:
         outcomes = _less(stats["outcomes"], ["ok"] * changed)
         stats["outcomes"] = dict(sorted({**outcomes, FORGOTTEN: outcomes.get(FORGOTTEN, 0) + changed}.items()))
@@ -171,6 +175,33 @@ def _note_in_log(artifact: Path, target: Path, urls: set[str]) -> int:
             log = log.set_column(place, log.schema.field(column), pc.if_else(meant, value, log[column]))
         write_parquet(target / name, log)
     return count
+
+
+def _drop_responses(artifact: Path, target: Path, urls: set[str]) -> None:
+    """Take what servers sent for the pages at `urls` out of the artifact.
+
+    A text that did not come as a page of its own may lie in any answer (of an API, say): then all bodies go, and the
+    next edition asks for them again.
+    """
+    if not urls:
+        return
+    tables = {path: read_parquet(path) for path in sorted((artifact / RESPONSES).glob("*.parquet"))}
+    pages = {
+        path: [_names(row) for row in table.select(["url", "final_url"]).to_pylist()] for path, table in tables.items()
+    }
+    known = set().union(*(names for found in pages.values() for names in found))
+    for path, table in tables.items():
+        if urls <= known:
+            kept = table.filter(pa.array([not names & urls for names in pages[path]], pa.bool_()))
+        else:
+            kept = table.filter(pc.equal(table["digest"], ""))  # files that were downloaded have no body here
+        if kept.num_rows < table.num_rows:
+            write_parquet(target / RESPONSES / path.name, kept)
+
+
+def _names(row: Mapping[str, str]) -> set[str]:
+    """Under which names the page of a response is known."""
+    return {canonical_url(row[name]) or row[name] for name in ("url", "final_url")}
 
 
 def _is_in(table: pa.Table, records: set[str]) -> pa.ChunkedArray:

@@ -103,6 +103,22 @@ class TestPages:
             assert editions.metrics["unchanged"] == 3
         assert any("fetched anew" in note for note in told)
 
+    def test_where_an_earlier_edition_is_gone_its_pages_are_fetched(self, tmp_path):
+        def locate(digest):
+            if digest == "d0":
+                raise RunError("the first edition is gone", "")
+            return editions.folders[int(digest[1:])]
+
+        with FrozenSite(pages=dict(PAGES)) as site:
+            editions = Editions(tmp_path, web(site))
+            editions.make()
+            site.replies["/b"] = [Reply(body=TEXT + "Changed since.")]
+            editions.make()
+            site.hits.clear()
+            editions.locate = locate
+            editions.make()
+            assert {path: site.hits[path] for path in PAGES} == {"/": 1, "/a": 1, "/b": 0}
+
 
 class TestFiles:
     def test_a_file_as_before_is_not_sent(self, tmp_path):
