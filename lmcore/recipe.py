@@ -37,6 +37,7 @@ from lmcore.train.params import (
     TrainSection,
     TrainSettings,
     check_processes,
+    check_vocabulary,
     is_folder,
 )
 from storage.errors import UserError
@@ -141,6 +142,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     try:  # told now, not when the stage is reached
         check_processes(recipe.train, recipe.runtime.train.processes)
         check_stages(recipe.train, recipe.model.context)
+        check_vocabulary(recipe.train, recipe.tokenizer.kind)
         if recipe.export.hf:
             stock_architecture(recipe.model)
     except UserError as error:

@@ -72,6 +72,12 @@ class ByteBPE(EngineVocabulary):
         engine.train_from_iterator((piece for text in texts for piece in pieces(text)), trainer)
         return cls(engine)
 
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each token, b"" for specials."""
+        letters = byte_letters()
+        names = sorted(self._engine.get_vocab().items(), key=lambda item: item[1])
+        return [b""] * len(SPECIALS) + [bytes(letters[c] for c in name) for name, _ in names[len(SPECIALS) :]]
+
     def _encode(self, parts: Iterable[str]) -> list[Ids]:
         if self._fast is None:
             return super()._encode(parts)

@@ -121,6 +121,10 @@ class CharBPE(EngineVocabulary):
         """The files that hold the vocabulary, by name."""
         return super().files() | {"vocab.bin": vocab_bin(self.tokens, self.scores)}
 
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each token, b"" for specials."""
+        return [b""] * BYTE_0 + self.tokens[BYTE_0:]
+
     def _pieces(self, text: str) -> list[str]:
         return pieces(text, LINE) if self._lines_only else pieces(text)
 
