@@ -59,11 +59,14 @@ class ImportedBPE(EngineVocabulary):
         for token, index in engine.get_vocab().items():
             if token not in specials:
                 self._spelt[index] = token.encode() if token in added else bytes(letters[c] for c in token)
-        self._cuts = len(added) == len(specials) and _is_known(_rule(made))
+        # Texts are cut at blanks: a token without one is never cut through, and words beside it end as they did.
+        self._cuts = _is_known(_rule(made)) and all(name.split() == [name] for name in added - specials.keys())
         bos = _before_documents(made)
         lengths = np.array([len(octets) for octets in self._spelt], dtype=np.int32)
         super().__init__(specials, lengths, bos=bos, pad=bos)
-        if fault := self._probed([PROBE, *added, *(f"a {name} b{name}\n" for name in added)]):
+        merged = [bytes(letters[c] for c in name) for name in specials if set(name) <= letters.keys()]
+        like_specials = [octets.decode(errors="replace") for octets in merged]  # what their names are among the merges
+        if fault := self._probed([PROBE, *(f"{n}a {n} b{n}\n" for n in sorted(added)), *sorted(added), *like_specials]):
             raise ValueError(fault)
 
     def token_bytes(self) -> list[bytes]:
