@@ -27,9 +27,8 @@ from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
-from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
-from lmcore.tokens.params import check_stages
-from lmcore.tokens.shards import TokensParams, TokensRuntime
+from lmcore.tokenizer.params import TokenizerParams, TokenizerRuntime
+from lmcore.tokens.params import TokensParams, TokensRuntime, check_stages
 from lmcore.train.params import (
     HORIZONS,
     TrainParams,

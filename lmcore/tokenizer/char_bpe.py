@@ -21,9 +21,10 @@ import numpy as np
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, trainers
 
-from lmcore.tokenizer.byte_bpe import Split, split_rule
+from lmcore.tokenizer.byte_bpe import split_rule
 from lmcore.tokenizer.cutting import LINE, groups, pieces
 from lmcore.tokenizer.engines import EngineVocabulary, frame_fault
+from lmcore.tokenizer.params import Split
 from lmcore.tokenizer.vocab_files import vocab_bin
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
