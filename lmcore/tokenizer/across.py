@@ -42,6 +42,7 @@ def pieces_in(old: Tokenizer, new: Tokenizer) -> list[list[int]]:
 
 
 def _special(old: Tokenizer, new: Tokenizer, name: str, index: int) -> int | None:
+    """The old special that a new one of this name and id begins as."""
     if name in old.specials:
         return old.specials[name]
     if index == new.bos_id:
@@ -50,8 +51,10 @@ def _special(old: Tokenizer, new: Tokenizer, name: str, index: int) -> int | Non
 
 
 def _runs(octets: bytes) -> Iterator[str]:
+    """Text, and between it the bytes that are none, one by one as lone surrogates."""
     return (run.group() for run in _RUNS.finditer(octets.decode(errors="surrogateescape")))
 
 
 def _is_byte(run: str) -> bool:
+    """Whether a run is one such byte."""
     return "\udc80" <= run[0] <= "\udcff"
