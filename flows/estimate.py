@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lmcore.collect.files import find_files
 from lmcore.collect.params import FilesSource
+from lmcore.models.lora import adapter_parameters
 from lmcore.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ def needs(recipe: Recipe, precision: str) -> Needs:
 
     training = recipe.training
     ledger = estimate(recipe.model, recipe.tokenizer.vocab_size)
+    adapters = adapter_parameters(recipe.model, training.lora) if training.lora else None
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     memory, least = (
-        ledger.training_memory(sequences, optimizer=training.optimizer, stream_dtype=dtype)
+        ledger.training_memory(sequences, optimizer=training.optimizer, stream_dtype=dtype, adapters=adapters)
         for sequences in (training.batch, training.micro_batch or 1)
     )
     # The best one is beside the newest; those of keep_every_steps are left out here.
@@ -47,7 +49,7 @@ def needs(recipe: Recipe, precision: str) -> Needs:
     checkpoints = kept.keep_checkpoints + kept.keep_best + 1  # the newest is whole before the oldest goes
     disk = {
         "texts": sum(_text_bytes(source) for source in recipe.sources),
-        "checkpoints": checkpoints * (memory["weights"] + memory["optimizer"]),
+        "checkpoints": checkpoints * (4 * (ledger.total if adapters is None else adapters) + memory["optimizer"]),
         "model": ledger.bytes() * (2 if recipe.export.hf else 1),
         "rest": REST_BYTES,
     }

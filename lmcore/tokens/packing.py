@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from lmcore.tokens.params import Packing
 from lmcore.tokens.stream import TokenStream
 from storage.errors import RunError, UserError
 
 Ints = npt.NDArray[np.int64]
-Packing = Literal["windows", "best_fit", "stride"]
 NO_DOCUMENT = -1  # document of what fills a row up
 
 

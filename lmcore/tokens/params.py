@@ -1,22 +1,46 @@
-"""What a person can set about the batches: packing, mixtures, stages. A part of a recipe's `train:` section."""
+"""What a person can set about the token shards, and about the batches: packing, mixtures, stages.
+
+The latter are a part of a recipe's `train:` section. Reading a recipe stays quick: this loads no more than pydantic.
+"""
 
 from __future__ import annotations
 
 import math
 from itertools import accumulate, pairwise
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmcore.config import Params, added_later
-from lmcore.tokens.packing import Packing
-from lmcore.tokens.stream import MixtureBy
+from lmcore.config import Params, Runtime, added_later
 from storage.errors import UserError
 
+Packing = Literal["windows", "best_fit", "stride"]
+MixtureBy = Literal["source", "lang", "kind"]
 Weight = Annotated[float, Field(gt=0)]
 Mixture = dict[str, Weight]
 SLIP = 1e-6  # of a step: 0.1 + 0.2 of ten steps are three
 Level = Annotated[float, Field(ge=0, le=100)]
+
+
+class TokensParams(Params):
+    """How the shards are cut."""
+
+    shard_tokens: int = Field(
+        32 * 2**20,
+        ge=1024,
+        le=64 * 2**20,
+        description="Tokens a shard file holds at most; a longer document gets a shard to itself.",
+    )
+    learn_roles: tuple[str, ...] = added_later(
+        ("assistant",),
+        description="Where a text has turns of one of these roles, only those turns are learnt; other texts are whole.",
+    )
+
+
+class TokensRuntime(Runtime):
+    """How the work is done."""
+
+    workers: int = Field(0, ge=0, le=1024, description="Threads that encode; 0 takes every core.")
 
 
 class Stage(Params):

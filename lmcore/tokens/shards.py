@@ -19,15 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
-from lmcore.config import Params, Runtime, added_later
 from lmcore.documents import CURATED, SPLITS, read_documents
 from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer, load_tokenizer
 from lmcore.tokenizer.curated import file_sizes
 from lmcore.tokenizer.parallel import encode_stream
 from lmcore.tokens.meta import Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
+from lmcore.tokens.params import TokensParams, TokensRuntime
 from lmcore.tokens.roles import Spans, learnt_spans, pack_mask, tokens_in
 from storage.atomic import fault, write_bytes, write_json
 from storage.errors import RunError
@@ -50,27 +49,6 @@ DOCUMENTS = pa.schema(
         pa.field("complexity", pa.float32(), nullable=False),  # 0 to 100
     ]
 )
-
-
-class TokensParams(Params):
-    """How the shards are cut."""
-
-    shard_tokens: int = Field(
-        32 * 2**20,
-        ge=1024,
-        le=64 * 2**20,
-        description="Tokens a shard file holds at most; a longer document gets a shard to itself.",
-    )
-    learn_roles: tuple[str, ...] = added_later(
-        ("assistant",),
-        description="Where a text has turns of one of these roles, only those turns are learnt; other texts are whole.",
-    )
-
-
-class TokensRuntime(Runtime):
-    """How the work is done."""
-
-    workers: int = Field(0, ge=0, le=1024, description="Threads that encode; 0 takes every core.")
 
 
 @dataclass(frozen=True)

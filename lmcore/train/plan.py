@@ -23,6 +23,7 @@ from lmcore.models.decoder import Decoder
 from lmcore.tokens import TokenBatch
 from lmcore.train import machine
 from lmcore.train.loss import first_rows, micro_loss
+from lmcore.train.optim import trainable
 from lmcore.train.params import TrainParams, TrainRuntime
 from storage.errors import RunError, UserError
 
@@ -323,13 +324,13 @@ def _choose_recompute(
 
 
 def _memory(model: Decoder, params: TrainParams, size: int) -> int:
-    ledger = model.ledger()
-    return ledger.training_memory(
+    return model.ledger().training_memory(
         size,
         optimizer=params.optimizer,
         stream_dtype=model.stream_dtype,
         attention=model.attention,
         recompute=model.recompute,
+        adapters=sum(p.numel() for p in trainable(model).values()) if params.lora else None,
     )["total"]
 
 

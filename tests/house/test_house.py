@@ -153,3 +153,17 @@ def test_commands_that_only_look_load_neither_torch_nor_prefect(arguments):
 def test_rooms_that_need_no_torch_load_none(module):
     code = f"import sys, {module}\nprint(sorted({{'torch', 'prefect'}} & set(sys.modules)))"
     assert fresh(code).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("module", "not_loaded"),
+    [
+        ("lmcore.train.params", {"tokenizers", "tiktoken", "torch", "numpy", "pyarrow", "peft"}),
+        ("lmcore.tokens.params", {"tokenizers", "tiktoken", "torch", "numpy", "pyarrow"}),
+        ("lmcore.tokenizer.params", {"tokenizers", "tiktoken", "torch", "pyarrow"}),
+        ("lmcore.models.lora", {"torch", "peft"}),
+        ("lmcore.recipe", {"tokenizers", "tiktoken", "torch", "peft"}),
+    ],
+)
+def test_settings_are_read_without_the_libraries_that_they_are_for(module, not_loaded):
+    assert fresh(f"import sys, {module}\nprint(sorted({not_loaded!r} & set(sys.modules)))").strip() == "[]"
