@@ -15,6 +15,7 @@ from lmcore.train import board, checkpoint, machine
 from lmcore.train.continued import KEPT
 from lmcore.train.diagnose import diagnose
 from lmcore.train.evidence import data_facts, of_run
+from lmcore.train.predict import measured, predicted
 from lmcore.train.run import Run
 from storage.atomic import disk_errors, publish_folder, write_json
 from storage.parquet import write_parquet
@@ -56,7 +57,9 @@ def write(run: Run) -> dict[str, Any]:
         data = data_facts(run.job.tokens, load_tokenizer(run.job.tokenizer))
         data["settings"] = run.job.params.model_dump(mode="json")
         findings = diagnose(of_run(run, data))
-        told = {"data": data, "findings": [finding.to_json() for finding in findings]}
+        told: dict[str, Any] = {"data": data, "findings": [finding.to_json() for finding in findings]}
+        costs = {"predicted": predicted(run), "measured": measured(run, part / "model.safetensors")}
+        told |= {name: found.to_json() for name, found in costs.items()}
         limits = {"limits": machine.limits(), "events": run.journal.events}
         write_json(provenance / "training.json", metrics | told | limits)
         write_json(work / "metrics.json", metrics)

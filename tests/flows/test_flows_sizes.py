@@ -66,8 +66,9 @@ def test_diagnose_finds_the_training_of_a_run_that_goes_on(store):
         with open(work / "progress.jsonl", "w") as file:
             for step in range(1, 41):
                 line = {"step": step, "progress": step / 100, "loss": 8.0, "bits_per_byte": 6.0, "tokens": step * 64}
-                file.write(json.dumps(line | {"seconds": step * 0.1, "lr": 0.1}) + "\n")
-            file.write(json.dumps({"event": "skipped", "text": "step 41 skipped: loss nan, gradient norm nan"}) + "\n")
+                file.write(json.dumps(line | {"seconds": step * 0.1, "tokens_per_second": 640.0, "lr": 0.1}) + "\n")
+            skipped = {"event": "skipped", "text": "", "step": 41, "loss": None, "grad_norm": None}
+            file.write(json.dumps(skipped) + "\n")
         done = collect("diagnose", "run-1", store=store.root)
     assert "flat loss: 8.000 nats a token at the beginning, 8.000 after 40 steps" in done.out
     assert "NaN: 1 of 40 steps were skipped for numbers that are not finite, the first at step 41" in done.out
