@@ -63,7 +63,7 @@ def test_an_epoch_is_known_from_what_was_collected_last(store, shared_server, tm
         assert training_tokens(store, recipe) == sizes[-1]
     assert sizes[0] < sizes[1]
     assert training_tokens(store, recipe.model_copy(update={"name": "another"})) is None
-    done = collect("params", path, store=store.root)
+    done = collect("params", path, "quickstart", store=store.root)
     cells = [line.split("│") for line in done.out.splitlines() if line.startswith("│")]
     rows = {line[1].strip(): line[2].strip() for line in cells}
     epoch = -(-sizes[1] // (recipe.training.batch * recipe.model.context))
