@@ -107,9 +107,8 @@ def test_bits_per_byte_leaves_out_the_specials_and_the_loss_does_not(job):
     assert row["bits_per_byte"] == pytest.approx(float(of_bytes) / int(lengths[batch.targets].sum()), rel=1e-6)
 
 
-# 20 steps in fp32 on one thread; a change that is not meant to be numerical must leave them alone. On one machine they
-# are exact, bit for bit, also in another process; between machines they cannot be: other kernels (AVX-512, SSE) add up
-# in another order and were seen to differ by 3e-7 of the value. So `==` there and 1e-6 here.
+# 20 steps in fp32 on one thread; a change that is not meant to be numerical must leave them alone. On one machine they are
+# exact (==), also in another process; other kernels (AVX-512, SSE) were seen to differ by 3e-7 of the value: 1e-6 for these.
 GOLDEN = {
     "muon": [
         4.17594624, 4.13422012, 4.09758484, 4.07371473, 4.04342699, 4.05108106, 4.00982749, 3.94804943, 3.96809399,
