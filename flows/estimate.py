@@ -13,7 +13,6 @@ from lmcore.recipe import Recipe
 if TYPE_CHECKING:
     from lmcore.models.ledger import Ledger
 
-TORCH_BYTES = 300_000_000  # resident before the first tensor
 # A page while it is crawled; 250 pages of pydoc, 39 kB of HTML and 7 kB of text each, took 32 kB, and 8 kB afterwards.
 PAGE_BYTES = 40_000
 FILE_FACTOR = 1.5  # of a text's bytes: collected, curated, measured and as tokens; 1.4 for these pages
@@ -22,7 +21,7 @@ REST_BYTES = 30_000_000  # Prefect's database, logs, reports, the vocabulary
 
 @dataclass(frozen=True)
 class Needs:
-    """Rough needs of one run, in bytes by use; `total` among them. Memory is that of training, beside TORCH_BYTES."""
+    """Rough needs of one run, in bytes by use; `total` among them. Memory is that of training, without torch itself."""
 
     ledger: Ledger
     memory: dict[str, int]  # when a whole batch is passed at once

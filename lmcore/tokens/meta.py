@@ -16,6 +16,9 @@ from storage.errors import RunError
 MEND = "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them"
 OTHER = "use the tokenizer the tokens were made with, or make the tokens again"
 
+# A column of documents.parquet: bytes of the text that a lossy vocabulary cannot give back, in its validation split.
+MISSING = "n_missing"
+
 DtypeName = Literal["uint16", "uint32"]
 
 

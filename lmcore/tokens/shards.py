@@ -24,8 +24,9 @@ from lmcore.documents import CURATED, SPLITS, read_documents
 from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer, load_tokenizer
 from lmcore.tokenizer.curated import file_sizes
+from lmcore.tokenizer.lossy import missing_of
 from lmcore.tokenizer.parallel import encode_stream
-from lmcore.tokens.meta import Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
+from lmcore.tokens.meta import MISSING, Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
 from lmcore.tokens.params import TokensParams, TokensRuntime
 from lmcore.tokens.roles import Spans, learnt_spans, pack_mask, tokens_in
 from storage.atomic import fault, write_bytes, write_json
@@ -34,6 +35,7 @@ from storage.parquet import read_parquet, write_parquet
 
 Ints = npt.NDArray[np.int64]
 MOST_NAMES = 2**15
+MEASURED_BYTES = 1_000_000  # of text that they are measured on; the rest has the share of these
 NAMED = ("source", "lang", "kind")  # columns whose names are in meta.json
 
 DOCUMENTS = pa.schema(
@@ -104,7 +106,11 @@ def make_tokens(
     for split in SPLITS:
         encoder = _Encoder(vocabulary, curated / split, files[split], params.learn_roles, runtime.workers, tick)
         counts = _make_shards(work, encoder, params.shard_tokens)
-        write_parquet(out / split / "documents.parquet", _documents(files[split], counts, names))
+        table = _documents(files[split], counts, names)
+        if vocabulary.lossy and split == "val":  # of the looks at it, which are charged for them
+            missing = list(missing_of(vocabulary, encoder.texts(), MEASURED_BYTES))
+            table = table.append_column(MISSING, pa.array(missing, pa.int64()))
+        write_parquet(out / split / "documents.parquet", table)
         lengths = [int(some.sum()) for some in counts]
         splits[split] = SplitMeta(
             shards=lengths,
@@ -206,6 +212,11 @@ class _Encoder:
         for number, part in learnt.items():
             mask[starts[number] + 1 : starts[number] + lengths[number]] = part
         return data.tobytes(), pack_mask(mask), np.array(lengths, dtype=np.int64)
+
+    def texts(self) -> Iterator[str]:
+        """Every text of the split."""
+        for path, _ in self._files:
+            yield from (text.as_py() for text in _column(path, "text"))
 
     def _texts(self, shard: Shard) -> Iterator[str]:
         """The shard's texts, reading only the files that hold some of them."""

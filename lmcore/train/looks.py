@@ -16,8 +16,9 @@ from torch import Tensor
 from lmcore.generate.engine import generate
 from lmcore.generate.sampling import Sampling
 from lmcore.tokenizer import Tokenizer
-from lmcore.tokens import sequential
-from lmcore.tokens.meta import read_meta
+from lmcore.tokenizer.lossy import BITS_PER_MISSING_BYTE
+from lmcore.tokens import TokenBatch, sequential
+from lmcore.tokens.meta import MISSING, read_meta
 from lmcore.train.loss import bits_per_byte, look_sums
 from lmcore.train.run import Run
 from storage.errors import RunError
@@ -70,7 +71,8 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
 
     They are as many as early_stop says, else `runtime.validation_tokens`.
 
-    Every window starts without what came before it, so this is a little above what `evaluate` measures.
+    Every window starts without what came before it, so this is a little above what `evaluate` measures. What a lossy
+    vocabulary cannot give back is charged as there.
     """
     with run.optimizer.averaged():
         return _validate(run, token_bytes)
@@ -79,6 +81,7 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
 def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
     params, plan = run.job.params, run.plan
     names, source_of = _sources(run)
+    charges = Charges.of(run)
     sums = torch.zeros(5, len(names), dtype=torch.float64)
     run.model.eval()
     limit = params.early_stop.tokens if params.early_stop.patience else run.job.runtime.validation_tokens
@@ -88,7 +91,8 @@ def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
         share = run.team.share(batch)
         for micro in share.split(plan.micro_batch) if len(share.ids) else ():
             groups = source_of[micro.doc_ids.long()]  # -1, which fills up, is the last document and counts nothing
-            sums += look_sums(run.model, micro.to(plan.device), groups, len(names))
+            charged = charges.to(micro, plan.device) if charges else None
+            sums += look_sums(run.model, micro.to(plan.device), groups, len(names), charged)
         seen += batch.ids.numel()
         if seen >= limit:
             break
@@ -101,7 +105,36 @@ def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
 def _figures(column: list[float]) -> Figures:
     nats, nats_of_bytes, tokens, guessed, n_bytes = column
     least = max(tokens, 1.0)
-    return Figures(int(tokens), nats / least, guessed / least, bits_per_byte(nats_of_bytes, int(n_bytes)))
+    return Figures(int(tokens), nats / least, guessed / least, bits_per_byte(nats_of_bytes, round(n_bytes)))
+
+
+@dataclass(frozen=True)
+class Charges:
+    """What the tokens of a lossy vocabulary stand for in the original texts of the validation split, by document (N,).
+
+    A token has its document's mean, so a whole document costs what `evaluate` charges for it.
+    """
+
+    n_bytes: Tensor  # float64: original bytes that a token stands for
+    nats: Tensor  # float64: for the bytes that are lost, for each token
+    bos_id: int
+
+    @classmethod
+    def of(cls, run: Run) -> Charges | None:
+        """None for a vocabulary that loses nothing, and for tokens made before the losses were noted."""
+        table = read_parquet(run.job.tokens / "val" / "documents.parquet")
+        if MISSING not in table.column_names:
+            return None
+        names = ("n_tokens", "n_bytes", MISSING)
+        tokens, n_bytes, missing = (torch.from_numpy(table[name].to_numpy().astype(np.float64)) for name in names)
+        predicted = (tokens - 1).clamp(min=1)  # all but the begin mark
+        nats = missing * BITS_PER_MISSING_BYTE * math.log(2)
+        return cls(n_bytes / predicted, nats / predicted, read_meta(run.job.tokens).bos_id)
+
+    def to(self, batch: TokenBatch, device: str) -> tuple[Tensor, Tensor]:
+        """Original bytes and nats for what is lost, of each target of a batch, (B, T) float32."""
+        documents, text = batch.doc_ids.long(), batch.targets != self.bos_id
+        return tuple((each[documents] * text).float().to(device) for each in (self.n_bytes, self.nats))  # type: ignore[return-value]
 
 
 def _sources(run: Run) -> tuple[list[str], Tensor]:

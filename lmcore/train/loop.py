@@ -120,7 +120,7 @@ def train(
         passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step
         saved_step, saved_at = at.step, time.monotonic()
         epochs = Epochs(loader.steps_per_epoch, at.step)
-        journal.peak_share = model.ledger().flops_per_token() / how.peak
+        journal.peak_share = output.utilisation(run, 1.0)
         board.begin(at.step)
         while True:
             if due(validate_at, passed, at.progress):
@@ -191,7 +191,7 @@ def train(
             if not admitted:
                 lower = f"; learning rates times {run.guard.rates:g}" if run.guard.rates < 1 else ""
                 told = f"step {at.step + 1} skipped: loss {loss}, gradient norm {norm}{lower}"
-                journal.event("skipped", told, step=at.step + 1, finite=math.isfinite(loss) and math.isfinite(norm))
+                journal.event("skipped", told, step=at.step + 1, loss=loss, grad_norm=norm)
             if admitted and run.guard.newly_trivial:
                 told = "the loss is next to nothing: the text repeats itself, or the model knows it by heart"
                 journal.event("trivial-loss", told, step=at.step + 1, loss=loss)

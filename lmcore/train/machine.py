@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -32,6 +32,16 @@ def usable_cores() -> int:
 def physical_cores() -> int:
     """Cores without counting hardware threads twice, never more than may be used."""
     return min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores())
+
+
+def devices() -> list[Literal["cuda", "mps", "cpu"]]:
+    """The devices of this machine, the one to take first in front."""
+    here: dict[Literal["cuda", "mps", "cpu"], bool] = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    return [device for device, there in here.items() if there]
 
 
 def free_memory(device: str) -> int:

@@ -184,12 +184,7 @@ def for_processes(plan: Plan, processes: int, runtime: TrainRuntime) -> Plan:
 
 
 def _devices() -> list[Device]:
-    here: dict[Device, bool] = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    return [device for device, there in here.items() if there]
+    return machine.devices()
 
 
 def _choose_device(wanted: str, reasons: dict[str, str]) -> Device:

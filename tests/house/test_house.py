@@ -1,6 +1,7 @@
 """What no single room can see: rules that hold in every file of the house."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,14 @@ def test_every_file_is_short_enough_to_read():
 def test_every_file_says_what_it_is():
     silent = [str(path.relative_to(ROOT)) for path in FILES if not ast.get_docstring(ast.parse(path.read_text()))]
     assert silent == []
+
+
+def test_the_programs_that_pages_name_are_there():
+    pages = [*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md", ROOT / "Makefile"]
+    for page in pages:
+        for before, name in re.findall(r"(\S*)\b((?:benchmarks|tools)/\w+\.py)", page.read_text(encoding="utf-8")):
+            # `git show COMMIT:FILE` is how to read one that is no longer here
+            assert before.endswith(":") or (ROOT / name).is_file(), f"{page.name} names {name}"
 
 
 def fresh(code):
