@@ -49,14 +49,15 @@ class ImportedBPE(EngineVocabulary):
     def __init__(self, engine: Engine) -> None:
         """Wrap an engine that encodes every text exactly. Raises ValueError naming the first reason why it does not."""
         made = json.loads(engine.to_str())
-        if fault := _first_fault(made, engine.get_vocab()):
+        vocabulary: dict[str, int] = engine.get_vocab()
+        if fault := _first_fault(made, vocabulary):
             raise ValueError(fault)
         self._take(engine)
         added = {token["content"] for token in made["added_tokens"]}
         specials = {token["content"]: token["id"] for token in made["added_tokens"] if token["special"]}
         letters = byte_letters()
-        self._spelt = [b""] * engine.get_vocab_size()
-        for token, index in engine.get_vocab().items():
+        self._spelt = [b""] * len(vocabulary)
+        for token, index in vocabulary.items():
             if token not in specials:
                 self._spelt[index] = token.encode() if token in added else bytes(letters[c] for c in token)
         # Texts are cut at blanks: a token without one is never cut through, and words beside it end as they did.
@@ -105,7 +106,7 @@ def adopt(engine: Engine, bos: str) -> Adopted:
     if index is None:
         raise ValueError(f"it has no token {bos!r}")
     notes: tuple[str, ...] = ()
-    normalizer = json.loads(engine.to_str()).get("normalizer")
+    normalizer = json.loads(engine.normalizer.__getstate__()) if engine.normalizer else None
     if normalizer and all(part["type"] == "NFC" for part in _flat(normalizer, "normalizers")):
         engine.normalizer = None
         notes = ("the tokenizer's NFC is left out: texts are encoded as they are, those in NFC with the same ids",)
