@@ -99,9 +99,12 @@ class Loader:
             reads.append(self._parts[key].read(within[order[place[order] == here]] + before.get(key, 0)))
         return _make(joined(reads, order), self._bytes)
 
-    def begun(self, starts: Sequence[int], progress: float, number: int) -> list[int]:
-        """`starts`, and `number` for each stage that begins with it: at `progress`, the share of the budget used."""
-        now = bisect_right(self._begins, progress + SLIP)
+    def begun(self, starts: Sequence[int], progress: float, number: int, steps: int | None = None) -> list[int]:
+        """`starts`, and `number` for each stage that begins with it: at `progress`, the share of the budget used.
+
+        `steps` are those of the whole budget; None where nobody knows.
+        """
+        now = bisect_right(self._begins, progress + (SLIP / steps if steps else 0.0))
         return [*starts, *[number] * (now - len(starts))]
 
     def lr_factor(self, starts: Sequence[int]) -> float:

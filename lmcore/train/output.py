@@ -85,7 +85,7 @@ def _metrics(run: Run) -> dict[str, Any]:
         "skipped_steps": run.guard.skipped,
         "seconds": round(at.seconds, 3),
         "tokens_per_second": round(speed, 1),
-        "utilisation": round(_flops_per_token(run) * speed / run.plan.peak, 4),
+        "utilisation": round(flops_per_token(run) * speed / run.plan.peak, 4),
         "peak_memory_mib": round(machine.peak_memory(run.plan.device) / 2**20, 1),
         "resumes": resumes,
         "processes": run.plan.processes,
@@ -94,8 +94,8 @@ def _metrics(run: Run) -> dict[str, Any]:
     }
 
 
-def _flops_per_token(run: Run) -> int:
-    """Frozen weights get no gradient, which is a third of a product's arithmetic."""
+def flops_per_token(run: Run) -> int:
+    """Operations for a token, forward and backward. Frozen weights get no gradient: a third less for their products."""
     ledger = run.model.ledger()
     return ledger.flops_per_token() - (2 * ledger.product_parameters if run.job.params.lora else 0)
 

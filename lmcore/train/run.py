@@ -57,6 +57,11 @@ class Run:
     writing: checkpoint.Writing | None = None  # the checkpoint that a thread is writing
     written: dict[str, Any] = field(default_factory=dict)  # its position
 
+    @property
+    def timed_steps(self) -> int:
+        """Steps that `at.seconds` were spent in: also those that rewinds took back, but for the spikes."""
+        return self.at.step + self.at.passed_over - self.guard.rewinds
+
     def looks(self) -> pa.Table:
         """The looks at the validation split, without those of the run that this one continues."""
         looks = self.history.table("validation")
@@ -78,6 +83,8 @@ class Run:
         snapshot = self.team.first(lambda: checkpoint.load_step(folder, target))
         restore(self, snapshot)
         self.at.seconds = live.seconds
+        if self.job.params.minutes is not None:
+            self.at.progress = live.progress  # the time is used, and a schedule never goes back
         self.at.passed_over = live.passed_over + live.step + 1 - target
         self.guard.rewound(guard)
         if self.team.leads:
