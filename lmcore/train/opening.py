@@ -11,7 +11,7 @@ from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
 from lmcore.tokens.meta import check_tokenizer
 from lmcore.tokens.params import check_steps
-from lmcore.train import machine, output, plan
+from lmcore.train import machine, memory, output, plan
 from lmcore.train.board import Board
 from lmcore.train.continued import take_up
 from lmcore.train.contract import check_data, check_disk
@@ -28,7 +28,8 @@ from storage.atomic import write_json
 def open_session(
     job: Job, team: Team, journal: Journal, board: Board, allocator: str, at_end: contextlib.ExitStack
 ) -> Session:
-    """The run of `job`, new or taken up, and all it needs; what must be closed is left to `at_end`.
+    """The run of `job`, new or taken up, and all it needs; what must be closed, or be told when it ends,
+    is left to `at_end`.
 
     Raises UserError for settings that do not fit, RunError for data, a machine or a disk that do not.
     """
@@ -53,6 +54,7 @@ def open_session(
     warmup = warmup_share(params, horizon)
     model = first_weights(job, tokenizer.vocab_size).train()
     model.within_documents = params.document_mask
+    at_end.enter_context(memory.told(job, model, team.world))
 
     how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
     plan.apply(how, model)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lmcore.models.decoder import Decoder
 from lmcore.tokens import TokenBatch
-from lmcore.train import machine
+from lmcore.train import machine, memory
 from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
 from lmcore.train.optim import trainable
 from lmcore.train.run import Run, random_state, set_random_state
@@ -131,7 +131,7 @@ def _halve(run: Run, sequences: int) -> None:
     if was == 1:
         raise RunError(
             f"step {step} does not fit into memory, not even one sequence at a time",
-            "make model.context or the model smaller, or set runtime.train.activation_checkpointing=on",
+            memory.mend(run.job.params, 1, run.plan.activation_checkpointing),
         )
     told = f"step {step} does not fit into memory: micro-batches of {was // 2} sequences in place of {was} from here on"
     reasons = run.plan.reasons | {"micro-batch": f"halved at step {step}, out of memory"}
