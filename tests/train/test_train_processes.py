@@ -299,9 +299,9 @@ QUIET = {"sample_at": [], "validate_every": 0, "save_every_steps": 3, "processes
 # What two processes do to the end, and the event that shows that it was done. Each rank has one micro-batch.
 SHARED = {
     "rewind": (
-        {"batch": 2, "micro_batch": 1, "steps": 50, "lr": 0.02, "muon_lr": 0.05, "on_spike": "rewind",
-         "spike_factor": 1.01, "rewind_every": 8},
-        QUIET, "rewound", 30,
+        {"batch": 2, "micro_batch": 1, "steps": 60, "lr": 0.05, "muon_lr": 0.1, "on_spike": "rewind",
+         "spike_factor": 1.02, "rewind_every": 8},
+        QUIET, "rewound", 33,
     ),
     "stages, early stop, asynchronous saves": (
         {"optimizer": "adamw", "lr": 2.0, "schedule": "one_cycle", "warmup": 0.99, "final_lr_share": 1.0, "steps": 40,
