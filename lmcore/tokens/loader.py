@@ -68,7 +68,7 @@ class Loader:
         settings = settings or BatchSettings()
         check_stages(settings, context)
         self._folder, self._split, self._seed, self._settings = folder, split, seed, settings
-        self._longest = self._longest_rows(context)
+        self._common = self._common_contexts(context)
         self._rows: dict[tuple[str, int], tuple[TokenStream, Rows]] = {}
         self._parts: dict[tuple[str, int], Part] = {}
         self._stages = [self._course(stage, batch, context) for stage in settings.whole_run()]
@@ -78,8 +78,8 @@ class Loader:
         self._bytes = tokenizer_bytes
         self.n_tokens = self._once()
         self.longest = max(int(part.stream.lengths.max()) for part in self._parts.values())  # tokens of a document
-        several = len(self._stages) > 1  # whose rows may be of different lengths, and the same text
-        self.n_rows = self.n_tokens // context if several else sum(part.n_rows for part in self._parts.values())
+        staged = settings.stages  # whose rows may be of other lengths, and of the same text
+        self.n_rows = self.n_tokens // context if staged else sum(part.n_rows for part in self._parts.values())
         self.steps_per_epoch = -(-self.n_rows // batch)  # the last may already begin the next epoch
 
     def batch(self, number: int, starts: Sequence[int] = (0,)) -> TokenBatch:
@@ -143,7 +143,7 @@ class Loader:
             key = str(pick), T
             parts.append(key)
             if key not in self._parts:
-                longest = self._longest[str(pick)] if settings.packing == "windows" else T
+                longest = self._common[str(pick)] if settings.packing == "windows" else T
                 label = f"{pick} {longest} " if str(pick) or context != longest else ""
                 stream, rows = self._opened(pick, longest)
                 self._parts[key] = Part(stream, rows, f"loader {self._seed} {label}", cut=longest // T)
@@ -156,7 +156,7 @@ class Loader:
         _, first = np.unique(np.concatenate([stream.documents for stream in streams]), return_index=True)
         return int(np.concatenate([stream.lengths for stream in streams])[first].sum())
 
-    def _longest_rows(self, context: int) -> dict[str, int]:
+    def _common_contexts(self, context: int) -> dict[str, int]:
         """The context that holds whole rows of every stage that reads a pick, by its name."""
         settings, found = self._settings, dict[str, int]()
         for stage in settings.whole_run():
@@ -169,11 +169,9 @@ class Loader:
         """The text of a pick and its rows of `context` tokens, opened once."""
         key = str(pick), context
         if key not in self._rows:
-            stream = next(
-                (stream for (name, _), (stream, _) in self._rows.items() if name == key[0]), None
-            ) or TokenStream(self._folder, self._split, pick)
-            rows = make_rows(stream, context, self._settings.packing, self._settings.stride)
-            self._rows[key] = stream, rows
+            opened = [stream for (name, _), (stream, _) in self._rows.items() if name == key[0]]
+            stream = opened[0] if opened else TokenStream(self._folder, self._split, pick)
+            self._rows[key] = stream, make_rows(stream, context, self._settings.packing, self._settings.stride)
         return self._rows[key]
 
     def _left_at(self, starts: Sequence[int]) -> dict[str, Fraction]:

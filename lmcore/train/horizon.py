@@ -34,7 +34,8 @@ class Horizon:
         """
         if self.steps is not None:
             return min(1.0, (step + 0.5) / self.steps)
-        mean = seconds / (timed or step) if step else 0.0
+        timed = step if timed is None else timed
+        mean = seconds / timed if timed else 0.0
         return min(1.0, (seconds + mean / 2) / self._budget)
 
     def left(self, step: int, seconds: float, timed: int | None = None) -> float:

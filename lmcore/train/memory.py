@@ -38,18 +38,19 @@ def untold() -> RunError:
 
 def mend(params: TrainParams, micro_batch: int, recompute: bool, fits: int | None = None) -> str:
     """What to set when `micro_batch` sequences at a time do not fit, and the probe would take `fits`."""
-    smaller = [f"set model.context ({params.model.context:,}), model.d_model or model.n_layers lower"]
+    ways = [f"set model.context ({params.model.context:,}), model.d_model or model.n_layers lower"]
     if not recompute:
-        smaller.insert(0, "set runtime.train.activation_checkpointing=on")
-    if micro_batch == 1:
-        return ", or ".join(smaller) + _more()
-    least = f"train.micro_batch={fits}" if fits and fits < micro_batch else f"train.micro_batch={micro_batch // 2}"
-    ways = [f"set {least}"]
-    if fits is not None and fits < micro_batch:
-        ways = [f"set {least}, which the probe would let fit" if fits else "set train.micro_batch=1"]
-    if params.on_oom != "halve":
-        ways.append("train.on_oom=halve, which finds it by itself")
-    return ", or ".join([*ways, *smaller[:1]]) + _more()
+        ways.insert(0, "set runtime.train.activation_checkpointing=on")
+    if micro_batch > 1:
+        ways = ways[:1]
+        if params.on_oom != "halve":
+            ways.insert(0, "train.on_oom=halve, which finds it by itself")
+        if fits is None or fits >= micro_batch:
+            ways.insert(0, f"set train.micro_batch={micro_batch // 2}")
+        else:
+            known = ", which the probe would let fit" if fits else ""
+            ways.insert(0, f"set train.micro_batch={max(fits, 1)}{known}")
+    return ", or ".join(ways) + _more()
 
 
 def _what() -> str:

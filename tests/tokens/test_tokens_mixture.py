@@ -218,6 +218,14 @@ def test_windows_go_on_in_a_stage_of_another_context(tokens, contexts, longest, 
                 at += context
 
 
+def test_an_epoch_of_stages_is_as_many_tokens_as_there_are(tokens):
+    whole = loader(tokens, batch=3, context=48)
+    assert whole.n_rows == whole.n_tokens // 48
+    for stages in ([{"share": 1, "context": 8}], [{"share": 0.5, "context": 16}, {"share": 0.5}]):
+        staged = loader(tokens, batch=3, context=48, stages=stages)
+        assert (staged.n_rows, staged.steps_per_epoch) == (whole.n_rows, whole.steps_per_epoch)
+
+
 @pytest.mark.parametrize("packing", ["best_fit", "stride"])
 def test_other_rows_go_on_at_the_same_share_of_the_epoch(tokens, packing):
     stages = [{"share": 0.5, "context": 8}, {"share": 0.5, "context": 16}]
