@@ -63,12 +63,17 @@ def make_rows(stream: TokenStream, context: int, packing: Packing, stride: int |
     if packing == "windows":
         return Windows(stream, context, context, ring=True)
     stride = max(1, context // 2) if stride is None else stride
+    check_stride(stride, context)
+    return Windows(stream, context, stride, ring=False)
+
+
+def check_stride(stride: int, context: int) -> None:
+    """Raise UserError when rows of `context` tokens that begin every `stride` leave text out."""
     if stride > context:
         raise UserError(
             f"train.stride {stride:,} is longer than the context of {context:,}: text between rows would be left out",
             "set it to the context or less",
         )
-    return Windows(stream, context, stride, ring=False)
 
 
 class Windows:

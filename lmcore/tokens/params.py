@@ -128,7 +128,20 @@ def check_steps(settings: BatchSettings, steps: int) -> None:
 
 
 def check_stages(settings: BatchSettings, context: int) -> None:
-    """Raise UserError when the rows of a stage do not divide `context`, the tokens of a sequence of the model."""
+    """Raise UserError for rows that cannot be made, whatever the text is.
+
+    The rows of a stage must divide `context`, the tokens of a sequence of the model; a stride is not longer than a
+    row, and no weight of a mixture too small to be given a row.
+    """
+    from lmcore.tokens.mixture import apportion  # which load numpy; and they need the settings above
+    from lmcore.tokens.packing import check_stride
+
+    shortest = min(stage.context or context for stage in settings.whole_run())
+    if settings.stride is not None:
+        check_stride(settings.stride, shortest)
+    for mixture in (settings.mixture, *(stage.mixture for stage in settings.stages)):
+        if mixture:
+            apportion([mixture[name] for name in sorted(mixture)])
     for number, stage in enumerate(settings.stages, 1):
         if stage.context is not None and context % stage.context:
             raise UserError(

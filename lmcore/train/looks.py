@@ -19,10 +19,12 @@ from lmcore.tokenizer import Tokenizer
 from lmcore.tokenizer.lossy import BITS_PER_MISSING_BYTE
 from lmcore.tokens import TokenBatch, sequential
 from lmcore.tokens.meta import MISSING, read_meta
+from lmcore.train.board import Board
 from lmcore.train.loss import bits_per_byte, look_sums
 from lmcore.train.run import Run
 from storage.errors import RunError
 from storage.parquet import read_parquet
+from storage.text import printable
 
 TEMPERATURE, TOP_P = 0.8, 0.95  # of continued prompts: lively, without the long tail
 UNKNOWN = ""  # the source of tokens that were made before sources were noted
@@ -158,3 +160,38 @@ def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
             run.journal.doing("samples")
             continued.append((prompt, generate(run.model, tokenizer, prompt, sampling).text))
     return continued
+
+
+def tell(run: Run, board: Board, look: Look) -> None:
+    """Record and tell a look at the validation split."""
+    at, whole = run.at, look.whole
+    figures = {"bits_per_byte": whole.bits_per_byte, "loss": whole.loss, "accuracy": whole.accuracy}
+    if run.team.leads:
+        run.history.add("validation", step=at.step, progress=at.progress, **figures)
+    told = f"validation: {whole.bits_per_byte:.4f} bits/byte, "
+    told += f"perplexity {whole.perplexity:.4g}, {whole.accuracy:.1%} right"
+    by_source = {}
+    for source, found in look.by_source.items():
+        values = {"bits_per_byte": found.bits_per_byte, "loss": found.loss, "accuracy": found.accuracy}
+        if run.team.leads:
+            run.history.add("sources", step=at.step, progress=at.progress, source=source, tokens=found.tokens, **values)
+        if math.isfinite(found.bits_per_byte):  # its tokens in this look may stand for no bytes
+            by_source[source] = found.bits_per_byte
+        board.scalars(f"validation/{source}", at.step, values)
+    if len(by_source) > 1:
+        told += " (" + ", ".join(f"{source} {bits:.4f}" for source, bits in by_source.items()) + ")"
+    more = {"perplexity": whole.perplexity, "by_source": by_source}
+    # No line but one of a step has a `loss`: whoever reads them tells them apart by it.
+    more |= {"bits_per_byte": whole.bits_per_byte, "accuracy": whole.accuracy}
+    run.journal.event("validation", told, step=at.step, **more)
+    board.scalars("validation", at.step, figures | {"perplexity": whole.perplexity})
+
+
+def tell_samples(run: Run, board: Board, samples: list[tuple[str, str]]) -> None:
+    """Record and tell (prompt, continuation) pairs."""
+    at = run.at
+    for prompt, text in samples:
+        run.history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
+        told = printable(f"sample: {prompt}{text}").replace("\n", " ")
+        run.journal.event("sample", told, step=at.step, progress=at.progress, prompt=prompt, continuation=text)
+        board.text("sample", at.step, f"{prompt}{text}")

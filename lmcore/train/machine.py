@@ -15,6 +15,8 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from storage.errors import CollectTrainError
+
 _CGROUP = Path("/sys/fs/cgroup")
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 PRODUCT_SIZE = {"cpu": 1024, "cuda": 4096, "mps": 2048}  # large enough to reach the peak, small enough to be quick
@@ -83,6 +85,8 @@ def peak_memory(device: str) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True for what Python and torch raise when a device, or this process, has no more memory."""
+    if isinstance(error, CollectTrainError):
+        return False  # told already, in words like these
     # torch has no type of its own for a CPU that has no more.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

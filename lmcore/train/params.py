@@ -190,6 +190,13 @@ class TrainSection(TrainSettings):
         if self.init_from == "scratch" and (self.lora or self.grow or self.grow_vocabulary):
             name = "lora adapts" if self.lora else "grow takes over" if self.grow else "grow_vocabulary takes over"
             raise ValueError(f"{name} a trained model: set init_from to say which")
+        if self.continues and self.init_from == "scratch":
+            raise ValueError("continues goes on with a finished run: set init_from to say which")
+        if self.continues and self.lora:
+            raise ValueError(
+                "continues with lora: the adapters of a finished run are merged into its weights; set continues: false "
+                "to begin new adapters on them"
+            )
         return self
 
     @property

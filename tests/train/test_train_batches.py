@@ -110,6 +110,17 @@ def documents_of(batch):
             })  # fmt: skip
 
 
+def test_the_mask_is_heeded_in_training(job):
+    """A new model's last projections are 0, so the first step is the same."""
+    masked, seen = job("masked", **PACKED, steps=3), job("seen", packing="best_fit", steps=3)
+    losses = []
+    for values in (masked, seen):
+        run(values)
+        losses.append(pq.read_table(Path(values["work"]) / "out" / "metrics.parquet")["loss"].to_pylist())
+    assert losses[0][0] == losses[1][0]
+    assert losses[0][1] != losses[1][1]
+
+
 def test_stages_are_told_and_seen(job, capsys):
     values = job(stages=STAGES, schedule="constant", warmup=0.0)
     run(values)

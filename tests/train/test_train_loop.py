@@ -23,11 +23,12 @@ from lmcore.tokens import Loader, TokenBatch
 from lmcore.train.guard import Guard
 from lmcore.train.history import History
 from lmcore.train.journal import read_lines
-from lmcore.train.loop import Stopped, one_step, train
+from lmcore.train.loop import Stopped, train
 from lmcore.train.optim import Optimizer
 from lmcore.train.params import Job, TrainParams
 from lmcore.train.plan import Plan
 from lmcore.train.run import Position, Run
+from lmcore.train.step import one_step
 from storage.errors import RunError, StorageError, UserError
 
 OUT = {"config.json", "ledger.json", "metrics.parquet", "model.safetensors", "tokenizer.json"}
