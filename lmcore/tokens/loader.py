@@ -21,9 +21,9 @@ import torch
 
 from lmcore.tokens.batch import TokenBatch
 from lmcore.tokens.meta import OTHER
-from lmcore.tokens.mixture import BLOCK, Part, Shares, joined
+from lmcore.tokens.mixture import Part, Shares, joined
 from lmcore.tokens.packing import Read, Rows, make_rows
-from lmcore.tokens.params import SLIP, BatchSettings, Stage, check_stages
+from lmcore.tokens.params import BLOCK, SLIP, BatchSettings, Stage, check_stages
 from lmcore.tokens.stream import Pick, TokenStream
 from storage.errors import RunError
 

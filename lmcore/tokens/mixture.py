@@ -17,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from lmcore.tokens.packing import Read, Rows
+from lmcore.tokens.params import BLOCK, rows_of
 from lmcore.tokens.permutation import ROUNDS, permute
 from lmcore.tokens.stream import TokenStream
-from storage.errors import UserError
 
 Ints = npt.NDArray[np.int64]
-BLOCK = 1_000
 
 
 class Part:
@@ -65,7 +64,7 @@ class Shares:
 
     def __init__(self, weights: Sequence[float], label: str) -> None:
         """Weights (P,), all above 0. Raises UserError when one is less than a thousandth of all."""
-        self.counts = apportion(weights)  # rows of each part in a block, (P,)
+        self.counts: Ints = np.array(rows_of(weights), dtype=np.int64)  # rows of each part in a block, (P,)
         self._label = label
 
     def locate(self, numbers: Ints) -> tuple[Ints, Ints]:
@@ -90,20 +89,6 @@ class Shares:
 
     def _block(self, number: int) -> tuple[Ints, Ints]:
         return _block(f"{self._label}{number}", tuple(self.counts.tolist()))
-
-
-def apportion(weights: Sequence[float]) -> Ints:
-    """How many of BLOCK rows each of `weights` gets, (P,): largest remainders, so they add up to BLOCK."""
-    exact = np.array(weights, dtype=np.float64) / sum(weights) * BLOCK
-    counts = np.floor(exact).astype(np.int64)
-    left = BLOCK - int(counts.sum())
-    counts[np.argsort(counts - exact, kind="stable")[:left]] += 1
-    if not counts.all():
-        raise UserError(
-            f"weight {weights[int(counts.argmin())]:g} of a mixture is less than a thousandth of all {sum(weights):g}",
-            "raise it, or leave its name out",
-        )
-    return counts
 
 
 @lru_cache(maxsize=8)  # a step reads some rows of a block, the next step the rows after them

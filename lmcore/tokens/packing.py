@@ -19,9 +19,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lmcore.tokens.params import Packing
+from lmcore.tokens.params import Packing, check_stride
 from lmcore.tokens.stream import TokenStream
-from storage.errors import RunError, UserError
+from storage.errors import RunError
 
 Ints = npt.NDArray[np.int64]
 NO_DOCUMENT = -1  # document of what fills a row up
@@ -65,15 +65,6 @@ def make_rows(stream: TokenStream, context: int, packing: Packing, stride: int |
     stride = max(1, context // 2) if stride is None else stride
     check_stride(stride, context)
     return Windows(stream, context, stride, ring=False)
-
-
-def check_stride(stride: int, context: int) -> None:
-    """Raise UserError when rows of `context` tokens that begin every `stride` leave text out."""
-    if stride > context:
-        raise UserError(
-            f"train.stride {stride:,} is longer than the context of {context:,}: text between rows would be left out",
-            "set it to the context or less",
-        )
 
 
 class Windows:

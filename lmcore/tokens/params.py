@@ -6,6 +6,7 @@ The latter are a part of a recipe's `train:` section. Reading a recipe stays qui
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Annotated, Literal, Self
 
@@ -19,6 +20,7 @@ MixtureBy = Literal["source", "lang", "kind"]
 Weight = Annotated[float, Field(gt=0)]
 Mixture = dict[str, Weight]
 SLIP = 1e-6  # of a step: 0.1 + 0.2 of ten steps are three
+BLOCK = 1_000  # rows of a mixture among which every part has exactly its share
 Level = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -133,15 +135,6 @@ def check_stages(settings: BatchSettings, context: int) -> None:
     The rows of a stage must divide `context`, the tokens of a sequence of the model; a stride is not longer than a
     row, and no weight of a mixture too small to be given a row.
     """
-    from lmcore.tokens.mixture import apportion  # which load numpy; and they need the settings above
-    from lmcore.tokens.packing import check_stride
-
-    shortest = min(stage.context or context for stage in settings.whole_run())
-    if settings.stride is not None:
-        check_stride(settings.stride, shortest)
-    for mixture in (settings.mixture, *(stage.mixture for stage in settings.stages)):
-        if mixture:
-            apportion([mixture[name] for name in sorted(mixture)])
     for number, stage in enumerate(settings.stages, 1):
         if stage.context is not None and context % stage.context:
             raise UserError(
@@ -149,3 +142,37 @@ def check_stages(settings: BatchSettings, context: int) -> None:
                 f"{context:,}",
                 "take a half, a quarter or another whole part, so that every step has equally many tokens",
             )
+    shortest = min(stage.context or context for stage in settings.whole_run())
+    if settings.stride is not None:
+        check_stride(settings.stride, shortest)
+    for mixture in (settings.mixture, *(stage.mixture for stage in settings.stages)):
+        if mixture:
+            rows_of([mixture[name] for name in sorted(mixture)])
+
+
+def check_stride(stride: int, context: int) -> None:
+    """Raise UserError when rows of `context` tokens that begin every `stride` leave text out."""
+    if stride > context:
+        raise UserError(
+            f"train.stride {stride:,} is longer than the context of {context:,}: text between rows would be left out",
+            "set it to the context or less",
+        )
+
+
+def rows_of(weights: Sequence[float]) -> list[int]:
+    """How many of BLOCK rows each of `weights` gets: largest remainders, so they add up to BLOCK.
+
+    Raises UserError when one would get none.
+    """
+    whole = sum(weights)
+    exact = [weight / whole * BLOCK for weight in weights]
+    counts = [math.floor(share) for share in exact]
+    by_rest = sorted(range(len(weights)), key=lambda number: counts[number] - exact[number])
+    for number in by_rest[: BLOCK - sum(counts)]:
+        counts[number] += 1
+    if not all(counts):
+        raise UserError(
+            f"weight {weights[counts.index(0)]:g} of a mixture is less than a thousandth of all {whole:g}",
+            "raise it, or leave its name out",
+        )
+    return counts

@@ -25,8 +25,8 @@ from lmcore.documents import CURATED
 from lmcore.progress import silent
 from lmcore.tokenizer import ByteBPE
 from lmcore.tokens import Loader
-from lmcore.tokens.mixture import BLOCK, Shares, apportion
-from lmcore.tokens.params import BatchSettings, check_stages, check_steps
+from lmcore.tokens.mixture import Shares
+from lmcore.tokens.params import BLOCK, BatchSettings, check_stages, check_steps, rows_of
 from lmcore.tokens.permutation import permute
 from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from lmcore.tokens.stream import Pick, TokenStream
@@ -137,9 +137,9 @@ def test_what_was_drawn_is_counted(weights, rows):
 
 @given(weights=st.lists(st.floats(0.01, 1), min_size=1, max_size=9))
 def test_shares_are_those_of_the_weights_to_the_thousandth(weights):
-    counts = apportion(weights)
-    assert counts.sum() == BLOCK
-    assert np.abs(counts / BLOCK - np.array(weights) / sum(weights)).max() < 1 / BLOCK
+    counts = rows_of(weights)
+    assert sum(counts) == BLOCK
+    assert np.abs(np.array(counts) / BLOCK - np.array(weights) / sum(weights)).max() < 1 / BLOCK
 
 
 STAGES = [
