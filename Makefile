@@ -55,12 +55,17 @@ fast: setup-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow" --durations=10
 
 slow: setup-dev
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow and not alone" --durations=10
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow and not alone and not torture" --durations=10
 	$(BIN)/pytest -m "slow and alone" --durations=10
 
-# 50 random kills over all stages, compared by content digest; half an hour
+# us beside the peers that are installed, and nanoGPT with NANOGPT=PATH to a checkout; an hour on a quiet machine
+bench: setup-dev
+	$(BIN)/python benchmarks/bench.py $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(if $(TEXT),--text $(TEXT))
+
+# random kills over all stages, then in training under every option, compared by content digest; half an hour
 torture: setup-dev
 	$(BIN)/python benchmarks/torture.py --kills 50
+	$(BIN)/pytest -m torture -s
 
 # what is written from the settings themselves
 schema: setup

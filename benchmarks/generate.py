@@ -10,6 +10,7 @@ its own cache, `do_sample=False`, one batch of prompts of one length. Both write
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import statistics
 import sys
 import time
@@ -32,6 +33,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    if importlib.util.find_spec("transformers") is None:
+        raise SystemExit("transformers, the peer of this comparison, is not installed: pip install transformers")
     sides = make(arguments)
     print(
         "{} wide, {} layers, {} heads, context {}, vocabulary {}".format(*SHAPES[arguments.shape])

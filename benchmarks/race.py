@@ -1,9 +1,14 @@
 """Bits per byte after some minutes of training: our loop beside nanoGPT's recipe, same tokens, same machine.
 
-    collect-train run quickstart --until tokens --store STORE
-    python benchmarks/race.py --store STORE --nanogpt PATH/TO/nanoGPT [--minutes 2] [--threads 2] [--sides ...]
+    python benchmarks/race.py [--text FILE] [--nanogpt PATH/TO/nanoGPT] [--minutes 2] [--threads 2] [--sides ...]
 
-Sides run one after the other, each in a process of its own, and read the newest tokens in STORE:
+The tokens are made from FILE, else from Python's own texts, by the project's stages (2.2 MB, a vocabulary of 4,096).
+For those of the quickstart, pages of pydoc, let a store make them first and name it:
+
+    collect-train run quickstart --until tokens --store STORE
+    python benchmarks/race.py --store STORE ...
+
+Sides run one after the other, each in a process of its own, and read the same tokens; nanoGPT's need --nanogpt:
 
     ours           lmcore.train as the quickstart sets it
     nanogpt-small  nanoGPT's model and loop on a CPU (fp32, eager, AdamW, cosine, random windows) at our width and depth
@@ -37,6 +42,7 @@ SIDES = {  # width, layers, heads, context, batch, peak rate
     "nanogpt-small": (128, 4, 2, 256, 16, 1e-3),
     "nanogpt": (384, 8, 6, 512, 4, 1e-3),
 }
+VOCAB = 4096  # of what is made from a text
 WARMUP, FINAL_SHARE = 100, 0.1  # nanoGPT's own: warm-up steps, and what is left of the rate
 TIMED_STEPS = 5
 
@@ -44,26 +50,60 @@ TIMED_STEPS = 5
 def main() -> None:
     """Run the sides and print their figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", type=Path, required=True, help="a store with a tokens artifact")
-    parser.add_argument("--nanogpt", type=Path, required=True, help="a checkout of karpathy/nanoGPT")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--store", type=Path, help="a store whose newest tokens are used")
+    source.add_argument("--text", type=Path, help="a text file; without it and --store Python's own texts")
+    parser.add_argument("--mb", type=float, default=2.2, help="megabytes of the text that are used")
+    parser.add_argument(
+        "--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT; without it its sides are left out"
+    )
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--data", type=Path, nargs=2, help=argparse.SUPPRESS)  # of a worker: tokens, tokenizer
     arguments = parser.parse_args()
+    if arguments.nanogpt and not (arguments.nanogpt / "model.py").is_file():
+        parser.error(f"there is no model.py in {arguments.nanogpt}")
     if arguments.worker:
         run_side(arguments)
         return
-    for side in arguments.sides:
-        command = [sys.executable, str(HERE), *sys.argv[1:], "--worker", side]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        print(
-            f"{side:14} {found['bits_per_byte']:.4f} bits per byte, {found['bytes']:,} bytes of the validation split; "
-            f"{found['tokens']:,} tokens in {found['steps']:,} steps and {found['seconds']:.0f} s; {found['what']}",
-            flush=True,
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        data = newest(arguments.store) if arguments.store else made(Path(folder), arguments)
+        for side in arguments.sides:
+            if side != "ours" and not arguments.nanogpt:
+                print(f"{side:14} left out: no --nanogpt", flush=True)
+                continue
+            command = [sys.executable, str(HERE), *sys.argv[1:], "--worker", side, "--data", *map(str, data)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            print(
+                f"{side:14} {found['bits_per_byte']:.4f} bits per byte, {found['bytes']:,} bytes of the validation "
+                f"split; {found['tokens']:,} tokens in {found['steps']:,} steps and {found['seconds']:.0f} s; "
+                f"{found['what']}",
+                flush=True,
+            )
+
+
+def newest(where: Path) -> tuple[Path, Path]:
+    """Folders of the newest tokens in a store, and of their tokenizer."""
+    from storage.store import Store
+
+    store = Store(where)
+    found = sorted(store.artifacts("tokens"), key=lambda artifact: artifact.manifest.provenance.finished)
+    if not found:
+        raise SystemExit(f"{where} has no tokens: collect-train run quickstart --until tokens --store {where}")
+    (digest,) = [entry.digest for entry in found[-1].manifest.provenance.inputs if entry.stage == "tokenizer"]
+    return found[-1].path, store.by_digest(digest, "tokenizer").path
+
+
+def made(folder: Path, arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The same of a text."""
+    sys.path.insert(0, str(HERE.parent))
+    from texts import tokens_of
+
+    return tokens_of(folder, arguments.text, VOCAB, arguments.mb)
 
 
 def run_side(arguments: argparse.Namespace) -> None:
@@ -75,15 +115,7 @@ def run_side(arguments: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    from storage.store import Store
-
-    tokens = max(Store(arguments.store).artifacts("tokens"), key=lambda a: a.manifest.provenance.finished)
-    (digest,) = [entry.digest for entry in tokens.manifest.provenance.inputs if entry.stage == "tokenizer"]
-    tokenizer = Store(arguments.store).by_digest(digest, "tokenizer")
-    if side == "ours":
-        found = ours(arguments, tokens.path, tokenizer.path, allocator)
-    else:
-        found = nanogpt(arguments, tokens.path, tokenizer.path)
+    found = ours(arguments, *arguments.data, allocator) if side == "ours" else nanogpt(arguments, *arguments.data)
     print(json.dumps(found), flush=True)
 
 

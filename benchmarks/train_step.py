@@ -18,6 +18,7 @@ machine's own product peak, measured in the same process. Nothing of the peers i
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import statistics
@@ -83,7 +84,10 @@ def main() -> None:
     if arguments.worker:
         work(arguments)
         return
-    sides = [side for side in arguments.sides if arguments.nanogpt or not side.startswith("nanogpt")]
+    here = {"nanogpt": arguments.nanogpt, "transformers": importlib.util.find_spec("transformers")}
+    sides = [side for side in arguments.sides if here.get(side.split("-")[0], True)]
+    if left_out := [side for side in arguments.sides if side not in sides]:
+        print(f"left out, not installed or not given: {', '.join(left_out)}")
     workers, facts = {}, {}
     for side in sides:  # one after the other: each probes or warms up on a machine that the rest leaves alone
         workers[side] = start(side)

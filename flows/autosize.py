@@ -52,11 +52,11 @@ def size_up(minutes: float, flops: float, vocab_size: int, context: int) -> tupl
     """The proposal, the product speed in operations a second, and the number format it was measured in."""
     import torch
 
-    from lmcore.train.machine import free_memory, product_gflops
+    from lmcore.train.machine import devices, free_memory, product_gflops
     from lmcore.train.plan import BF16_GAIN
     from lmcore.train.speed import measure
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = devices()[0]  # which the trainer takes as well
     fp32, bf16 = product_gflops(device, [torch.float32, torch.bfloat16])
     product, precision = (bf16, "bf16") if bf16 >= BF16_GAIN * fp32 else (fp32, "fp32")
     product *= 1e9

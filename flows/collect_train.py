@@ -85,7 +85,7 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     built.add(corpus)
 
     mode = wanted.mode("tokenizer")
-    if start:  # its weights mean these ids
+    if start and start.tokenizer:  # its weights mean these ids
         why = f"the vocabulary of {start.release}, which training starts from"
         imported = "imported" in start.tokenizer.manifest.provenance.params  # without a report on how it was learnt
         tokenizer = keep(start.tokenizer, why, None if imported else train_tokenizer.pages)

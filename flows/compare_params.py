@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from flows.estimate import TORCH_BYTES, needs
+from flows.estimate import needs
 from flows.look import human_bytes
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.tokens.meta import read_meta
@@ -29,6 +29,7 @@ def show_comparison(store: Store, recipes: Sequence[str], overrides: Sequence[st
 
 def facts(store: Store, recipe: Recipe) -> dict[str, str]:
     """What one recipe would build and cost, by name, in words."""
+    from lmcore.train.predict import predict
     from lmcore.train.speed import measure
 
     training, model, vocabulary = recipe.training, recipe.model, recipe.tokenizer.vocab_size
@@ -40,20 +41,22 @@ def facts(store: Store, recipe: Recipe) -> dict[str, str]:
     horizon = None
     if training.epochs is None or epoch is not None:
         horizon = make_horizon(training, per_step, epoch or 1)
-    seconds = None if horizon is None else horizon.length(speed.step_seconds)
-    seen = None if seconds is None else seconds * speed.tokens_per_second
+    costs = predict(needed.ledger, training, speed.plan, speed.step_seconds, horizon)
+    seen = None if costs.seconds is None else costs.seconds * costs.tokens_per_second
     return {
         "shape": f"{model.n_layers} x {model.d_model}, {model.n_heads} heads, context {model.context}",
         "parameters": f"{needed.ledger.total:,}",
-        "model file (fp32)": human_bytes(needed.ledger.bytes()),
-        "training memory": human_bytes(needed.memory["total"] + TORCH_BYTES),
+        "model file (fp32)": human_bytes(costs.file_bytes),
+        "training memory": human_bytes(costs.memory_bytes),
         "disk": human_bytes(needed.disk["total"]),
         "tokens a step": f"{per_step:,}",
         "steps an epoch": "known when it is collected" if epoch is None else f"{epoch:,}",
-        "speed here": f"{speed.tokens_per_second:,.0f} tokens/s in {speed.plan.precision}",
-        "steps": "" if seconds is None else f"{seconds / speed.step_seconds:,.0f}",
+        "speed here": f"{costs.tokens_per_second:,.0f} tokens/s in {speed.plan.precision}",
+        "steps": "" if costs.steps is None else f"{costs.steps:,}",
         "tokens seen": "" if seen is None else f"{seen:,.0f} ({seen / needed.ledger.total:.1f} a parameter)",
-        "training time here": "known when it is collected" if seconds is None else f"{seconds / 60:,.1f} minutes",
+        "training time here": "known when it is collected"
+        if costs.seconds is None
+        else f"{costs.seconds / 60:,.1f} minutes",
     }
 
 

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmcore.collect.files import find_files
+<<<<<<< HEAD
 from lmcore.collect.params import PathsSource
+=======
+from lmcore.collect.params import FilesSource
+from lmcore.models.lora import adapter_parameters
+>>>>>>> main
 from lmcore.recipe import Recipe
 
 if TYPE_CHECKING:
     from lmcore.models.ledger import Ledger
 
-TORCH_BYTES = 300_000_000  # resident before the first tensor
 # A page while it is crawled; 250 pages of pydoc, 39 kB of HTML and 7 kB of text each, took 32 kB, and 8 kB afterwards.
 PAGE_BYTES = 40_000
 FILE_FACTOR = 1.5  # of a text's bytes: collected, curated, measured and as tokens; 1.4 for these pages
@@ -21,7 +25,7 @@ REST_BYTES = 30_000_000  # Prefect's database, logs, reports, the vocabulary
 
 @dataclass(frozen=True)
 class Needs:
-    """Rough needs of one run, in bytes by use; `total` among them. Memory is that of training, beside TORCH_BYTES."""
+    """Rough needs of one run, in bytes by use; `total` among them. Memory is that of training, without torch itself."""
 
     ledger: Ledger
     memory: dict[str, int]  # when a whole batch is passed at once
@@ -37,9 +41,10 @@ def needs(recipe: Recipe, precision: str) -> Needs:
 
     training = recipe.training
     ledger = estimate(recipe.model, recipe.tokenizer.vocab_size)
+    adapters = adapter_parameters(recipe.model, training.lora) if training.lora else None
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     memory, least = (
-        ledger.training_memory(sequences, optimizer=training.optimizer, stream_dtype=dtype)
+        ledger.training_memory(sequences, optimizer=training.optimizer, stream_dtype=dtype, adapters=adapters)
         for sequences in (training.batch, training.micro_batch or 1)
     )
     # The best one is beside the newest; those of keep_every_steps are left out here.
@@ -47,7 +52,7 @@ def needs(recipe: Recipe, precision: str) -> Needs:
     checkpoints = kept.keep_checkpoints + kept.keep_best + 1  # the newest is whole before the oldest goes
     disk = {
         "texts": sum(_text_bytes(source) for source in recipe.sources),
-        "checkpoints": checkpoints * (memory["weights"] + memory["optimizer"]),
+        "checkpoints": checkpoints * (4 * (ledger.total if adapters is None else adapters) + memory["optimizer"]),
         "model": ledger.bytes() * (2 if recipe.export.hf else 1),
         "rest": REST_BYTES,
     }

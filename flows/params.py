@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.estimate import TORCH_BYTES, needs
+from flows.estimate import needs
 from flows.look import human_bytes
 from lmcore.recipe import load_recipe
+from lmcore.train import TORCH_BYTES
 from lmcore.train.params import HORIZONS
 
 UTILISATION = (0.3, 0.7)  # shares of the measured matrix speed that small models reached in our runs

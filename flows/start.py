@@ -24,11 +24,14 @@ ANEW = "--set train.init_from=scratch"
 
 @dataclass(frozen=True)
 class WarmStart:
-    """A model to go on from: its name (NAME@NUMBER of a release), its train artifact, its vocabulary."""
+    """A model to go on from: its name (NAME@NUMBER of a release), its train artifact, its vocabulary.
+
+    No vocabulary where the recipe has one of its own for it (`train.grow_vocabulary`).
+    """
 
     release: str
     model: Artifact
-    tokenizer: Artifact
+    tokenizer: Artifact | None
 
 
 def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], None]) -> WarmStart | None:
@@ -51,22 +54,32 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
         assert plan.start is not None, "resolved when the plan was made"
         given, release, what = plan.start, plan.start.name, plan.start.name
     model = _found(store, "train", given.model_key, given.model_digest, asked, what)
+    shape = DecoderConfig.model_validate(model.manifest.provenance.params["model"])
+    if wrong := misfits(shape, recipe.model, grow=recipe.train.grow):
+        _refuse(asked, release, "model", wrong, recipe.model.key_values(), shape.key_values())
+    if recipe.train.grow_vocabulary:
+        tell(f"the vocabulary is the recipe's own: tokens that {release} does not have begin as the mean of its pieces")
+    tokenizer = None if recipe.train.grow_vocabulary else _vocabulary(store, model, recipe, release, what, tell)
+    if any(corpus.digest != then for corpus, then in _lessons(store, model, lambda _: None)):
+        tell(f"{release} has learnt texts that were taken out of the store since; begin anew without them: {ANEW}")
+    return WarmStart(release, model, tokenizer)
+
+
+def _vocabulary(
+    store: Store, model: Artifact, recipe: Recipe, release: str, what: str, tell: Callable[[str], None]
+) -> Artifact:
+    """The vocabulary that a model's ids mean, which the recipe must ask for. Raises as `warm_start` does."""
+    asked = recipe.train.init_from
     entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
     if entry is None:
         raise RunError(f"{what} does not say what vocabulary it has", "start from another model")
     tokenizer = _found(store, "tokenizer", entry.key, entry.digest, asked, f"the vocabulary of {release}")
-
-    shape = DecoderConfig.model_validate(model.manifest.provenance.params["model"])
-    if wrong := misfits(shape, recipe.model, grow=recipe.train.grow):
-        _refuse(asked, release, "model", wrong, recipe.model.key_values(), shape.key_values())
     cut, wanted = tokenizer.manifest.provenance.params, recipe.tokenizer.key_values()
     if "imported" in cut:  # nobody knows how it was learnt
         tell(f"the vocabulary is that of {release}; the recipe's `tokenizer` has no part in it")
     elif cut != wanted:
         _refuse(asked, release, "tokenizer", [n for n in wanted | cut if wanted.get(n) != cut.get(n)], wanted, cut)
-    if any(corpus.digest != then for corpus, then in _lessons(store, model, lambda _: None)):
-        tell(f"{release} has learnt texts that were taken out of the store since; begin anew without them: {ANEW}")
-    return WarmStart(release, model, tokenizer)
+    return tokenizer
 
 
 def has_learnt(model: Artifact, tokens: Artifact, recipe: Recipe) -> bool:
@@ -118,9 +131,10 @@ def _refuse(
     wanted = ", ".join(f"{section}.{name} {json.dumps(asked.get(name))}" for name in names)
     given = ", ".join(json.dumps(has.get(name)) for name in names)
     settings = " ".join(f"--set {section}.{name}={json.dumps(has.get(name))}" for name in names)
+    grown = ", grow it (--set train.grow_vocabulary=true)" if section == "tokenizer" else ""
     raise UserError(
         f"train.init_from is {init_from}, but the recipe asks for {wanted} and {release} has {given}",
-        f"keep what it has ({settings}), or begin anew: {ANEW}",
+        f"keep what it has ({settings}){grown}, or begin anew: {ANEW}",
     )
 
 

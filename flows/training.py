@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.runstate import StageState, work_folder
-from lmcore.train.journal import FILE
+from lmcore.train.journal import FILE, is_step
 from storage.store import Artifact, Store
 from tasks.journal import Tail
 
@@ -54,7 +54,7 @@ class TrainingView:
                 self.samples = []
             self.sampled_at = line["step"]
             self.samples.append(Sample(line["prompt"], line["continuation"]))
-        elif event is None and "loss" in line:
+        elif is_step(line):
             while self.steps and self.steps[-1] >= line["step"]:  # done again from a checkpoint
                 self.steps.pop()
                 self.bits.pop()

@@ -28,9 +28,8 @@ from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
-from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime
-from lmcore.tokens.params import check_stages
-from lmcore.tokens.shards import TokensParams, TokensRuntime
+from lmcore.tokenizer.params import TokenizerParams, TokenizerRuntime
+from lmcore.tokens.params import TokensParams, TokensRuntime, check_stages
 from lmcore.train.params import (
     HORIZONS,
     TrainParams,
@@ -38,6 +37,7 @@ from lmcore.train.params import (
     TrainSection,
     TrainSettings,
     check_processes,
+    check_vocabulary,
     is_folder,
 )
 from storage.errors import UserError
@@ -142,6 +142,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     try:  # told now, not when the stage is reached
         check_processes(recipe.train, recipe.runtime.train.processes)
         check_stages(recipe.train, recipe.model.context)
+        check_vocabulary(recipe.train, recipe.tokenizer.kind)
         if recipe.export.hf:
             stock_architecture(recipe.model)
     except UserError as error:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from storage.atomic import write_bytes, write_json
-from storage.digest import digest_file
 from storage.manifest import InputEntry, Provenance
 from storage.store import Artifact, ArtifactDamaged, Store
 from tasks.environment import code_version, environment
@@ -24,20 +23,25 @@ VERSION = 1  # raised when the same folder begins to give other bytes
 
 
 def import_model(store: Store, folder: Path, tell: Callable[[str], None] = lambda _: None) -> Artifact:
-    """The train artifact of a Hugging Face folder, made when it is not there yet; `tell` hears what was left out.
+    """The train artifact of a Hugging Face folder; `tell` hears what was left out.
+
+    It and its vocabulary are made when they are not there, or are lost, damaged or not of each other.
 
     Raises UserError for a folder that cannot be used, RunError for a damaged file.
     """
-    from lmcore.export.hf_import import import_files, import_hf  # torch loads here
+    from lmcore.export.hf_folder import open_folder  # torch loads here
+    from lmcore.export.hf_import import import_hf
     from lmcore.models.io import save_model
 
-    params = {"imported": VERSION, "files": {path.name: digest_file(path) for path in import_files(folder)}}
+    files = open_folder(folder)
+    params = {"imported": VERSION, "files": files.digests}
     key = Store.key("train", VERSION, params, {})
     with store.in_use(), store.lock("train", key):
-        if found := _whole(store, "train", key):
-            return found
+        known, model = _whole(store, "tokenizer", key), _whole(store, "train", key)
+        if known and model and _means(model, known):
+            return model
         clock = time.monotonic()
-        imported = import_hf(folder)
+        imported = import_hf(files)
         seconds = round(time.monotonic() - clock, 3)
         for note in imported.notes:
             tell(f"{folder.name}: {note}")
@@ -50,6 +54,8 @@ def import_model(store: Store, folder: Path, tell: Callable[[str], None] = lambd
             store, "tokenizer", key, out, params, {"vocab_size": imported.tokenizer.vocab_size}, seconds
         )
 
+        if model and not _means(model, tokenizer):  # by another version of the library, which writes other bytes
+            store.set_aside("train", key, "its vocabulary was lost, and is another one when it is read again")
         out = store.work("train", key) / "out"
         shutil.rmtree(out, ignore_errors=True)
         save_model(out, imported.model)
@@ -93,6 +99,11 @@ def _publish(
     artifact = store.publish(stage, key, out, provenance)
     store.clear_work(stage, key)
     return artifact
+
+
+def _means(model: Artifact, tokenizer: Artifact) -> bool:
+    """Whether the ids of `model` are those of `tokenizer`."""
+    return any(entry.digest in tokenizer.digests for entry in model.manifest.provenance.inputs)
 
 
 def _whole(store: Store, stage: str, key: str) -> Artifact | None:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lmcore.train.journal import is_step
+from lmcore.train.journal import STALL_MEDIANS, STALL_SECONDS, is_step
 from storage.errors import RunError
 
 RECENT = 101  # intervals that the median is taken of
@@ -30,8 +30,8 @@ class Stalled(RunError):
 class Patience:
     """How long a training process may say nothing, in seconds."""
 
-    least: float = 60.0
-    medians: float = 20.0  # or so many times the median time between two progress lines, when that is longer
+    least: float = STALL_SECONDS
+    medians: float = STALL_MEDIANS  # or so many times the median time between two progress lines, when that is longer
     other: float = 600.0  # when the newest line is not about a step
 
 

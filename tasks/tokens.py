@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmcore.progress import Report
-from lmcore.tokens.shards import TokensParams, TokensRuntime
+from lmcore.tokens.params import TokensParams, TokensRuntime
 from lmcore.tokens.shards import make_tokens as make_shards
 from storage.store import Artifact
 from tasks.step import step

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lmcore.progress import Report
 from lmcore.report.words import real
-from lmcore.train.journal import FILE, is_step
+from lmcore.train.journal import FILE, for_people, is_step
 from lmcore.train.params import Job
 from storage.atomic import write_text
 from storage.errors import CollectTrainError
@@ -18,11 +18,6 @@ from tasks.progress import say
 from tasks.stall import Patience, Silence
 from tasks.ui_training import TrainingPages
 
-# The trainer's events that a person should see.
-TOLD = (
-    "resumed", "checkpoint-damaged", "skipped", "no-validation", "processes", "too-many-processes", "rewound",
-    "trivial-loss", "early-stop", "out-of-memory", "continued", "finding",
-)  # fmt: skip
 LOGGED_LINES = 40  # of a training process that failed
 
 
@@ -65,7 +60,7 @@ class _Watcher:
         lines = self._tail.events()
         self._silence.heard(lines)
         for line in lines:
-            if line.get("event") in TOLD:
+            if for_people(line):
                 say(f"  {'train':<26} {line['text']}", "yellow")
         if at := next((line for line in reversed(lines) if is_step(line)), None):
             left = int(at.get("eta_seconds") or 0)

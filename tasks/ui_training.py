@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lmcore.report.words import count, duration, percent, real
+from lmcore.train.journal import for_people, is_step
 from tasks.prefect_ui import Page, emit, this_flow_run
 from tasks.progress import say
 from tasks.ui_markdown import escaped, table
@@ -14,17 +15,6 @@ from tasks.ui_pages import ABOUT, curve, samples_parts
 
 SHOW_SECONDS = 5.0  # between two updates of the loss curve
 MAX_TOLD = 10  # events below the curve, the newest
-TOLD = (
-    "resumed",
-    "checkpoint-damaged",
-    "skipped",
-    "stopped",
-    "processes",
-    "rewound",
-    "early-stop",
-    "trivial-loss",
-    "continued",
-)
 EVENTS = {  # the trainer's, and which of its values Prefect's have
     "epoch": ("epoch", "step", "progress", "mean_loss", "mean_bits_per_byte", "tokens_per_second"),
     "checkpoint": ("step", "progress", "tokens", "seconds"),
@@ -67,7 +57,7 @@ class TrainingPages:
 
     def _take(self, line: dict[str, Any]) -> None:
         event = line.get("event")
-        if event is None and "loss" in line:
+        if is_step(line):
             self._now = line
             if line["bits_per_byte"] is not None:  # null: it was not finite
                 self._steps.append(line["step"])
@@ -81,7 +71,7 @@ class TrainingPages:
             self._new_samples = True
         elif event == "epoch":
             self._epoch = line["epoch"]
-        if event in TOLD:
+        if for_people(line):
             self._told.append(line["text"])
 
     def _go_back(self, step: int) -> None:

@@ -2,8 +2,9 @@
 
     python tools/licences.py [--write]
 
-The licences are read by pip-licenses from the installed packages. A package that is new, gone, or has another
-licence than the file says, or one whose licence is not on the list below, is an error.
+The licences are read by pip-licenses from the installed packages, those of the extras `lora` and `tensorboard` among
+them where they are installed; to write, they must be. A package that is new or has another licence than the file says,
+or one whose licence is not on the list below, is an error.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -24,19 +26,20 @@ ALLOWED = re.compile(
     r"cnri|0bsd|zpl|cc0|blueoak|lgpl|lesser general public|artistic",
     re.IGNORECASE,
 )
+EXTRAS = {"lora": "peft", "tensorboard": "tensorboard"}  # for whoever trains, and what they are about
 MACHINE_DEPENDENT = ("nvidia-", "cuda-", "triton")
 HEAD = """# Third-party packages
 
-What installing collect-train brings, with the licence each package declares. Made by `python tools/licences.py
---write` and checked by `make test`. No code of these packages is in this repository.
+What installing collect-train with its extras `lora` and `tensorboard` brings, with the licence each package declares.
+Made by `python tools/licences.py --write` and checked by `make test`. No code of these packages is in this repository.
 
 | package | licence |
 |---|---|
 """
 
 
-def dependencies(name: str, seen: set[str]) -> set[str]:
-    """Names of everything `name` needs here, without its extras."""
+def dependencies(name: str, seen: set[str], extras: Sequence[str] = ()) -> set[str]:
+    """Names of everything `name` needs here, with these extras of its own."""
     key = re.sub(r"[-_.]+", "-", name).lower()
     if key in seen:
         return seen
@@ -47,7 +50,7 @@ def dependencies(name: str, seen: set[str]) -> set[str]:
     seen.add(key)
     for text in requires:
         requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             dependencies(requirement.name, seen)
     return seen
 
@@ -60,7 +63,7 @@ def licence_name(text: str) -> str:
 
 def licences() -> dict[str, str]:
     """Licence by package."""
-    wanted = dependencies("collect-train", set()) - {"collect-train"}
+    wanted = dependencies("collect-train", set(), tuple(EXTRAS)) - {"collect-train"}
     command = [sys.executable, "-m", "piplicenses", "--format=json", "--from=mixed", "--with-system"]
     rows = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     found = {re.sub(r"[-_.]+", "-", row["Name"]).lower(): licence_name(row["License"]) for row in rows}
@@ -73,11 +76,11 @@ def main() -> int:
     found = licences()
     bad = [f"{name}: {licence}" for name, licence in found.items() if not ALLOWED.search(licence)]
     if "--write" in sys.argv:
-        FILE.write_text(
-            HEAD + "".join(f"| {name} | {licence} |\n" for name, licence in found.items()), encoding="utf-8"
-        )
-    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", FILE.read_text(encoding="utf-8"), re.MULTILINE)
-    listed = dict(row for row in rows if row[0] != "package")
+        if missing := [name for name in EXTRAS.values() if name not in found]:
+            sys.exit(f"install collect-train[{','.join(EXTRAS)}] first: there is no {' and no '.join(missing)} here")
+        rows = "".join(f"| {name} | {licence} |\n" for name, licence in found.items())
+        FILE.write_text(HEAD + rows, encoding="utf-8")
+    listed = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", FILE.read_text(encoding="utf-8"), re.MULTILINE))
     bad += [f"{name}: not in THIRD_PARTY.md" for name in found if name not in listed]
     bad += [f"{n}: {listed[n]!r} there, {found[n]!r} here" for n in found if n in listed and listed[n] != found[n]]
     for line in bad:

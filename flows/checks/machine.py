@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import psutil
 
 from flows.checks.finding import Finding, failure, ok, warning
-from flows.estimate import TORCH_BYTES, Needs
+from flows.estimate import Needs
 from flows.look import human_bytes
+from lmcore.train import TORCH_BYTES
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 NARROW = 0.8  # share of the free memory from which a training is in danger

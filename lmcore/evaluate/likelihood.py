@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lmcore.evaluate.lossy import missing_bytes
 from lmcore.models.decoder import Decoder
 from lmcore.tokenizer import Tokenizer
+from lmcore.tokenizer.lossy import BITS_PER_MISSING_BYTE, missing_bytes
 from storage.errors import RunError
 
-BITS_PER_MISSING_BYTE = 8  # log2 of the 256 bytes, see DESIGN "Tokens"
 # Fixed, not settings: another grouping changes the last digits. 4 MB of logits stay in the cache and in memory that is
 # used again: a quarter less time than 64 MB at once.
 _TOKENS_PER_BATCH = 2048

@@ -77,13 +77,16 @@ class Ledger:
         stream_dtype: torch.dtype = torch.float32,
         attention: Literal["plain", "sdpa"] = "sdpa",
         recompute: bool = False,
+        adapters: int | None = None,
     ) -> dict[str, int]:
         """Bytes a training step needs, by use; rough (within a third), without the allocator's slack and torch itself.
 
         weights 4N, gradients 4N, optimizer 8N (AdamW), 12N (schedule-free) or 4 a hidden number and 8 for the rest
-        (Muon); activations B T (n_layers (kept per layer) + V logits, their float32 copy and its gradient), where a
-        layer keeps 4D for the norms, twice its queries, keys and values, its output, 2 to 4 F of the MLP, and in plain
-        attention H T softmax weights. With `recompute` every layer keeps its input, D, and one all the rest.
+        (Muon). `adapters`, where given, is how many numbers are trained, by AdamW, beside N that stay as they are:
+        these have neither gradients nor a state of the optimizer. activations B T (n_layers (kept per layer) + V
+        logits, their float32 copy and its gradient), where a layer keeps 4D for the norms, twice its queries, keys
+        and values, its output, 2 to 4 F of the MLP, and in plain attention H T softmax weights. With `recompute`
+        every layer keeps its input, D, and one all the rest.
         """
         c = self.config
         T = c.context if context is None else context
@@ -93,11 +96,12 @@ class Ledger:
         kept += c.n_heads * T if attention == "plain" else 0
         layers = c.n_layers * c.d_model + kept if recompute else c.n_layers * kept
         size = stream_dtype.itemsize
+        trained = self.total if adapters is None else adapters
+        by_muon = hidden if optimizer == "muon" and adapters is None else 0
         memory = {
-            "weights": 4 * self.total,
-            "gradients": 4 * self.total,
-            "optimizer": (12 if optimizer == "schedule_free" else 8) * self.total
-            - (4 * hidden if optimizer == "muon" else 0),
+            "weights": 4 * (self.total + (adapters or 0)),
+            "gradients": 4 * trained,
+            "optimizer": (12 if optimizer == "schedule_free" else 8) * trained - 4 * by_muon,
             "activations": batch * T * (layers * size + self.vocab_size * (size + 4 + 4)),
         }
         return memory | {"total": sum(memory.values())}

@@ -17,6 +17,7 @@ from lmcore.config import Params
 from storage.errors import UserError
 
 if TYPE_CHECKING:
+    from lmcore.models.config import DecoderConfig
     from lmcore.models.decoder import Decoder
 
 Target = Literal["qkv", "o", "gate", "up", "down"]
@@ -61,9 +62,17 @@ def add_adapters(model: Decoder, lora: Lora, seed: int) -> None:
                 parameter.copy_(normal(parameter.shape, seed, name).mul_(1 / math.sqrt(3 * parameter.shape[1])))
 
 
-def is_adapted(model: Decoder) -> bool:
-    """Whether `add_adapters` has been here."""
-    return any(".lora_A." in name for name, _ in model.named_parameters())
+def adapter_parameters(config: DecoderConfig, lora: Lora) -> int:
+    """Numbers in the adapters that `add_adapters` would put into a model of this shape: r (n_in + n_out) a matrix."""
+    width, attended, inner = config.d_model, config.n_heads * config.head_width, config.ff_width
+    sides = {
+        "qkv": width + sum(config.qkv_rows),
+        "o": attended + width,
+        "gate": width + inner if config.mlp == "swiglu" else 0,
+        "up": width + inner,
+        "down": inner + width,
+    }
+    return config.n_layers * lora.r * sum(sides[target] for target in set(lora.targets))
 
 
 def merged(model: Decoder) -> Decoder:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from lmcore.report.charts import Chart, Floats, Series, bar, histogram, line_chart
 from lmcore.report.view import RunView
 from lmcore.report.words import clip, count, duration, listed, percent, plain, short, size
+from lmcore.train.journal import for_people
 from storage.errors import RunError
 from storage.manifest import read_manifest
 from storage.parquet import read_parquet
@@ -24,7 +25,6 @@ MAX_ROWS = 25  # of one table; the rest is counted
 MAX_SAMPLES = 40
 SAMPLE_LETTERS = 1500
 QUALITY_FILES = 100  # a histogram of more shards would look the same
-TOLD = ("resumed", "stopped", "skipped", "checkpoint-damaged")  # events of a training worth a line
 FETCH_ROWS = 200_000
 
 
@@ -118,7 +118,7 @@ def learning(view: RunView) -> dict[str, Any] | None:
         "skipped": int(_numbers(steps, "skipped").sum()),
         "validation": float(last_look[0]) if len(last_look) else None,
         "facts": facts,
-        "events": [clip(e.get("text", ""), 200) for e in facts.get("events", []) if e.get("event") in TOLD][:MAX_ROWS],
+        "events": [clip(e.get("text", ""), 200) for e in facts.get("events", []) if for_people(e)][:MAX_ROWS],
         "findings": [
             {name: clip(str(text), 300) for name, text in finding.items()} for finding in facts.get("findings", [])
         ][:MAX_ROWS],

@@ -1,7 +1,22 @@
-"""Text to ids and back."""
+"""Text to ids and back. `ByteBPE` and `load_tokenizer` are loaded on first use, and the libraries with them."""
 
-from lmcore.tokenizer.byte_bpe import ByteBPE
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from lmcore.tokenizer.interface import SPECIALS, Encoding, Tokenizer
-from lmcore.tokenizer.kinds import load_tokenizer
+
+if TYPE_CHECKING:
+    from lmcore.tokenizer.byte_bpe import ByteBPE
+    from lmcore.tokenizer.kinds import load_tokenizer
 
 __all__ = ["SPECIALS", "ByteBPE", "Encoding", "Tokenizer", "load_tokenizer"]
+
+_HOMES = {"ByteBPE": "byte_bpe", "load_tokenizer": "kinds"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

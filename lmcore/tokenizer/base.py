@@ -55,6 +55,13 @@ class Vocabulary:
         lengths: npt.NDArray[np.int32] = self._lengths[ids]
         return lengths
 
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each token, b"" for specials. Raises UserError for a lossy kind, whose tokens are words."""
+        raise UserError(
+            "the tokens of this vocabulary are words and their parts, not bytes",
+            "use a vocabulary of kind byte_bpe, bytes or char_bpe",
+        )
+
     def _known(self, ids: Sequence[int] | npt.NDArray[np.integer]) -> list[int]:
         """The ids as a list. Raises RunError for one outside the vocabulary."""
         wanted = [int(index) for index in ids]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 import numpy as np
 import tiktoken
@@ -23,9 +23,7 @@ from lmcore.tokenizer.base import Ids
 from lmcore.tokenizer.cutting import pieces
 from lmcore.tokenizer.engines import EngineVocabulary, frame_fault
 from lmcore.tokenizer.interface import SPECIALS
-
-Split = Literal["gpt2", "llama3"]
-SMALLEST = len(SPECIALS) + 256  # a vocabulary without a single merge
+from lmcore.tokenizer.params import SMALLEST, Split
 
 # openai's tiktoken_ext/openai_public.py (r50k_pat_str), also what `tokenizers` has built in as ByteLevel.
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -71,6 +69,12 @@ class ByteBPE(EngineVocabulary):
         )
         engine.train_from_iterator((piece for text in texts for piece in pieces(text)), trainer)
         return cls(engine)
+
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each token, b"" for specials."""
+        letters = byte_letters()
+        names = sorted(self._engine.get_vocab().items(), key=lambda item: item[1])
+        return [b""] * len(SPECIALS) + [bytes(letters[c] for c in name) for name, _ in names[len(SPECIALS) :]]
 
     def _encode(self, parts: Iterable[str]) -> list[Ids]:
         if self._fast is None:

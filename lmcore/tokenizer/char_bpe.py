@@ -21,9 +21,10 @@ import numpy as np
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, trainers
 
-from lmcore.tokenizer.byte_bpe import Split, split_rule
+from lmcore.tokenizer.byte_bpe import split_rule
 from lmcore.tokenizer.cutting import LINE, groups, pieces
 from lmcore.tokenizer.engines import EngineVocabulary, frame_fault
+from lmcore.tokenizer.params import Split
 from lmcore.tokenizer.vocab_files import vocab_bin
 
 SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -120,6 +121,10 @@ class CharBPE(EngineVocabulary):
     def files(self) -> dict[str, bytes]:
         """The files that hold the vocabulary, by name."""
         return super().files() | {"vocab.bin": vocab_bin(self.tokens, self.scores)}
+
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each token, b"" for specials."""
+        return [b""] * BYTE_0 + self.tokens[BYTE_0:]
 
     def _pieces(self, text: str) -> list[str]:
         return pieces(text, LINE) if self._lines_only else pieces(text)

@@ -67,6 +67,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Sequence[int] | npt.NDArray[np.integer], skip_specials: bool = True) -> str:
         """The text of `ids`; incomplete UTF-8 becomes U+FFFD. Raises RunError for an id outside the vocabulary."""
 
+    def token_bytes(self) -> list[bytes]:
+        """The bytes that each token stands for, b"" for specials. Raises UserError when lossy: its tokens are words."""
+
     def byte_length(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
         """UTF-8 bytes of each token, same shape as `ids`, 0 for specials.
 

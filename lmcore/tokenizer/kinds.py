@@ -116,7 +116,7 @@ def _with_counts(engine: Engine, beside: Path) -> Words:
 def _whole(kind: Kind, path: Path, make: Callable[[], Tokenizer]) -> Tokenizer:
     try:
         return make()
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError) as error:  # the last two: parts that the library does not insist on
         raise RunError(f"the tokenizer {path} is not a whole {_NAMES[kind]} vocabulary: {error}", _MEND) from error
 
 

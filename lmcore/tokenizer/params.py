@@ -7,9 +7,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lmcore.config import Params, Runtime, added_later
-from lmcore.tokenizer.byte_bpe import SMALLEST, Split
-from lmcore.tokenizer.words import Order
+from lmcore.tokenizer.interface import SPECIALS
 
+SMALLEST = len(SPECIALS) + 256  # a vocabulary of bytes without a single merge
+Split = Literal["gpt2", "llama3"]
+Order = Literal["frequency", "first_seen"]
 Kind = Literal["byte_bpe", "bytes", "char_bpe", "word_bpe", "words"]
 
 # What a kind takes where the recipe says nothing: H-Net's bytes are what they are, LAi's tokens have 20 characters.

@@ -41,6 +41,10 @@ class PlainBytes(Vocabulary):
         """The files that hold the vocabulary, by name."""
         return {"tokenizer.json": _engine().to_str(pretty=True).encode()}
 
+    def token_bytes(self) -> list[bytes]:
+        """The bytes of each token, b"" for specials."""
+        return [b""] * FIRST + [bytes([byte]) for byte in range(256)]
+
     def encode_ids(self, texts: Sequence[str]) -> list[Ids]:
         """Ids of each text. Raises UserError for a text that UTF-8 cannot express."""
         return [np.frombuffer(utf8(text), dtype=np.uint8).astype(np.uint32) + np.uint32(FIRST) for text in texts]

@@ -12,7 +12,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,9 @@ from tokenizers import Tokenizer as Engine
 from lmcore.tokenizer.base import Ids, Vocabulary, utf8
 from lmcore.tokenizer.engines import frame_fault
 from lmcore.tokenizer.interface import Encoding
+from lmcore.tokenizer.params import Order
 from lmcore.tokenizer.vocab_files import vocab_txt
 
-Order = Literal["frequency", "first_seen"]
 SPECIALS = ("<PAD>", "<UNK>", "<BOS>", "<EOS>", "<MASK>")
 _BLANKS = " \t\n\x0b\x0c\r"  # C's isspace, and what bytes.split() splits at
 _WORD = re.compile(f"[^{_BLANKS}]+")

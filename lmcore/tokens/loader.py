@@ -7,9 +7,11 @@ with are the whole state.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,9 +21,9 @@ import torch
 
 from lmcore.tokens.batch import TokenBatch
 from lmcore.tokens.meta import OTHER
-from lmcore.tokens.mixture import BLOCK, Part, Shares, joined
-from lmcore.tokens.packing import Read, make_rows
-from lmcore.tokens.params import SLIP, BatchSettings, Stage, check_stages
+from lmcore.tokens.mixture import Part, Shares, joined
+from lmcore.tokens.packing import Read, Rows, make_rows
+from lmcore.tokens.params import BLOCK, SLIP, BatchSettings, Stage, check_stages
 from lmcore.tokens.stream import Pick, TokenStream
 from storage.errors import RunError
 
@@ -32,12 +34,17 @@ class Loader:
     What the rows are is the packing's matter (see `packing`). With "windows", an epoch cuts the ring of N tokens, from
     an offset of its own, into N // T windows of T inputs that do not overlap; fewer than T tokens are left out, others
     each time. Every epoch visits all rows in an order of its own. Rows are numbered through all epochs: batch n takes
-    the next `batch * world` of them, and of these rank r the r-th `batch`, so that the same rows are trained on however
-    they are divided. A batch may begin the next epoch.
+    the next `batch` of them, and may begin the next epoch.
 
     With a mixture every part of the text has rows and epochs of its own (see `mixture`). With stages, what a batch is
-    depends on its number and on the numbers of the batches that the stages began with; a part that an earlier stage
-    has read goes on where that stage left it.
+    depends on its number and on the numbers of the batches that the stages began with. A part that an earlier stage
+    has read goes on where that stage left it, also in a stage of another context:
+
+    - "windows" are those of the longest context that reads the part (the least common multiple, where none divides
+      the other), and a shorter stage cuts each into rows that follow each other. So every token is read once an epoch,
+      but for those of a window that a stage had not ended.
+    - "best_fit" and "stride" have other rows in another context. The stage begins at the same share of the epoch in
+      an order of its own: within that one epoch some text comes twice and some not at all.
     """
 
     def __init__(
@@ -49,33 +56,31 @@ class Loader:
         context: int,
         seed: int,
         tokenizer_bytes: npt.NDArray[np.integer] | None,
-        rank: int = 0,
-        world: int = 1,
         settings: BatchSettings | None = None,
     ) -> None:
-        """Open `split` of a tokens artifact for batches of `batch` x `context` on this rank of `world`.
+        """Open `split` of a tokens artifact for batches of `batch` x `context`.
 
         `tokenizer_bytes` is `tokenizer.byte_length` of every id; without it `n_bytes` is 0 in every batch. Raises
         RunError when a part is shorter than one row, a file is damaged, or the tokenizer is another one; UserError for
         settings that do not fit: a source that is not there, a complexity that no text has, a stride or a context.
         """
         assert min(batch, context) > 0
-        assert 0 <= rank < world
         settings = settings or BatchSettings()
         check_stages(settings, context)
         self._folder, self._split, self._seed, self._settings = folder, split, seed, settings
+        self._common = self._common_contexts(context)
+        self._rows: dict[tuple[str, int], tuple[TokenStream, Rows]] = {}
         self._parts: dict[tuple[str, int], Part] = {}
         self._stages = [self._course(stage, batch, context) for stage in settings.whole_run()]
         self._begins = settings.begins()
         for part in self._parts.values():
             _same_tokenizer(part.stream, tokenizer_bytes)
         self._bytes = tokenizer_bytes
-        self._rank, self._world = rank, world
         self.n_tokens = self._once()
         self.longest = max(int(part.stream.lengths.max()) for part in self._parts.values())  # tokens of a document
-        several = len(self._stages) > 1  # whose rows may be of different lengths, and the same text
-        self.n_rows = self.n_tokens // context if several else sum(part.n_rows for part in self._parts.values())
-        self.steps_per_epoch = -(-self.n_rows // (batch * world))  # the last may already begin the next epoch
+        staged = settings.stages  # whose rows may be of other lengths, and of the same text
+        self.n_rows = self.n_tokens // context if staged else sum(part.n_rows for part in self._parts.values())
+        self.steps_per_epoch = -(-self.n_rows // batch)  # the last may already begin the next epoch
 
     def batch(self, number: int, starts: Sequence[int] = (0,)) -> TokenBatch:
         """Batch `number`, from 0, where stage s began with batch starts[s]; it is in the last of them.
@@ -84,24 +89,28 @@ class Loader:
         """
         assert number >= starts[-1]
         n_rows = self._stages[len(starts) - 1].batch
-        first = ((number - starts[-1]) * self._world + self._rank) * n_rows
+        first = (number - starts[-1]) * n_rows
         return self.rows(np.arange(first, first + n_rows), starts)
 
     def rows(self, numbers: npt.NDArray[np.int64], starts: Sequence[int] = (0,)) -> TokenBatch:
         """The rows of these numbers (B,), counted through the stage. Shapes (B, context)."""
         course = self._stages[len(starts) - 1]
         place, within = course.shares.locate(numbers)
-        before = self._read_before(starts)
+        left_at = self._left_at(starts)
         order = np.argsort(place, kind="stable")
         reads = []
         for here in np.unique(place):
-            key = course.parts[here]
-            reads.append(self._parts[key].read(within[order[place[order] == here]] + before.get(key, 0)))
+            part = self._parts[course.parts[here]]
+            begun = _row_at(left_at, course.parts[here], part)
+            reads.append(part.read(within[order[place[order] == here]] + begun))
         return _make(joined(reads, order), self._bytes)
 
-    def begun(self, starts: Sequence[int], progress: float, number: int) -> list[int]:
-        """`starts`, and `number` for each stage that begins with it: at `progress`, the share of the budget used."""
-        now = bisect_right(self._begins, progress + SLIP)
+    def begun(self, starts: Sequence[int], progress: float, number: int, steps: int | None = None) -> list[int]:
+        """`starts`, and `number` for each stage that begins with it: at `progress`, the share of the budget used.
+
+        `steps` are those of the whole budget; None where nobody knows.
+        """
+        now = bisect_right(self._begins, progress + (SLIP / steps if steps else 0.0))
         return [*starts, *[number] * (now - len(starts))]
 
     def lr_factor(self, starts: Sequence[int]) -> float:
@@ -134,10 +143,10 @@ class Loader:
             key = str(pick), T
             parts.append(key)
             if key not in self._parts:
-                stream = TokenStream(self._folder, self._split, pick)
-                rows = make_rows(stream, T, settings.packing, settings.stride)
-                label = f"{pick} {T} " if str(pick) or context != T else ""
-                self._parts[key] = Part(stream, rows, f"loader {self._seed} {label}")
+                longest = self._common[str(pick)] if settings.packing == "windows" else T
+                label = f"{pick} {longest} " if str(pick) or context != longest else ""
+                stream, rows = self._opened(pick, longest)
+                self._parts[key] = Part(stream, rows, f"loader {self._seed} {label}", cut=longest // T)
         weights = [mixture[name] for name in sorted(mixture)] if mixture else [1.0]
         return _Course(parts, Shares(weights, f"mixture {self._seed} {parts} "), batch * (context // T))
 
@@ -147,15 +156,39 @@ class Loader:
         _, first = np.unique(np.concatenate([stream.documents for stream in streams]), return_index=True)
         return int(np.concatenate([stream.lengths for stream in streams])[first].sum())
 
-    def _read_before(self, starts: Sequence[int]) -> dict[tuple[str, int], int]:
-        """How many rows of each part the stages before the last have read."""
-        found: dict[tuple[str, int], int] = {}
+    def _common_contexts(self, context: int) -> dict[str, int]:
+        """The context that holds whole rows of every stage that reads a pick, by its name."""
+        settings, found = self._settings, dict[str, int]()
+        for stage in settings.whole_run():
+            for name in stage.mixture or settings.mixture or [None]:
+                pick = str(Pick(name, settings.mixture_by, stage.complexity))
+                found[pick] = math.lcm(found.get(pick, 1), stage.context or context)
+        return found
+
+    def _opened(self, pick: Pick, context: int) -> tuple[TokenStream, Rows]:
+        """The text of a pick and its rows of `context` tokens, opened once."""
+        key = str(pick), context
+        if key not in self._rows:
+            opened = [stream for (name, _), (stream, _) in self._rows.items() if name == key[0]]
+            stream = opened[0] if opened else TokenStream(self._folder, self._split, pick)
+            self._rows[key] = stream, make_rows(stream, context, self._settings.packing, self._settings.stride)
+        return self._rows[key]
+
+    def _left_at(self, starts: Sequence[int]) -> dict[str, Fraction]:
+        """How many epochs of each pick are read when the last stage begins, by its name."""
+        found: dict[str, Fraction] = {}
         for stage, (start, stop) in enumerate(pairwise(starts)):
             course = self._stages[stage]
-            drawn = course.shares.drawn((stop - start) * course.batch * self._world)
-            for key, count in zip(course.parts, drawn.tolist(), strict=True):
-                found[key] = found.get(key, 0) + count
+            drawn = course.shares.drawn((stop - start) * course.batch).tolist()
+            for key, count in zip(course.parts, drawn, strict=True):
+                part = self._parts[key]
+                found[key[0]] = Fraction(_row_at(found, key, part) + count, part.n_rows)
         return found
+
+
+def _row_at(left_at: dict[str, Fraction], key: tuple[str, int], part: Part) -> int:
+    """The first whole row of `part`, counted through its epochs, that a stage goes on with."""
+    return math.ceil(left_at.get(key[0], Fraction(0)) * part.n_rows)
 
 
 @dataclass(frozen=True)
@@ -164,7 +197,7 @@ class _Course:
 
     parts: list[tuple[str, int]]
     shares: Shares
-    batch: int  # rows of one rank in a step
+    batch: int  # rows of a step
 
 
 def sequential(

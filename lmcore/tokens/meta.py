@@ -11,10 +11,14 @@ from pydantic import Field, ValidationError
 
 from lmcore.config import Settings
 from lmcore.tokenizer.interface import Tokenizer
+from storage.digest import digest_file, digest_json
 from storage.errors import RunError
 
 MEND = "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them"
 OTHER = "use the tokenizer the tokens were made with, or make the tokens again"
+
+# A column of documents.parquet: bytes of the text that a lossy vocabulary cannot give back, in its validation split.
+MISSING = "n_missing"
 
 DtypeName = Literal["uint16", "uint32"]
 
@@ -78,6 +82,21 @@ def check_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
             "but its tokens stand for other text",
             OTHER,
         )
+
+
+def train_digest(folder: Path) -> str:
+    """What the order of the training text hangs on: its documents, one after the other, and the tokenizer.
+
+    Two artifacts with equal digests give equal batches for equal settings. A document is known by its record id,
+    which is made from its text. Raises RunError for a damaged artifact.
+    """
+    meta, path = read_meta(folder), folder / "train" / "documents.parquet"
+    facts = meta.model_dump(mode="json", include={"dtype", "vocab_size", "bos_id", "tokenizer"})
+    split = meta.splits.get("train")
+    try:
+        return digest_json([facts, split.model_dump(mode="json") if split else None, digest_file(path)])
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}", MEND) from error
 
 
 def mask_file(folder: Path, number: int) -> Path:

@@ -17,37 +17,46 @@ import numpy as np
 import numpy.typing as npt
 
 from lmcore.tokens.packing import Read, Rows
+from lmcore.tokens.params import BLOCK, rows_of
 from lmcore.tokens.permutation import ROUNDS, permute
 from lmcore.tokens.stream import TokenStream
-from storage.errors import UserError
 
 Ints = npt.NDArray[np.int64]
-BLOCK = 1_000
 
 
 class Part:
-    """The rows of one stream, all of them once an epoch, in an order of the epoch's own."""
+    """The rows of one stream, all of them once an epoch, in an order of the epoch's own.
 
-    def __init__(self, stream: TokenStream, rows: Rows, label: str) -> None:
+    With `cut` each of `rows` is cut into so many, which follow each other.
+    """
+
+    def __init__(self, stream: TokenStream, rows: Rows, label: str, cut: int = 1) -> None:
         """`label` holds the seed: equal labels give equal orders."""
-        self.stream, self._rows, self._label = stream, rows, label
-        self.n_rows = rows.n_rows
+        self.stream, self._rows, self._label, self._cut = stream, rows, label, cut
+        self.n_rows = rows.n_rows * cut
 
     def read(self, numbers: Ints) -> Read:
         """Rows `numbers` (B,), counted through all epochs."""
-        epochs, places = numbers // self.n_rows, numbers % self.n_rows
+        if self._cut > 1:
+            wholes, back = np.unique(numbers // self._cut, return_inverse=True)
+            return _pieces(self._whole(wholes), back, numbers % self._cut, self._cut)
+        return self._whole(numbers)
+
+    def _whole(self, numbers: Ints) -> Read:
+        n_rows = self._rows.n_rows
+        epochs, places = numbers // n_rows, numbers % n_rows
         order = np.argsort(epochs, kind="stable")  # to read an epoch's rows together
         parts = []
         for epoch in np.unique(epochs):
             drawn = draw(f"{self._label}{epoch}", ROUNDS + 1)
             offset = int(drawn[0]) % self.stream.n_tokens
-            here = permute(places[order[epochs[order] == epoch]], self.n_rows, drawn[1:])
+            here = permute(places[order[epochs[order] == epoch]], n_rows, drawn[1:])
             parts.append(self._rows.read(here, offset))
         return joined(parts, order)
 
     def describe(self) -> str:
         """What the rows are, in words."""
-        return self._rows.describe()
+        return self._rows.describe() + (f", each cut into {self._cut} rows" if self._cut > 1 else "")
 
 
 class Shares:
@@ -55,7 +64,7 @@ class Shares:
 
     def __init__(self, weights: Sequence[float], label: str) -> None:
         """Weights (P,), all above 0. Raises UserError when one is less than a thousandth of all."""
-        self.counts = apportion(weights)  # rows of each part in a block, (P,)
+        self.counts: Ints = np.array(rows_of(weights), dtype=np.int64)  # rows of each part in a block, (P,)
         self._label = label
 
     def locate(self, numbers: Ints) -> tuple[Ints, Ints]:
@@ -82,20 +91,6 @@ class Shares:
         return _block(f"{self._label}{number}", tuple(self.counts.tolist()))
 
 
-def apportion(weights: Sequence[float]) -> Ints:
-    """How many of BLOCK rows each of `weights` gets, (P,): largest remainders, so they add up to BLOCK."""
-    exact = np.array(weights, dtype=np.float64) / sum(weights) * BLOCK
-    counts = np.floor(exact).astype(np.int64)
-    left = BLOCK - int(counts.sum())
-    counts[np.argsort(counts - exact, kind="stable")[:left]] += 1
-    if not counts.all():
-        raise UserError(
-            f"weight {weights[int(counts.argmin())]:g} of a mixture is less than a thousandth of all {sum(weights):g}",
-            "raise it, or leave its name out",
-        )
-    return counts
-
-
 @lru_cache(maxsize=8)  # a step reads some rows of a block, the next step the rows after them
 def _block(label: str, counts: tuple[int, ...]) -> tuple[Ints, Ints]:
     """For each place in a block (BLOCK,): its part, and how many places before it have the same part."""
@@ -111,6 +106,15 @@ def _block(label: str, counts: tuple[int, ...]) -> tuple[Ints, Ints]:
 def draw(label: str, count: int) -> npt.NDArray[np.uint64]:
     """`count` random numbers that follow from `label` alone."""
     return np.frombuffer(hashlib.shake_256(label.encode()).digest(8 * count), dtype="<u8")
+
+
+def _pieces(read: Read, rows: Ints, pieces: Ints, cut: int) -> Read:
+    """Of these rows (B,) of `read`, the piece of each (B,), when a row has `cut` of them."""
+    T = read.counts.shape[1] // cut
+    inputs = (pieces * T)[:, None] + np.arange(T)  # (B, T)
+    targets = (pieces * T)[:, None] + np.arange(T + 1)  # (B, T + 1): with the first input
+    rows = rows[:, None]
+    return Read(read.tokens[rows, targets], read.counts[rows, inputs], read.documents[rows, inputs])
 
 
 def joined(parts: Sequence[Read], order: Ints) -> Read:

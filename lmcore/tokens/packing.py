@@ -14,16 +14,16 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from lmcore.tokens.params import Packing, check_stride
 from lmcore.tokens.stream import TokenStream
-from storage.errors import RunError, UserError
+from storage.errors import RunError
 
 Ints = npt.NDArray[np.int64]
-Packing = Literal["windows", "best_fit", "stride"]
 NO_DOCUMENT = -1  # document of what fills a row up
 
 
@@ -63,11 +63,7 @@ def make_rows(stream: TokenStream, context: int, packing: Packing, stride: int |
     if packing == "windows":
         return Windows(stream, context, context, ring=True)
     stride = max(1, context // 2) if stride is None else stride
-    if stride > context:
-        raise UserError(
-            f"train.stride {stride:,} is longer than the context of {context:,}: text between rows would be left out",
-            "set it to the context or less",
-        )
+    check_stride(stride, context)
     return Windows(stream, context, stride, ring=False)
 
 

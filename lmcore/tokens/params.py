@@ -1,22 +1,48 @@
-"""What a person can set about the batches: packing, mixtures, stages. A part of a recipe's `train:` section."""
+"""What a person can set about the token shards, and about the batches: packing, mixtures, stages.
+
+The latter are a part of a recipe's `train:` section. Reading a recipe stays quick: this loads no more than pydantic.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmcore.config import Params, added_later
-from lmcore.tokens.packing import Packing
-from lmcore.tokens.stream import MixtureBy
+from lmcore.config import Params, Runtime, added_later
 from storage.errors import UserError
 
+Packing = Literal["windows", "best_fit", "stride"]
+MixtureBy = Literal["source", "lang", "kind"]
 Weight = Annotated[float, Field(gt=0)]
 Mixture = dict[str, Weight]
 SLIP = 1e-6  # of a step: 0.1 + 0.2 of ten steps are three
+BLOCK = 1_000  # rows of a mixture among which every part has exactly its share
 Level = Annotated[float, Field(ge=0, le=100)]
+
+
+class TokensParams(Params):
+    """How the shards are cut."""
+
+    shard_tokens: int = Field(
+        32 * 2**20,
+        ge=1024,
+        le=64 * 2**20,
+        description="Tokens a shard file holds at most; a longer document gets a shard to itself.",
+    )
+    learn_roles: tuple[str, ...] = added_later(
+        ("assistant",),
+        description="Where a text has turns of one of these roles, only those turns are learnt; other texts are whole.",
+    )
+
+
+class TokensRuntime(Runtime):
+    """How the work is done."""
+
+    workers: int = Field(0, ge=0, le=1024, description="Threads that encode; 0 takes every core.")
 
 
 class Stage(Params):
@@ -104,7 +130,11 @@ def check_steps(settings: BatchSettings, steps: int) -> None:
 
 
 def check_stages(settings: BatchSettings, context: int) -> None:
-    """Raise UserError when the rows of a stage do not divide `context`, the tokens of a sequence of the model."""
+    """Raise UserError for rows that cannot be made, whatever the text is.
+
+    The rows of a stage must divide `context`, the tokens of a sequence of the model; a stride is not longer than a
+    row, and no weight of a mixture too small to be given a row.
+    """
     for number, stage in enumerate(settings.stages, 1):
         if stage.context is not None and context % stage.context:
             raise UserError(
@@ -112,3 +142,37 @@ def check_stages(settings: BatchSettings, context: int) -> None:
                 f"{context:,}",
                 "take a half, a quarter or another whole part, so that every step has equally many tokens",
             )
+    shortest = min(stage.context or context for stage in settings.whole_run())
+    if settings.stride is not None:
+        check_stride(settings.stride, shortest)
+    for mixture in (settings.mixture, *(stage.mixture for stage in settings.stages)):
+        if mixture:
+            rows_of([mixture[name] for name in sorted(mixture)])
+
+
+def check_stride(stride: int, context: int) -> None:
+    """Raise UserError when rows of `context` tokens that begin every `stride` leave text out."""
+    if stride > context:
+        raise UserError(
+            f"train.stride {stride:,} is longer than the context of {context:,}: text between rows would be left out",
+            "set it to the context or less",
+        )
+
+
+def rows_of(weights: Sequence[float]) -> list[int]:
+    """How many of BLOCK rows each of `weights` gets: largest remainders, so they add up to BLOCK.
+
+    Raises UserError when one would get none.
+    """
+    whole = sum(weights)
+    exact = [weight / whole * BLOCK for weight in weights]
+    counts = [math.floor(share) for share in exact]
+    by_rest = sorted(range(len(weights)), key=lambda number: counts[number] - exact[number])
+    for number in by_rest[: BLOCK - sum(counts)]:
+        counts[number] += 1
+    if not all(counts):
+        raise UserError(
+            f"weight {weights[counts.index(0)]:g} of a mixture is less than a thousandth of all {whole:g}",
+            "raise it, or leave its name out",
+        )
+    return counts

@@ -7,7 +7,6 @@ the document before has ended.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +24,8 @@ def learnt_spans(text: str, turns: Sequence[dict[str, Any]], roles: Sequence[str
 
     The turns' texts are looked for in `text` one after the other, each at the first place behind the one before where
     it does not begin or end inside a word (so that a turn "u" is not found in the label "user:"), or else at the first
-    place at all. Raises RunError that names the document as `name` when one is not there.
+    place at all; a turn of blanks alone is none. Raises RunError that names the document as `name` when one is not
+    there.
     """
     if not any(turn["role"] in roles for turn in turns):
         return None
@@ -33,17 +33,33 @@ def learnt_spans(text: str, turns: Sequence[dict[str, Any]], roles: Sequence[str
     at = 0
     for turn in turns:
         said = turn["text"].strip()  # what stands around a turn is not said
-        found = re.compile(rf"(?<!\w){re.escape(said)}(?!\w)").search(text, at)
-        start = found.start() if found else text.find(said, at)
+        if not said:
+            continue
+        start = _place(text, said, at)
         if start < 0:
             raise RunError(
                 f"{name} has a turn of {turn['role']} that its text does not have at its place: {said[:60]!r}",
                 "the source must leave a text that has its turns in their order",
             )
         at = start + len(said)
-        if turn["role"] in roles and said:
+        if turn["role"] in roles:
             spans.append((start, at))
     return spans
+
+
+def _place(text: str, said: str, at: int) -> int:
+    """Where `said` is in `text` from `at` on: the first place outside of words, else the first, else -1."""
+    first = start = text.find(said, at)
+    while start >= 0:
+        stop = start + len(said)
+        if not (_is_word(text[start - 1 : start]) or _is_word(text[stop : stop + 1])):
+            return start
+        start = text.find(said, start + 1)
+    return first
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def tokens_in(tokenizer: Tokenizer, text: str, ids: npt.NDArray[np.uint32], spans: Spans) -> npt.NDArray[np.bool_]:

@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
-from lmcore.config import Params, Runtime, added_later
 from lmcore.documents import CURATED, SPLITS, read_documents
 from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer, load_tokenizer
 from lmcore.tokenizer.curated import file_sizes
+from lmcore.tokenizer.lossy import missing_of
 from lmcore.tokenizer.parallel import encode_stream
-from lmcore.tokens.meta import Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
+from lmcore.tokens.meta import MISSING, Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
+from lmcore.tokens.params import TokensParams, TokensRuntime
 from lmcore.tokens.roles import Spans, learnt_spans, pack_mask, tokens_in
 from storage.atomic import fault, write_bytes, write_json
 from storage.errors import RunError
@@ -35,6 +35,7 @@ from storage.parquet import read_parquet, write_parquet
 
 Ints = npt.NDArray[np.int64]
 MOST_NAMES = 2**15
+MEASURED_BYTES = 1_000_000  # of text that they are measured on; the rest has the share of these
 NAMED = ("source", "lang", "kind")  # columns whose names are in meta.json
 
 DOCUMENTS = pa.schema(
@@ -50,27 +51,6 @@ DOCUMENTS = pa.schema(
         pa.field("complexity", pa.float32(), nullable=False),  # 0 to 100
     ]
 )
-
-
-class TokensParams(Params):
-    """How the shards are cut."""
-
-    shard_tokens: int = Field(
-        32 * 2**20,
-        ge=1024,
-        le=64 * 2**20,
-        description="Tokens a shard file holds at most; a longer document gets a shard to itself.",
-    )
-    learn_roles: tuple[str, ...] = added_later(
-        ("assistant",),
-        description="Where a text has turns of one of these roles, only those turns are learnt; other texts are whole.",
-    )
-
-
-class TokensRuntime(Runtime):
-    """How the work is done."""
-
-    workers: int = Field(0, ge=0, le=1024, description="Threads that encode; 0 takes every core.")
 
 
 @dataclass(frozen=True)
@@ -126,7 +106,11 @@ def make_tokens(
     for split in SPLITS:
         encoder = _Encoder(vocabulary, curated / split, files[split], params.learn_roles, runtime.workers, tick)
         counts = _make_shards(work, encoder, params.shard_tokens)
-        write_parquet(out / split / "documents.parquet", _documents(files[split], counts, names))
+        table = _documents(files[split], counts, names)
+        if vocabulary.lossy and split == "val":  # of the looks at it, which are charged for them
+            missing = list(missing_of(vocabulary, encoder.texts(), MEASURED_BYTES))
+            table = table.append_column(MISSING, pa.array(missing, pa.int64()))
+        write_parquet(out / split / "documents.parquet", table)
         lengths = [int(some.sum()) for some in counts]
         splits[split] = SplitMeta(
             shards=lengths,
@@ -228,6 +212,11 @@ class _Encoder:
         for number, part in learnt.items():
             mask[starts[number] + 1 : starts[number] + lengths[number]] = part
         return data.tobytes(), pack_mask(mask), np.array(lengths, dtype=np.int64)
+
+    def texts(self) -> Iterator[str]:
+        """Every text of the split."""
+        for path, _ in self._files:
+            yield from (text.as_py() for text in _column(path, "text"))
 
     def _texts(self, shard: Shard) -> Iterator[str]:
         """The shard's texts, reading only the files that hold some of them."""

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from lmcore.tokens.meta import MEND, Meta, mask_file, numpy_dtype, read_meta
+from lmcore.tokens.params import MixtureBy
 from lmcore.tokens.roles import unpack_mask
 from storage.errors import RunError, UserError
 from storage.parquet import read_parquet
@@ -20,7 +20,6 @@ from storage.parquet import read_parquet
 Ints = npt.NDArray[np.int64]
 
 
-MixtureBy = Literal["source", "lang", "kind"]
 AGAIN = "make the tokens again: `collect-train run RECIPE --from tokens`"
 
 

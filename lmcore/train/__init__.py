@@ -4,3 +4,4 @@ This package imports nothing here, so that `__main__` can raise the C allocator'
 """
 
 PARENT_VARIABLE = "COLLECT_TRAIN_PARENT"  # process id of whoever starts a trainer: it stops when that one is gone
+TORCH_BYTES = 300_000_000  # resident in a trainer before its first tensor

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from lmcore.train import PARENT_VARIABLE
 from lmcore.train.allocator import raise_thresholds, sleep_at_barriers
 from storage.atomic import write_json
-from storage.errors import CollectTrainError, RunError, StorageError, UserError
+from storage.errors import CollectTrainError, StorageError, UserError
 
 if TYPE_CHECKING:
     from lmcore.train.params import Job
@@ -91,24 +91,15 @@ def main(arguments: list[str]) -> int:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            raise _out_of_memory() from error
+            from lmcore.train.memory import untold
+
+            raise untold() from error
     except CollectTrainError as error:
         left = error_file is not None and _leave(error_file, error)
         if not (RANKED and left):  # the agent reads it, and tells once what several ranks may have met
             print(f"error: {error.what}\n  to mend: {error.mend}", file=sys.stderr)
         return error.exit_code
     return 0
-
-
-def _out_of_memory() -> RunError:
-    from lmcore.train.machine import limits
-
-    limit = limits()["memory_bytes"]
-    return RunError(
-        "the training process ran out of memory" + (f"; it may use {limit / 2**20:,.0f} MiB" if limit else ""),
-        "set train.on_oom=halve, train.micro_batch lower, or make the model smaller"
-        + (", or give it more: the job variable memory, in MiB" if limit else ""),
-    )
 
 
 def _leave(path: Path, error: CollectTrainError) -> bool:

@@ -18,8 +18,8 @@ def take_up(run: Run, horizon: Horizon) -> None:
     """Make `run`, at step 0, what the run in `start_from` was at its end; progress is its share of `horizon`.
 
     The learning rate goes on from where the new schedule is at that share: it rises again when the old one had decayed.
-    UserError when there is no checkpoint, settings differ that must not, or the horizon is already reached; RunError
-    for a damaged one.
+    UserError when there is no checkpoint, settings or texts differ that must not, or the horizon is already reached;
+    RunError for a damaged one.
     """
     job, start = run.job, run.job.start_from
     if start is None:
@@ -34,9 +34,10 @@ def take_up(run: Run, horizon: Horizon) -> None:
     steps = checkpoint.steps_in(start / KEPT)
     if not steps:
         raise UserError(
-            f"{start} has no checkpoint to continue from",
-            "set train.continues=false to begin with its weights alone; runs that are trained with "
-            "runtime.train.keep_state=true keep one",
+            f"{start} has no checkpoint to continue from: it was trained without runtime.train.keep_state",
+            "set train.continues=false to begin with its weights alone; or train it once more, with "
+            "runtime.train.keep_state=true and another train.seed (a finished run is not trained again), and continue "
+            "that with the same seed",
         )
     snapshot = checkpoint.load_step(
         start / KEPT, steps[-1], "run `collect-train verify`, or begin with train.continues=false"
@@ -53,6 +54,11 @@ def take_up(run: Run, horizon: Horizon) -> None:
                 f"train.continues: {name} is {ours.get(name)}, and the run to continue had {theirs.get(name)}",
                 f"set {name} as it was, or set train.continues=false to begin with the weights alone",
             )
+    if snapshot.state.get("data") != run.data:  # the number of a batch would stand for other text
+        raise UserError(
+            f"train.continues: {job.tokens} is not the text that the run to continue was trained on",
+            "continue on the same edition and curation, or set train.continues=false to begin with its weights alone",
+        )
     restore(run, snapshot)
     at = run.at
     progress = horizon.progress(at.step, at.seconds)
@@ -64,4 +70,6 @@ def take_up(run: Run, horizon: Horizon) -> None:
         )
     run.at = replace(at, progress=progress, begun=at.step, ended=False)
     told = f"continuing a finished run of {at.step:,} steps, which are {progress:.0%} of {horizon.describe()}"
+    if stages := job.params.stages:
+        told += f"; stage {len(at.stage_starts)} of {len(stages)} goes on: no stage comes twice"
     run.journal.event("continued", told, step=at.step, progress=progress)

@@ -6,6 +6,7 @@ import shutil
 
 from lmcore.tokens import Loader
 from lmcore.train.horizon import Horizon
+from lmcore.train.optim import trainable
 from lmcore.train.params import Job
 from lmcore.train.run import Run
 from storage.atomic import disk_errors
@@ -34,18 +35,19 @@ def check_disk(run: Run, horizon: Horizon) -> None:
     """Raise RunError, with the sizes, when the checkpoints and the model do not fit beside what is there."""
     work, kept = run.job.work, run.job.runtime
     weights = sum(p.numel() * p.element_size() for p in run.model.parameters())
+    saved = sum(p.numel() * p.element_size() for p in trainable(run.model).values())  # of adapters, where there are
     state = sum(tensor.numel() * tensor.element_size() for tensor in run.optimizer.tensors().values())
     steps = horizon.steps or 0  # a budget in minutes: nobody knows
     copies = kept.keep_checkpoints + kept.keep_best + (run.job.params.on_spike == "rewind") + 1  # one being written
     copies += steps // kept.keep_every_steps if kept.keep_every_steps else 0
     copies += kept.keep_state  # beside the model
-    need = copies * (weights + state + ROW_BYTES * steps) + 2 * weights + OUT_BYTES  # out/ is made beside the old one
+    need = copies * (saved + state + ROW_BYTES * steps) + 2 * weights + OUT_BYTES  # out/ is made beside the old one
     with disk_errors(work):
         there = sum(path.stat().st_size for path in (work / "checkpoints").rglob("*") if path.is_file())
         free = shutil.disk_usage(work).free
     if need - there > free:
         raise RunError(
-            f"{work} needs {(need - there) / 2**20:,.0f} MiB more for {copies} checkpoints of "
-            f"{(weights + state) / 2**20:,.0f} MiB and the model; {free / 2**20:,.0f} MiB are free",
+            f"{work} needs {(need - there) / 2**20:,.0f} MiB more for {copies:,} checkpoints of "
+            f"{(saved + state) / 2**20:,.0f} MiB and the model; {free / 2**20:,.0f} MiB are free",
             "free the disk, lower runtime.train.keep_checkpoints, or raise runtime.train.keep_every_steps",
         )

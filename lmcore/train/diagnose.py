@@ -11,8 +11,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import fmean, median
+from typing import Any
 
 from lmcore.train.evidence import Evidence
+from lmcore.train.journal import STALL_MEDIANS, STALL_SECONDS
+from lmcore.train.params import HORIZONS
 
 FLAT, FLAT_STEPS = 0.01, 20  # the loss fell by less than this share, over so many steps
 BLOCKS = 20  # that a run is cut into; the median of each is what its steps had
@@ -23,7 +26,6 @@ UNIQUE = 0.10  # LAi's bound for repeated text
 FEW_TOKENS = 1.0  # tokens seen for each parameter; 20 are usual (Hoffmann et al. 2022)
 STILL_FALLING = 0.01  # share that the loss still fell by between the last two fifths
 SLOW = 1.5  # times the step that the probe measured
-STALL_SECONDS, STALL_MEDIANS = 60.0, 20.0  # as tasks/stall.py, which ends such a process
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,13 @@ def _not_finite(e: Evidence) -> Finding | None:
         "NaN",
         f"{n} of {max(len(e.steps), n)} steps were skipped for numbers that are not finite, the first at step {first}",
         "the learning rate is too high for this shape, or the number format too narrow",
-        f"train.lr: {_half(e.lr)} and train.muon_lr by half, train.on_nan: lower, or train.precision: fp32",
+        _advice(
+            e,
+            *_rates(e, 0.5),
+            ("train.grad_clip", 1.0),
+            ("train.on_nan", "lower"),
+            *([("train.precision", "fp32")] if e.plan.get("precision") != "fp32" else []),
+        ),
     )
 
 
@@ -65,7 +73,7 @@ def _stall(e: Evidence) -> Finding | None:
     if not e.seconds:
         return None
     limit = max(STALL_SECONDS, STALL_MEDIANS * median(e.seconds))
-    slowest = max(e.seconds)
+    slowest = max(e.slowest or 0.0, *e.seconds)
     silent = e.silent_seconds or 0.0
     if max(slowest, silent) <= limit:
         return None
@@ -91,8 +99,9 @@ def _flat(e: Evidence) -> Finding | None:
         "flat loss",
         f"{first:.3f} nats a token at the beginning, {last:.3f} after {e.steps[-1]:,} steps",
         "the learning rate is so low that nothing is learnt, or so high that nothing holds; or the start knew it all",
-        f"train.lr (now {_said(e.lr)}): ten times as much, and if that is no better a tenth; with the default "
-        "optimizer train.muon_lr as well",
+        f"{_advice(e, *_rates(e, 10.0))} (ten times as much); if that is no better, a tenth"
+        if last < (1 + FLAT) * first
+        else f"{_advice(e, *_rates(e, 0.1))} (a tenth)",
     )
 
 
@@ -107,7 +116,7 @@ def _exploded(e: Evidence) -> Finding | None:
                 "exploding perplexity",
                 f"it was {_exp(low)} and ended at {_exp(last)}",
                 "single steps were too large: the learning rate, or a batch of text that is unlike the rest",
-                f"train.lr: {_half(e.lr)} and train.muon_lr by half, train.on_spike: rewind, train.grad_clip: 1.0",
+                _advice(e, *_rates(e, 0.5), ("train.on_spike", "rewind"), ("train.grad_clip", 1.0)),
             )
     bits = [bits for _, bits in e.looks]
     if len(bits) >= 3 and bits[-1] > FORGOTTEN * min(bits):
@@ -116,7 +125,7 @@ def _exploded(e: Evidence) -> Finding | None:
             f"on held-out text {min(bits):.3f} bits per byte at step {e.looks[bits.index(min(bits))][0]:,}, "
             f"{bits[-1]:.3f} at the end, while the training loss fell",
             "the model learns its text by heart: too many passes over too little",
-            "train.early_stop: {patience: 3}, fewer train.epochs, more text, or model.dropout: 0.1",
+            _advice(e, ("train.early_stop", {"patience": 3}), ("model.dropout", 0.1), _budget(e, 0.5), "more text"),
         )
     return None
 
@@ -134,7 +143,7 @@ def _same_samples(e: Evidence) -> Finding | None:
                 "identical samples",
                 f"{prompt!r} was continued with {text[:40]!r} at step {before:,} and again at step {after:,}",
                 "the weights hardly change, or the model says one thing whatever it is asked",
-                f"train.lr (now {_said(e.lr)}) higher; if the loss is near zero, more and other text",
+                f"{_advice(e, *_rates(e, 10.0))}; if the loss is near zero, more and other text",
             )
     return None
 
@@ -177,7 +186,11 @@ def _undertrained(e: Evidence) -> Finding | None:
         f"{e.tokens / e.parameters:.2f} tokens for each of {e.parameters:,} parameters, and the loss still fell from "
         f"{before:.3f} to {last:.3f} in the last fifth",
         "the budget is too small for the model, or the model too large for the budget",
-        "train.minutes (or steps, tokens) higher, or the shape that `collect-train autosize --minutes N` proposes",
+        _advice(
+            e,
+            _budget(e, math.ceil(FEW_TOKENS * e.parameters / max(1, e.tokens))),
+            "the shape that `collect-train autosize --minutes N` proposes",
+        ),
     )
 
 
@@ -209,9 +222,51 @@ def _exp(nats: float) -> str:
     return f"{math.exp(nats):,.1f}" if nats < 50 else f"e^{nats:.0f}"
 
 
-def _half(lr: float | None) -> str:
-    return "half of what it is" if lr is None else f"{lr / 2:g}"
+Change = tuple[str, Any] | str  # a setting and the value to give it, or words
 
 
-def _said(lr: float | None) -> str:
-    return "as in the recipe" if lr is None else f"{lr:g}"
+def _rates(e: Evidence, factor: float) -> list[Change]:
+    """The learning rates that the run's optimizer has, times `factor`."""
+    names = ["lr", "muon_lr"] if e.settings.get("optimizer") == "muon" and not e.settings.get("lora") else ["lr"]
+    known = [(f"train.{name}", float(f"{factor * e.settings[name]:.3g}")) for name in names if name in e.settings]
+    return [*known] or [f"train.lr and train.muon_lr times {factor:g}"]  # a run of the time before settings were kept
+
+
+def _budget(e: Evidence, factor: float) -> Change:
+    """The run's budget times `factor`, by the setting that gave it."""
+    for name in HORIZONS:
+        if (had := e.settings.get(name)) is not None:
+            wanted = factor * had
+            return f"train.{name}", max(1, math.ceil(wanted)) if isinstance(had, int) else float(f"{wanted:.3g}")
+    return f"a budget {factor:.2g} times as large"
+
+
+def _advice(e: Evidence, *changes: Change) -> str:
+    """Settings with the values to give them, and words, joined; left out is what the run had set so already."""
+    told = []
+    for change in changes:
+        if isinstance(change, str):
+            told.append(change)
+        elif not _has(_setting(e, change[0]), change[1]):
+            told.append(f"{change[0]}: {_yaml(change[1])}")
+    return " or ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
+
+
+def _setting(e: Evidence, name: str) -> Any:
+    section, _, key = name.partition(".")
+    values = e.settings if section == "train" else e.settings.get(section, {})
+    return values.get(key)
+
+
+def _has(value: Any, wanted: Any) -> bool:
+    """Whether a setting is as wanted, in all that is said of it."""
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(_has(value.get(key), wanted[key]) for key in wanted)
+    return bool(value == wanted)
+
+
+def _yaml(value: Any) -> str:
+    """A value as a recipe, or `--set`, has it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(one)}" for key, one in value.items()) + "}"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmcore.train.journal import FILE, read_lines
+from lmcore.train.journal import FILE, is_step, read_lines, way_kept
 from storage.errors import RunError
 from storage.parquet import read_parquet
 
@@ -30,7 +30,7 @@ class Evidence:
 
     steps: list[int]
     losses: list[float]  # nats per token; NaN where a step was not finite
-    seconds: list[float]  # of each step
+    seconds: list[float]  # of each step, or the mean of the steps of each line
     looks: list[tuple[int, float]]  # step and validation bits per byte
     samples: list[tuple[int, str, str]]  # step, prompt, continuation
     skipped: list[int]  # steps without finite numbers
@@ -41,7 +41,8 @@ class Evidence:
     longest_token: int | None = None  # bytes of the vocabulary's longest token
     plan: dict[str, Any] = field(default_factory=dict)
     silent_seconds: float | None = None  # since an unfinished training said anything
-    lr: float | None = None  # peak of AdamW, as the recipe has it
+    slowest: float | None = None  # seconds of the slowest step, where `seconds` has means
+    settings: dict[str, Any] = field(default_factory=dict)  # of the recipe's `train`, and `model`, as plain JSON
 
 
 def of_run(run: Run, facts: dict[str, Any]) -> Evidence:
@@ -67,30 +68,25 @@ def of_work(work: Path) -> Evidence:
     lines = read_lines(path)
     if not lines:
         raise RunError(f"{work} has no training that has said anything", "let it run for a while")
-    steps = [line for line in lines if "event" not in line and "loss" in line]
-    done: list[dict[str, Any]] = []
-    for line in steps:
-        while done and done[-1]["step"] >= line["step"]:  # done again from a checkpoint
-            done.pop()
-        done.append(line)
+    lines = way_kept(lines)
+    done = [line for line in lines if is_step(line)]
     events = [line for line in lines if "event" in line]
     plan = _json(work / "plan.json") if (work / "plan.json").exists() else {}
     params = _json(work / "job.json").get("params", {}) if (work / "job.json").exists() else {}
-    seconds = np.diff([0.0, *(line["seconds"] for line in done)])
-    each = [after / max(1, line["step"] - before) for after, line, before in zip(
-        seconds, done, [0, *(line["step"] for line in done)], strict=False
-    )]  # fmt: skip
+    # By the line's own speed: its `seconds` also have those of steps that a rewind or a kill took back.
+    each = [line["tokens"] / line["step"] / line["tokens_per_second"] for line in done]
     return Evidence(
         steps=[line["step"] for line in done],
         losses=[math.nan if line["loss"] is None else line["loss"] for line in done],
         seconds=each,
+        slowest=max((line["slowest_seconds"] for line in done if "slowest_seconds" in line), default=None),
         looks=[(e["step"], e["bits_per_byte"]) for e in events if e["event"] == "validation"],
         samples=[(e["step"], e["prompt"], e["continuation"]) for e in events if e["event"] == "sample"],
-        skipped=[e["step"] for e in events if e["event"] == "skipped" and not e["finite"] and not _scaled(plan)],
+        skipped=[e["step"] for e in events if e["event"] == "skipped" and not _finite(e) and not _scaled(plan)],
         tokens=done[-1]["tokens"] if done else 0,
         plan=plan,
         silent_seconds=time.time() - path.stat().st_mtime,
-        lr=params.get("lr"),
+        settings=params,
     )
 
 
@@ -138,7 +134,8 @@ def _of_tables(tables: dict[str, list[dict[str, Any]]], plan: dict[str, Any], pa
         tokens=metrics[-1]["tokens"] if metrics else 0,
         parameters=parameters,
         plan=plan,
-        **{name: facts.get(name) for name in ("bytes_per_token", "unique", "longest_token", "lr")},
+        **{name: facts.get(name) for name in ("bytes_per_token", "unique", "longest_token")},
+        settings=facts.get("settings", {}),
     )
 
 

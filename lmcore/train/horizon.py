@@ -25,22 +25,23 @@ class Horizon:
         used = step / self.steps if self.steps is not None else seconds / self._budget
         return min(1.0, used)
 
-    def middle(self, step: int, seconds: float) -> float:
+    def middle(self, step: int, seconds: float, timed: int | None = None) -> float:
         """Share of the budget at the middle of the next step: where its learning rate is read.
 
         The middle, because neither end is right: at its start the first step of a warm-up would have a rate of 0,
         at its end the last step of a decay would. In a time budget the next step is taken to last as long as the
-        mean one so far.
+        mean one so far: of `timed` steps, which are more than `step` where a rewind took some back.
         """
         if self.steps is not None:
             return min(1.0, (step + 0.5) / self.steps)
-        mean = seconds / step if step else 0.0
+        timed = step if timed is None else timed
+        mean = seconds / timed if timed else 0.0
         return min(1.0, (seconds + mean / 2) / self._budget)
 
-    def left(self, step: int, seconds: float) -> float:
-        """Seconds of training still to come after `step` steps that took `seconds`, at the mean speed so far."""
+    def left(self, step: int, seconds: float, timed: int | None = None) -> float:
+        """Seconds of training still to come after `step` steps, at the mean speed; `timed` is as for `middle`."""
         if self.steps is not None:
-            return (self.steps - step) * seconds / step
+            return (self.steps - step) * seconds / (timed or step)
         return max(0.0, self._budget - seconds)
 
     def length(self, step_seconds: float) -> float:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,14 @@ from storage.atomic import disk_errors
 
 FILE = "progress.jsonl"
 LINE_SECONDS = 1.0  # between two progress lines in the file
+# Between two steps a training may be silent for so many seconds, or so many of its median steps when that is longer.
+STALL_SECONDS, STALL_MEDIANS = 60.0, 20.0
+# The events that a person should see wherever a training is shown: the terminal, Prefect's pages, the report. The rest
+# has a place of its own there (a curve, a table) or is the trainer's own log.
+FOR_PEOPLE = frozenset({
+    "checkpoint-damaged", "continued", "early-stop", "finding", "no-validation", "out-of-memory", "processes",
+    "resumed", "rewound", "short-documents", "skipped", "stage", "stopped", "too-many-processes", "trivial-loss",
+})  # fmt: skip
 _TAIL_BYTES = 65_536  # far more than a line, also when events follow the last one
 
 
@@ -46,7 +55,7 @@ class Journal:
 
     def event(self, name: str, text: str, **values: Any) -> None:
         """Record and print something that happened once."""
-        line = {"event": name, "text": text, **values}
+        line = _plain({"event": name, "text": text, **values})
         self.events.append(line)
         self._append(line)
         print(text, flush=True)
@@ -64,7 +73,7 @@ class Journal:
     def step(self, line: dict[str, Any], tokens: int, seconds: float, *, last: bool = False) -> None:
         """Note one step; when enough time has passed since the last line, or at the `last`, record and print one.
 
-        The line has the means of loss and bits per byte, and the speed, over the steps since the line before.
+        The line has the means of loss and bits per byte, the speed, and the slowest step since the line before.
         """
         self._steps.append((line["loss"], line["bits_per_byte"], tokens, seconds))
         now = time.monotonic()
@@ -76,6 +85,7 @@ class Journal:
         loss, speed = sum(losses) / len(losses), sum(counts) / sum(times)
         line |= {"loss": loss, "bits_per_byte": sum(bits) / len(bits), "tokens_per_second": speed}
         line |= {"perplexity": math.exp(min(loss, 700.0)), "utilisation": speed * self.peak_share}
+        line |= {"slowest_seconds": max(times)}
         self._append(line)
         if last or now >= self._next_print:
             self._next_print = now + self._print_every
@@ -83,9 +93,8 @@ class Journal:
 
     def _append(self, line: dict[str, Any]) -> None:
         self._next_doing = 0.0
-        plain = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in line.items()}
         with disk_errors(self._path):
-            self._file.write(json.dumps(plain, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            self._file.write(json.dumps(_plain(line), ensure_ascii=False, allow_nan=False).encode() + b"\n")
             self._file.flush()
 
 
@@ -120,6 +129,30 @@ def parse_lines(data: bytes) -> list[dict[str, Any]]:
 def is_step(line: dict[str, Any]) -> bool:
     """Whether a line is about steps; events, such as a look at the validation split, may have a loss as well."""
     return "loss" in line and "event" not in line
+
+
+def for_people(line: dict[str, Any]) -> bool:
+    """Whether a line is an event that a person should see."""
+    return line.get("event") in FOR_PEOPLE
+
+
+def way_kept(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines about what counts: a rewind, or the next process, takes back all that came after its step.
+
+    What a process begins with at step 0 is all done again, the looks at step 0 included.
+    """
+    kept: list[dict[str, Any]] = []
+    for line in lines:
+        if line.get("event") in ("training", "rewound"):
+            step = line["step"]
+            kept = [one for one in kept if one.get("step", 0) <= step and (step or "step" not in one)]
+        kept.append(line)
+    return kept
+
+
+def _plain(line: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it: null for numbers that are not finite."""
+    return {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in line.items()}
 
 
 def _human(values: dict[str, Any]) -> str:

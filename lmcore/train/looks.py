@@ -16,12 +16,15 @@ from torch import Tensor
 from lmcore.generate.engine import generate
 from lmcore.generate.sampling import Sampling
 from lmcore.tokenizer import Tokenizer
-from lmcore.tokens import sequential
-from lmcore.tokens.meta import read_meta
+from lmcore.tokenizer.lossy import BITS_PER_MISSING_BYTE
+from lmcore.tokens import TokenBatch, sequential
+from lmcore.tokens.meta import MISSING, read_meta
+from lmcore.train.board import Board
 from lmcore.train.loss import bits_per_byte, look_sums
 from lmcore.train.run import Run
 from storage.errors import RunError
 from storage.parquet import read_parquet
+from storage.text import printable
 
 TEMPERATURE, TOP_P = 0.8, 0.95  # of continued prompts: lively, without the long tail
 UNKNOWN = ""  # the source of tokens that were made before sources were noted
@@ -70,7 +73,8 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
 
     They are as many as early_stop says, else `runtime.validation_tokens`.
 
-    Every window starts without what came before it, so this is a little above what `evaluate` measures.
+    Every window starts without what came before it, so this is a little above what `evaluate` measures. What a lossy
+    vocabulary cannot give back is charged as there.
     """
     with run.optimizer.averaged():
         return _validate(run, token_bytes)
@@ -79,6 +83,7 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
 def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
     params, plan = run.job.params, run.plan
     names, source_of = _sources(run)
+    charges = Charges.of(run)
     sums = torch.zeros(5, len(names), dtype=torch.float64)
     run.model.eval()
     limit = params.early_stop.tokens if params.early_stop.patience else run.job.runtime.validation_tokens
@@ -88,7 +93,8 @@ def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
         share = run.team.share(batch)
         for micro in share.split(plan.micro_batch) if len(share.ids) else ():
             groups = source_of[micro.doc_ids.long()]  # -1, which fills up, is the last document and counts nothing
-            sums += look_sums(run.model, micro.to(plan.device), groups, len(names))
+            charged = charges.to(micro, plan.device) if charges else None
+            sums += look_sums(run.model, micro.to(plan.device), groups, len(names), charged)
         seen += batch.ids.numel()
         if seen >= limit:
             break
@@ -101,7 +107,36 @@ def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
 def _figures(column: list[float]) -> Figures:
     nats, nats_of_bytes, tokens, guessed, n_bytes = column
     least = max(tokens, 1.0)
-    return Figures(int(tokens), nats / least, guessed / least, bits_per_byte(nats_of_bytes, int(n_bytes)))
+    return Figures(int(tokens), nats / least, guessed / least, bits_per_byte(nats_of_bytes, round(n_bytes)))
+
+
+@dataclass(frozen=True)
+class Charges:
+    """What the tokens of a lossy vocabulary stand for in the original texts of the validation split, by document (N,).
+
+    A token has its document's mean, so a whole document costs what `evaluate` charges for it.
+    """
+
+    n_bytes: Tensor  # float64: original bytes that a token stands for
+    nats: Tensor  # float64: for the bytes that are lost, for each token
+    bos_id: int
+
+    @classmethod
+    def of(cls, run: Run) -> Charges | None:
+        """None for a vocabulary that loses nothing, and for tokens made before the losses were noted."""
+        table = read_parquet(run.job.tokens / "val" / "documents.parquet")
+        if MISSING not in table.column_names:
+            return None
+        names = ("n_tokens", "n_bytes", MISSING)
+        tokens, n_bytes, missing = (torch.from_numpy(table[name].to_numpy().astype(np.float64)) for name in names)
+        predicted = (tokens - 1).clamp(min=1)  # all but the begin mark
+        nats = missing * BITS_PER_MISSING_BYTE * math.log(2)
+        return cls(n_bytes / predicted, nats / predicted, read_meta(run.job.tokens).bos_id)
+
+    def to(self, batch: TokenBatch, device: str) -> tuple[Tensor, Tensor]:
+        """Original bytes and nats for what is lost, of each target of a batch, (B, T) float32."""
+        documents, text = batch.doc_ids.long(), batch.targets != self.bos_id
+        return tuple((each[documents] * text).float().to(device) for each in (self.n_bytes, self.nats))  # type: ignore[return-value]
 
 
 def _sources(run: Run) -> tuple[list[str], Tensor]:
@@ -125,3 +160,38 @@ def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
             run.journal.doing("samples")
             continued.append((prompt, generate(run.model, tokenizer, prompt, sampling).text))
     return continued
+
+
+def tell(run: Run, board: Board, look: Look) -> None:
+    """Record and tell a look at the validation split."""
+    at, whole = run.at, look.whole
+    figures = {"bits_per_byte": whole.bits_per_byte, "loss": whole.loss, "accuracy": whole.accuracy}
+    if run.team.leads:
+        run.history.add("validation", step=at.step, progress=at.progress, **figures)
+    told = f"validation: {whole.bits_per_byte:.4f} bits/byte, "
+    told += f"perplexity {whole.perplexity:.4g}, {whole.accuracy:.1%} right"
+    by_source = {}
+    for source, found in look.by_source.items():
+        values = {"bits_per_byte": found.bits_per_byte, "loss": found.loss, "accuracy": found.accuracy}
+        if run.team.leads:
+            run.history.add("sources", step=at.step, progress=at.progress, source=source, tokens=found.tokens, **values)
+        if math.isfinite(found.bits_per_byte):  # its tokens in this look may stand for no bytes
+            by_source[source] = found.bits_per_byte
+        board.scalars(f"validation/{source}", at.step, values)
+    if len(by_source) > 1:
+        told += " (" + ", ".join(f"{source} {bits:.4f}" for source, bits in by_source.items()) + ")"
+    more = {"perplexity": whole.perplexity, "by_source": by_source}
+    # No line but one of a step has a `loss`: whoever reads them tells them apart by it.
+    more |= {"bits_per_byte": whole.bits_per_byte, "accuracy": whole.accuracy}
+    run.journal.event("validation", told, step=at.step, **more)
+    board.scalars("validation", at.step, figures | {"perplexity": whole.perplexity})
+
+
+def tell_samples(run: Run, board: Board, samples: list[tuple[str, str]]) -> None:
+    """Record and tell (prompt, continuation) pairs."""
+    at = run.at
+    for prompt, text in samples:
+        run.history.add("samples", step=at.step, progress=at.progress, prompt=prompt, text=text)
+        told = printable(f"sample: {prompt}{text}").replace("\n", " ")
+        run.journal.event("sample", told, step=at.step, progress=at.progress, prompt=prompt, continuation=text)
+        board.text("sample", at.step, f"{prompt}{text}")

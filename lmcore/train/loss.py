@@ -33,17 +33,24 @@ def micro_loss(model: Decoder, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     return total, of_bytes
 
 
-def look_sums(model: Decoder, batch: TokenBatch, groups: Tensor, count: int) -> Tensor:
+def look_sums(
+    model: Decoder, batch: TokenBatch, groups: Tensor, count: int, charges: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Sums over the tokens that count, for each of `count` groups (5, count), float64 on the CPU, without gradient.
 
     `groups` (B, T) says which one a token is in. The rows: nats; nats of tokens that stand for bytes; tokens; tokens
-    that the model would have guessed; bytes.
+    that the model would have guessed; bytes. `charges`, both (B, T), are of a lossy vocabulary: the bytes that each
+    target stands for in the original text (0: none, as begin marks), and nats for those that it loses.
     """
     logits = model(batch.ids, doc_ids=batch.doc_ids if model.within_documents else None).flatten(0, 1)  # (B T, V)
     targets, counts, n_bytes = batch.targets.flatten(), batch.loss_mask.flatten(), batch.n_bytes.flatten()
     nats = token_nats(logits, targets)
     guessed = logits.argmax(-1) == targets
-    rows = (nats * counts, nats * (counts & (n_bytes > 0)), counts, guessed & counts, n_bytes * counts)
+    lost: Tensor | float = 0.0
+    if charges is not None:
+        n_bytes, lost = charges[0].flatten(), charges[1].flatten()
+    of_bytes = (nats + lost) * (counts & (n_bytes > 0))
+    rows = (nats * counts, of_bytes, counts, guessed & counts, n_bytes * counts)
     columns = torch.stack([row.detach().cpu().double() for row in rows])  # (5, B T)
     return torch.zeros(5, count, dtype=torch.float64).index_add_(1, groups.flatten().long(), columns)
 

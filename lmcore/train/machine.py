@@ -10,10 +10,12 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import torch
+
+from storage.errors import CollectTrainError
 
 _CGROUP = Path("/sys/fs/cgroup")
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -32,6 +34,16 @@ def usable_cores() -> int:
 def physical_cores() -> int:
     """Cores without counting hardware threads twice, never more than may be used."""
     return min(usable_cores(), psutil.cpu_count(logical=False) or usable_cores())
+
+
+def devices() -> list[Literal["cuda", "mps", "cpu"]]:
+    """The devices of this machine, the one to take first in front."""
+    here: dict[Literal["cuda", "mps", "cpu"], bool] = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    return [device for device, there in here.items() if there]
 
 
 def free_memory(device: str) -> int:
@@ -73,6 +85,8 @@ def peak_memory(device: str) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """True for what Python and torch raise when a device, or this process, has no more memory."""
+    if isinstance(error, CollectTrainError):
+        return False  # told already, in words like these
     # torch has no type of its own for a CPU that has no more.
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)

@@ -15,6 +15,7 @@ from lmcore.train import board, checkpoint, machine
 from lmcore.train.continued import KEPT
 from lmcore.train.diagnose import diagnose
 from lmcore.train.evidence import data_facts, of_run
+from lmcore.train.predict import measured, predicted
 from lmcore.train.run import Run
 from storage.atomic import disk_errors, publish_folder, write_json
 from storage.parquet import write_parquet
@@ -53,9 +54,12 @@ def write(run: Run) -> dict[str, Any]:
         if run.job.runtime.keep_state:
             name = checkpoint.name_of(run.at.step)
             shutil.copytree(work / "checkpoints" / name, part / KEPT / name)
-        data = data_facts(run.job.tokens, load_tokenizer(run.job.tokenizer)) | {"lr": run.job.params.lr}
+        data = data_facts(run.job.tokens, load_tokenizer(run.job.tokenizer))
+        data["settings"] = run.job.params.model_dump(mode="json")
         findings = diagnose(of_run(run, data))
-        told = {"data": data, "findings": [finding.to_json() for finding in findings]}
+        told: dict[str, Any] = {"data": data, "findings": [finding.to_json() for finding in findings]}
+        costs = {"predicted": predicted(run), "measured": measured(run, part / "model.safetensors")}
+        told |= {name: found.to_json() for name, found in costs.items()}
         limits = {"limits": machine.limits(), "events": run.journal.events}
         write_json(provenance / "training.json", metrics | told | limits)
         write_json(work / "metrics.json", metrics)
@@ -85,7 +89,7 @@ def _metrics(run: Run) -> dict[str, Any]:
         "skipped_steps": run.guard.skipped,
         "seconds": round(at.seconds, 3),
         "tokens_per_second": round(speed, 1),
-        "utilisation": round(_flops_per_token(run) * speed / run.plan.peak, 4),
+        "utilisation": round(utilisation(run, speed), 4),
         "peak_memory_mib": round(machine.peak_memory(run.plan.device) / 2**20, 1),
         "resumes": resumes,
         "processes": run.plan.processes,
@@ -94,10 +98,14 @@ def _metrics(run: Run) -> dict[str, Any]:
     }
 
 
-def _flops_per_token(run: Run) -> int:
-    """Frozen weights get no gradient, which is a third of a product's arithmetic."""
+def utilisation(run: Run, tokens_per_second: float) -> float:
+    """The model's arithmetic at this speed, as a share of the plan's fastest product.
+
+    Frozen weights get no gradient, which is a third of a product's arithmetic.
+    """
     ledger = run.model.ledger()
-    return ledger.flops_per_token() - (2 * ledger.product_parameters if run.job.params.lora else 0)
+    flops = ledger.flops_per_token() - (2 * ledger.product_parameters if run.job.params.lora else 0)
+    return flops * tokens_per_second / run.plan.peak
 
 
 def _mean(column: pa.ChunkedArray) -> float | None:

@@ -114,6 +114,11 @@ class TrainSettings(BatchSettings):
         description="The model that training starts from may be smaller than `model`: it is grown, and computes "
         "the same at first. Widths by whole factors, any number of blocks.",
     )
+    grow_vocabulary: bool = added_later(
+        False,
+        description="The vocabulary is the recipe's own, not that of the model that training starts from: a new token "
+        "begins as the mean of the old ones that spell it.",
+    )
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
@@ -153,6 +158,17 @@ class TrainSettings(BatchSettings):
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
         return self
 
+    @model_validator(mode="after")
+    def _grows_alone(self) -> Self:
+        if self.lora and (self.grow or self.grow_vocabulary):
+            raise ValueError(
+                f"lora with {'grow' if self.grow else 'grow_vocabulary'}: the adapters would fit a grown model that is "
+                "kept nowhere. Grow it in a recipe without lora, and adapt what that leaves"
+            )
+        if self.continues and self.grow_vocabulary:
+            raise ValueError("continues takes a run up as it was, and grow_vocabulary changes it: leave one out")
+        return self
+
 
 class TrainSection(TrainSettings):
     """A recipe's `train:` section: the settings, and the name of the model that training starts from.
@@ -171,9 +187,16 @@ class TrainSection(TrainSettings):
 
     @model_validator(mode="after")
     def _adapts_something(self) -> Self:
-        if self.init_from == "scratch" and (self.lora or self.grow):
-            name = "lora adapts" if self.lora else "grow takes over"
+        if self.init_from == "scratch" and (self.lora or self.grow or self.grow_vocabulary):
+            name = "lora adapts" if self.lora else "grow takes over" if self.grow else "grow_vocabulary takes over"
             raise ValueError(f"{name} a trained model: set init_from to say which")
+        if self.continues and self.init_from == "scratch":
+            raise ValueError("continues goes on with a finished run: set init_from to say which")
+        if self.continues and self.lora:
+            raise ValueError(
+                "continues with lora: the adapters of a finished run are merged into its weights; set continues: false "
+                "to begin new adapters on them"
+            )
         return self
 
     @property
@@ -251,6 +274,15 @@ class Job(Settings):
 def is_folder(init_from: str) -> bool:
     """Whether `train.init_from` is a path: it has a slash and is not STAGE/KEY."""
     return "/" in init_from and init_from.partition("/")[0] not in STAGES
+
+
+def check_vocabulary(params: TrainSettings, kind: str) -> None:
+    """Raise UserError when `grow_vocabulary` asks for a kind of vocabulary whose tokens are not made of bytes."""
+    if params.grow_vocabulary and kind in ("word_bpe", "words"):
+        raise UserError(
+            f"train.grow_vocabulary needs tokens that are made of bytes, and tokenizer.kind is {kind}",
+            "set tokenizer.kind to byte_bpe, bytes or char_bpe",
+        )
 
 
 def check_warmup(params: TrainSettings, share: float, name: str) -> None:

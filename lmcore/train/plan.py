@@ -7,10 +7,8 @@ again, so a resumed run rounds as the first one did.
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -21,8 +19,8 @@ from pydantic import ValidationError
 from lmcore.config import Settings
 from lmcore.models.decoder import Decoder
 from lmcore.tokens import TokenBatch
-from lmcore.train import machine
-from lmcore.train.loss import first_rows, micro_loss
+from lmcore.train import fitting, machine
+from lmcore.train.optim import trainable
 from lmcore.train.params import TrainParams, TrainRuntime
 from storage.errors import RunError, UserError
 
@@ -34,8 +32,6 @@ TIMED: tuple[Precision, ...] = ("fp32", "bf16")  # fp16 wants a loss scale and g
 BF16_GAIN = 1.3  # bf16 must win a product by this factor: it rounds more, and casts and norms gain nothing
 PLAIN_CONTEXT = 512  # on a CPU in bf16 two products and a softmax beat SDPA up to here (1.4 to 5 times, docs/train.md)
 PLAIN_CONTEXT_WIDE = 1024  # and up to here when a head is at least 64 wide
-PROBE_SECONDS, PROBE_ROUNDS = 4.0, 5  # for micro-batches
-SAME_SPEED = 1.1  # a smaller micro-batch must win by a tenth: timings of a few passes are no more exact
 MEMORY_SHARE = 0.5  # of the free memory, for a micro-batch that the probe chooses
 COMPILE_MIN_SECONDS = 600.0  # torch.compile takes 20 to 65 s on two cores to win 8 to 30 % (docs/train.md)
 
@@ -161,8 +157,11 @@ def probe(
         reasons={},
     )
     apply(plan, model)
-    model.recompute = _choose_recompute(model, params, runtime, _free(device, processes), reasons)
-    micro_batch, step_seconds = _choose_micro_batch(model, batch, params, device, processes, reasons)
+    free = _free(device, processes)
+    model.recompute = _choose_recompute(model, params, runtime, free, reasons)
+    micro_batch, step_seconds = fitting.choose_micro_batch(
+        model, batch, params, device, reasons, needs=lambda size: _memory(model, params, size), free=free
+    )
     compiled = _choose_compile(runtime.compile, device, precision, run_seconds(step_seconds), reasons)
     return plan.model_copy(
         update={
@@ -182,13 +181,18 @@ def for_processes(plan: Plan, processes: int, runtime: TrainRuntime) -> Plan:
     return plan.model_copy(update={"processes": processes, "threads": threads, "reasons": reasons})
 
 
+def suggested(model: Decoder, params: TrainParams, processes: int) -> int:
+    """Sequences of the largest micro-batch, a power of two, that the probe would let fit into what is free now.
+
+    `model` computes as it was planned to. 0 when one sequence needs more than that.
+    """
+    free = _free(next(model.parameters()).device.type, processes)
+    powers = [2**n for n in range(params.batch.bit_length())]
+    return max((size for size in powers if _memory(model, params, size) <= free), default=0)
+
+
 def _devices() -> list[Device]:
-    here: dict[Device, bool] = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    return [device for device, there in here.items() if there]
+    return machine.devices()
 
 
 def _choose_device(wanted: str, reasons: dict[str, str]) -> Device:
@@ -262,50 +266,7 @@ def _choose_attention(
     return "sdpa"
 
 
-def _choose_micro_batch(
-    model: Decoder, batch: TokenBatch, params: TrainParams, device: Device, processes: int, reasons: dict[str, str]
-) -> tuple[int, float]:
-    """Sequences of the fastest forward and backward pass that fits, and seconds of a whole step at that size."""
-    sequences = batch.ids.shape[0]
-    if params.micro_batch is not None:
-        reasons["micro-batch"] = "as set"
-        return _time_as_set(model, batch, params, device, reasons)
-    powers = [2**n for n in range(sequences.bit_length()) if 2**n < sequences]
-    free = _free(device, processes)
-    sizes = [size for size in [*powers, sequences] if size == 1 or _memory(model, params, size) <= free]
-    seconds = _time_passes(model, batch, sizes, device)
-    if not seconds:
-        raise MemoryError("out of memory in a pass over one sequence")
-    fastest = min(seconds.values())
-    best = max(size for size, each in seconds.items() if each <= fastest * SAME_SPEED)
-    reasons["micro-batch"] = "ms a sequence " + ", ".join(f"{n}: {1000 * s:.1f}" for n, s in seconds.items())
-    if len(sizes) <= len(powers):
-        needs = _memory(model, params, min(2 * sizes[-1], sequences)) / 2**20
-        reasons["micro-batch"] += f"; more would need {needs:,.0f} MiB, over half of what is free"
-    elif len(seconds) < len(sizes):
-        reasons["micro-batch"] += "; more would take the probe too long"
-    return best, seconds[best] * sequences
-
-
-def _time_as_set(
-    model: Decoder, batch: TokenBatch, params: TrainParams, device: Device, reasons: dict[str, str]
-) -> tuple[int, float]:
-    """The micro-batch of the settings and seconds of a whole step; halved until it fits, where they say so."""
-    assert params.micro_batch is not None
-    sequences = batch.ids.shape[0]
-    size = params.micro_batch
-    while True:
-        rows = min(size, sequences)
-        timed = _time_passes(model, batch, [rows], device)
-        if timed:
-            return size, timed[rows] * sequences
-        if params.on_oom != "halve" or rows == 1:
-            raise MemoryError(f"out of memory in a pass over {rows} sequences")
-        reasons["micro-batch"] = f"halved: {rows} sequences do not fit into memory"
-        size = rows // 2
-
-
-def _free(device: Device, processes: int) -> float:
+def _free(device: str, processes: int) -> float:
     """Bytes that the activations of one process may take."""
     return machine.free_memory(device) * MEMORY_SHARE / (1 if device == "cuda" else processes)
 
@@ -323,53 +284,14 @@ def _choose_recompute(
 
 
 def _memory(model: Decoder, params: TrainParams, size: int) -> int:
-    ledger = model.ledger()
-    return ledger.training_memory(
+    return model.ledger().training_memory(
         size,
         optimizer=params.optimizer,
         stream_dtype=model.stream_dtype,
         attention=model.attention,
         recompute=model.recompute,
+        adapters=sum(p.numel() for p in trainable(model).values()) if params.lora else None,
     )["total"]
-
-
-def _time_passes(model: Decoder, batch: TokenBatch, sizes: list[int], device: Device) -> dict[int, float]:
-    """Best seconds a sequence of forward and backward over the first sequences of `batch`, by how many there are.
-
-    The sizes take turns, so that what else the machine does slows none of them alone. A size is left out when a pass
-    would end after PROBE_SECONDS, but for the first, and when it does not fit into memory.
-    """
-    deadline = time.perf_counter() + PROBE_SECONDS
-    best: dict[int, float] = {}
-    for _ in range(PROBE_ROUNDS):
-        for size in sizes:
-            expected = size * best.get(size, max(best.values(), default=0.0))
-            if best and time.perf_counter() + expected > deadline:
-                return best
-            seconds = _time_pass(model, first_rows(batch, size), device)
-            if seconds is None:  # nor would a larger one fit
-                sizes = [each for each in sizes if each < size]
-                best = {each: best[each] for each in sizes if each in best}
-                break
-            best[size] = min(best.get(size, math.inf), seconds / size)
-    return best
-
-
-def _time_pass(model: Decoder, rows: TokenBatch, device: Device) -> float | None:
-    """Seconds of forward and backward over `rows`; None when there is no memory for them."""
-    try:
-        rows = rows.to(device)
-        started = time.perf_counter()
-        total, _ = micro_loss(model, rows)
-        total.backward()  # type: ignore[no-untyped-call]
-        machine.synchronize(device)
-        return time.perf_counter() - started
-    except (MemoryError, RuntimeError) as error:
-        if not machine.is_out_of_memory(error):
-            raise
-        return None
-    finally:
-        model.zero_grad(set_to_none=True)
 
 
 def _choose_compile(wanted: str, device: Device, precision: Precision, seconds: float, reasons: dict[str, str]) -> bool:

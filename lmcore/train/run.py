@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lmcore.models.decoder import Decoder
+from lmcore.tokens.meta import train_digest
 from lmcore.train import checkpoint
 from lmcore.train.guard import Guard
 from lmcore.train.history import History
@@ -54,8 +55,14 @@ class Run:
     history: History
     team: Team = field(default_factory=Team)
     scale: LossScale | None = None  # of fp16
+    data: str = ""  # digest of the training text
     writing: checkpoint.Writing | None = None  # the checkpoint that a thread is writing
     written: dict[str, Any] = field(default_factory=dict)  # its position
+
+    @property
+    def timed_steps(self) -> int:
+        """Steps that `at.seconds` were spent in: also those that rewinds took back, but for the spikes."""
+        return self.at.step + self.at.passed_over - self.guard.rewinds
 
     def looks(self) -> pa.Table:
         """The looks at the validation split, without those of the run that this one continues."""
@@ -78,6 +85,8 @@ class Run:
         snapshot = self.team.first(lambda: checkpoint.load_step(folder, target))
         restore(self, snapshot)
         self.at.seconds = live.seconds
+        if self.job.params.minutes is not None:
+            self.at.progress = live.progress  # the time is used, and a schedule never goes back
         self.at.passed_over = live.passed_over + live.step + 1 - target
         self.guard.rewound(guard)
         if self.team.leads:
@@ -93,6 +102,7 @@ class Run:
             "random": random_state(),
             "settings": _settings(self.job),
             "params": self.job.params.key_values(),
+            "data": self.data,
         }
         if self.scale is not None:
             state["scale"] = self.scale.state()
@@ -143,7 +153,7 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team
     """The run as its newest whole checkpoint has it, or at step 0 with the weights that `model` has.
 
     Every rank reads the same files, whichever number of ranks wrote them. Raises RunError when the checkpoint belongs
-    to other settings.
+    to other settings or another text.
     """
     torch.manual_seed(job.params.seed)
     # Muon in fp16 would lose what is small against the largest.
@@ -157,12 +167,15 @@ def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team
     step = snapshot.step if snapshot else 0
     if not team.most(step) == step == -team.most(-step):
         raise RunError(f"the training processes read different checkpoints in {folder}", "run again to continue")
+    guard, data = make_guard(job, model), train_digest(job.tokens)
+    run = Run(job, plan, model, optimizer, journal, Position(), guard, History(), team, scale, data)
     if snapshot is None:
-        return Run(job, plan, model, optimizer, journal, Position(), make_guard(job, model), History(), team, scale)
+        return run
     state = snapshot.state
     if state["settings"] != _settings(job):
         raise RunError(f"{folder} belongs to a run with other settings", f"remove {job.work}, or use the old settings")
-    run = Run(job, plan, model, optimizer, journal, Position(), make_guard(job, model), History(), team, scale)
+    if state.get("data", data) != data:
+        raise RunError(f"{folder} belongs to a run on another text", f"remove {job.work}, or use the old tokens")
     restore(run, snapshot)
     journal.event("resumed", f"resuming at step {run.at.step:,}, {run.at.progress:.0%} done", step=run.at.step)
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
@@ -30,7 +31,9 @@ class Speed:
 def measure(params: TrainParams, vocab_size: int, runtime: TrainRuntime) -> Speed:
     """The speed of training `params` here, in some seconds. No text is read, no global random state is changed."""
     threads = torch.get_num_threads()
-    try:
+    cuda = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(cuda), contextlib.ExitStack() as at_end:  # dropout draws from them
+        at_end.callback(torch.set_num_threads, threads)
         model = build(params.model, vocab_size, params.seed).train()
         batch = _random_batch(params, vocab_size)
         how = probe(model, batch, params, runtime, allocator="", run_seconds=lambda _: 0.0)
@@ -45,8 +48,6 @@ def measure(params: TrainParams, vocab_size: int, runtime: TrainRuntime) -> Spee
             optimizer.step(1e-6)
             machine.synchronize(how.device)
             seconds.append(time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
     step = how.step_seconds + min(seconds)
     return Speed(how, step, batch.ids.numel() / step)
 

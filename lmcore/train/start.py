@@ -7,9 +7,11 @@ from pathlib import Path
 from lmcore.models import build
 from lmcore.models.decoder import Decoder
 from lmcore.models.fit import misfits
-from lmcore.models.growth import grow
+from lmcore.models.growth import grow, with_vocabulary
 from lmcore.models.io import load_model
 from lmcore.models.lora import add_adapters
+from lmcore.tokenizer import load_tokenizer
+from lmcore.tokenizer.across import pieces_in
 from lmcore.train.params import Job
 from storage.errors import UserError
 
@@ -17,6 +19,7 @@ from storage.errors import UserError
 def first_weights(job: Job, vocab_size: int) -> Decoder:
     """Random weights from the seed, or those of `start_from`, whose shape must fit (`lmcore.models.fit`).
 
+    With `grow_vocabulary` its embedding and head are spelt anew in the job's vocabulary (`lmcore.tokenizer.across`).
     With LoRA these are frozen, and adapters stand beside them. Raises UserError when it does not fit, RunError for a
     damaged model.
     """
@@ -34,9 +37,11 @@ def first_weights(job: Job, vocab_size: int) -> Decoder:
 def _taken_over(job: Job, start_from: Path, vocab_size: int) -> Decoder:
     params, config = job.params, job.params.model
     model = load_model(start_from)
+    if params.grow_vocabulary:
+        model = with_vocabulary(model, pieces_in(load_tokenizer(start_from), load_tokenizer(job.tokenizer)))
     if model.vocab_size != vocab_size or misfits(model.config, config, grow=params.grow):
         raise UserError(
             f"{start_from} has another shape than the recipe's model, or another vocabulary than {job.tokenizer}",
-            "give the model section the shape in its config.json, and use its tokenizer",
+            "give the model section the shape in its config.json, and use its tokenizer or train.grow_vocabulary",
         )
     return model if model.config == config.resolved() else grow(model, config, params.seed)

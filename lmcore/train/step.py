@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from lmcore.models.decoder import Decoder
 from lmcore.tokens import TokenBatch
-from lmcore.train import machine
+from lmcore.train import machine, memory
 from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
 from lmcore.train.optim import trainable
 from lmcore.train.run import Run, random_state, set_random_state
@@ -17,6 +19,7 @@ from storage.atomic import write_json
 from storage.errors import RunError
 
 MicroLoss = Callable[[Decoder, TokenBatch], tuple[Tensor, Tensor]]
+T = TypeVar("T")
 
 
 class _NoRoom(Exception):
@@ -31,7 +34,7 @@ def one_step(
     A step whose numbers are not finite is not admitted and changes no weight. With `on_oom: halve`, a step that does
     not fit into memory is done again in smaller micro-batches. RunError when one sequence does not fit.
     """
-    loss, bits = _backward_that_fits(run, batch, loss_of)
+    loss, bits = _that_fits(run, batch, lambda: backward(run, batch, loss_of))
     if run.scale is not None:
         run.scale.divide(trainable(run.model).values())
     norm = float(nn.utils.clip_grad_norm_(run.model.parameters(), run.job.params.grad_clip or math.inf))
@@ -54,23 +57,39 @@ def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tu
     """
     size = BatchSize.of(batch)
     factor = (run.scale.value if run.scale is not None else 1.0) / size.tokens
-    halves, fits = run.job.params.on_oom == "halve", True
-    sums = []
-    try:
+    sums: list[tuple[Tensor, Tensor]] = []
+
+    def passes() -> None:
         for micro in micro_batches(run, batch):
             total, of_bytes = loss_of(run.model, micro.to(run.plan.device))
             scaled = total / size.tokens if run.scale is None else total * factor
             scaled.backward()  # type: ignore[no-untyped-call]
             sums.append((total.detach(), of_bytes))
-    except (MemoryError, RuntimeError) as error:
-        if not (halves and machine.is_out_of_memory(error)):
-            raise
-        fits = False
-    if halves and run.team.most(not fits):  # asked of all: the others must not wait for this one's gradients
-        raise _NoRoom
+
+    _in_all_ranks(run, passes)
     run.team.add_gradients(trainable(run.model).values())
     nats, nats_of_bytes = run.team.total(sum(float(total) for total, _ in sums), sum(float(part) for _, part in sums))
     return nats / size.tokens, bits_per_byte(nats_of_bytes, size.n_bytes)
+
+
+def compiled(run: Run, batch: TokenBatch) -> MicroLoss:
+    """`micro_loss` compiled, and warmed up on `batch` so that compilation is not counted as training.
+
+    It draws none of the run's random numbers, and halves what does not fit as a step does.
+    """
+    loss_of = torch.compile(micro_loss)
+    drawn = random_state()
+
+    def passes() -> None:
+        parts = micro_batches(run, batch)
+        for micro in (parts[0], parts[-1], parts[0]):  # again, because the first pass fills caches that are looked at
+            total, _ = loss_of(run.model, micro.to(run.plan.device))
+            total.backward()  # type: ignore[no-untyped-call]
+
+    _that_fits(run, batch, lambda: _in_all_ranks(run, passes))
+    run.optimizer.drop_gradients()
+    set_random_state(drawn)
+    return loss_of
 
 
 def micro_batches(run: Run, batch: TokenBatch) -> list[TokenBatch]:
@@ -79,13 +98,25 @@ def micro_batches(run: Run, batch: TokenBatch) -> list[TokenBatch]:
     return run.team.share(batch).split(run.plan.micro_batch * longer)
 
 
-def _backward_that_fits(run: Run, batch: TokenBatch, loss_of: MicroLoss) -> tuple[float, float]:
-    if run.job.params.on_oom != "halve":
-        return backward(run, batch, loss_of)
-    drawn = random_state()
+def _in_all_ranks(run: Run, passes: Callable[[], None]) -> None:
+    """Do `passes`. _NoRoom in every rank when one has no memory for them and `on_oom` says to halve."""
+    halves, fits = run.job.params.on_oom == "halve", True
+    try:
+        passes()
+    except (MemoryError, RuntimeError) as error:
+        if not (halves and machine.is_out_of_memory(error)):
+            raise
+        fits = False
+    if halves and run.team.most(not fits):  # asked of all: the others must not wait for this one's gradients
+        raise _NoRoom
+
+
+def _that_fits(run: Run, batch: TokenBatch, work: Callable[[], T]) -> T:
+    """What `work` on `batch` gives, done again in micro-batches of half the size for as long as it raises _NoRoom."""
+    drawn = random_state() if run.job.params.on_oom == "halve" else {}
     while True:
         try:
-            return backward(run, batch, loss_of)
+            return work()
         except _NoRoom:
             pass  # outside of this block, so that the failed pass is no longer held by the error
         run.optimizer.drop_gradients()
@@ -100,7 +131,7 @@ def _halve(run: Run, sequences: int) -> None:
     if was == 1:
         raise RunError(
             f"step {step} does not fit into memory, not even one sequence at a time",
-            "make model.context or the model smaller, or set runtime.train.activation_checkpointing=on",
+            memory.mend(run.job.params, 1, run.plan.activation_checkpointing),
         )
     told = f"step {step} does not fit into memory: micro-batches of {was // 2} sequences in place of {was} from here on"
     reasons = run.plan.reasons | {"micro-batch": f"halved at step {step}, out of memory"}

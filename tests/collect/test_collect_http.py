@@ -382,7 +382,7 @@ class TestRobots:
             for thread in threads:
                 thread.join()
             assert time.monotonic() - started >= 0.9
-            assert sum(site.hits[f"/section/{n}"] for n in range(4)) == 4
+            assert sum(site.requests[f"/section/{n}"] for n in range(4)) == 4
 
     def test_crawl_delay_beyond_patience(self):
         with FrozenSite(robots="User-agent: *\nCrawl-delay: 86400\n") as site:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lmcore.evaluate import likelihood
 from lmcore.evaluate.likelihood import Scores, bootstrap_interval, score_documents, summarise, windows
-from lmcore.evaluate.lossy import missing_bytes
+from lmcore.tokenizer.lossy import missing_bytes
 from storage.errors import RunError
 
 BOS = 0

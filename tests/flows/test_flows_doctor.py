@@ -327,6 +327,17 @@ def test_the_estimate_of_disk_follows_the_texts(tmp_path):
     assert needs(recipe(), "bf16").memory["activations"] < found.memory["activations"]
 
 
+def test_the_estimate_of_adapters_leaves_out_what_stays_as_it_is():
+    model = {"n_layers": 4, "d_model": 256, "n_heads": 4}
+    train = {"steps": 10, "init_from": "champion", "optimizer": "adamw"}
+    whole = needs(recipe(model=model, train=train), "fp32")
+    adapted = needs(recipe(model=model, train=train | {"lora": {"r": 4}}), "fp32")
+    assert adapted.memory["weights"] > whole.memory["weights"]
+    for found in (adapted.memory, adapted.least_memory):
+        assert found["gradients"] + found["optimizer"] < 0.05 * found["weights"]
+    assert adapted.disk["checkpoints"] < 0.05 * whole.disk["checkpoints"]
+
+
 def test_a_damaged_list_of_tombstones_is_told(tmp_path):
     (tmp_path / "tombstones.json").write_text("{")
     (told,) = [finding for finding in disk.check_disk(Store(tmp_path), None) if finding.name == "takedown"]

@@ -136,6 +136,49 @@ def test_a_lost_start_is_named(store, folder):
         warm_start(store, plan, asked, print)
 
 
+@pytest.mark.parametrize("lost", [("tokenizer",), ("train",), ("tokenizer", "train")])
+@pytest.mark.parametrize("how", ["gone", "damaged"])
+def test_what_is_lost_of_an_imported_model_is_read_again_from_the_folder(store, folder, lost, how):
+    asked = starting_from(folder, model=SHAPE)
+    before = warm_start(store, make_plan(store, asked, "one", "run-1"), asked, lambda _: None)
+    for stage in lost:
+        if how == "gone":
+            store.set_aside(stage, before.model.key, "test")
+        else:
+            path = {
+                "train": before.model.file("model.safetensors"),
+                "tokenizer": before.tokenizer.file("tokenizer.json"),
+            }
+            path[stage].write_bytes(path[stage].read_bytes()[:-1])
+    told = []
+    after = warm_start(store, make_plan(store, asked, "one", "run-2", told.append), asked, told.append)
+    assert (after.model.digest, after.tokenizer.digest) == (before.model.digest, before.tokenizer.digest)
+    assert store.verify() == []
+
+
+def test_a_vocabulary_that_is_another_when_it_is_read_again_has_its_model_made_with_it(store, folder):
+    """As another version of the library would write it: the model names the vocabulary that it was made with."""
+    asked = starting_from(folder, model=SHAPE)
+    before = warm_start(store, make_plan(store, asked, "one", "run-1"), asked, lambda _: None)
+    path = before.model.path / "manifest.json"
+    path.write_text(path.read_text().replace(before.tokenizer.digest, "f" * 64))
+    after = warm_start(store, make_plan(store, asked, "one", "run-2"), asked, lambda _: None)
+    assert after.model.digest == before.model.digest
+    (entry,) = after.model.manifest.provenance.inputs
+    assert entry.digest == after.tokenizer.digest
+
+
+def test_with_a_vocabulary_of_its_own_the_folders_is_not_taken(store, folder):
+    asked = recipe(train={"steps": 3, "init_from": str(folder), "grow_vocabulary": True}, model=SHAPE)
+    told = []
+    found = warm_start(store, make_plan(store, asked, "one", "run-1"), asked, told.append)
+    assert found.tokenizer is None
+    assert told == [
+        "the vocabulary is the recipe's own: tokens that the folder their-llama does not have begin as the mean of its "
+        "pieces"
+    ]
+
+
 def test_a_path_is_that_of_the_recipe_and_not_for_strangers(tmp_path):
     values = {"name": "mine", "sources": [{"name": "t", "kind": "files", "paths": ["*.txt"]}], "train": {"steps": 1}}
     path = tmp_path / "mine.yaml"

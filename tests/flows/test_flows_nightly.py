@@ -11,6 +11,7 @@ import heapq
 import html
 import inspect
 import json
+import math
 import optparse
 import pickletools
 import re
@@ -20,6 +21,7 @@ import unittest
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from frozen_site import Reply
 from helpers_flows import bytes_and_times, collect, digests, frozen_site, states, unfinished, web_source, write_recipe
@@ -305,6 +307,23 @@ class TestRefused:
         assert states(done) == dict.fromkeys(STAGES[:-1], "Reused") | {"release": "Completed"}
         assert re.search(r"tiny@3 is not promoted: .* less 3 on the same .*: \d\.\d{4} better", done.out)
         assert champion(copy).number == 1
+
+
+class TestALargerVocabulary:
+    def test_of_the_recipes_own_goes_on_from_the_champion(self, nights, copy, shared_server):
+        grown = ("tokenizer.vocab_size=500", "tokenizer.cap=true", "train.grow_vocabulary=true")
+        settings = [word for setting in grown for word in ("--set", setting)]
+        done = night(nights, 2, *settings, "--until", "evaluate", store=copy, env=shared_server)
+        assert states(done)["tokenizer"] == states(done)["train"] == states(done)["evaluate"] == "Completed"
+        assert "the vocabulary is the recipe's own: tokens that tiny@2 does not have begin as the mean" in done.out
+        (model,) = {a.key for a in Store(copy).artifacts("train")} - keys(nights.store, "train")
+        artifact = Store(copy).find("train", model)
+        inputs = {entry.name: entry for entry in artifact.manifest.provenance.inputs}
+        assert inputs["start"].digest == one(nights, 1, "train").digest
+        vocabulary = json.loads((artifact.path / "config.json").read_text())["vocab_size"]
+        assert 400 < vocabulary <= 500
+        losses = pq.read_table(artifact.path / "metrics.parquet")["loss"].to_pylist()
+        assert losses[0] < math.log(vocabulary) - 0.3
 
 
 class TestWhatCannotBe:

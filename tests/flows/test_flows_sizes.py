@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from pydoc_data.topics import topics
 
 import pytest
 import yaml
-from helpers_flows import collect
+from helpers_flows import collect, write_recipe
 from helpers_runs import keepers
 from test_flows_start import publish
 
 from flows.compare_params import training_tokens
 from lmcore.recipe import load_recipe
+from lmcore.tokens.meta import read_meta
 from storage.store import Store
 
 KEY = "a" * 24
@@ -35,12 +37,38 @@ def test_two_recipes_side_by_side(store, tmp_path):
     assert all(cell.endswith("minutes") for cell in rows["training time here"])
 
 
-def test_an_epoch_is_known_from_what_was_collected_last(store):
+def test_an_epoch_is_not_known_where_nothing_tells(store):
     recipe = load_recipe("quickstart")
     assert training_tokens(store, recipe) is None
     tokens = publish(store, "tokens", "abc")
     assert training_tokens(store, recipe) is None, "no meta.json, no plan"
     assert tokens.manifest.provenance.run == ""
+
+
+@pytest.mark.slow
+def test_an_epoch_is_known_from_what_was_collected_last(store, shared_server, tmp_path):
+    """Two real runs up to the tokens, of the same recipe with more text the second time."""
+    documents = [text for text in topics.values() if len(text) > 1000]
+    source = {"name": "topics", "kind": "files", "paths": [str(tmp_path / "texts" / "*.txt")], "license": "PSF-2.0"}
+    path = write_recipe(tmp_path, source, train={"steps": None, "epochs": 3})
+    recipe = load_recipe(path)
+    sizes = []
+    for number in (20, 60):
+        for n, text in enumerate(documents[:number]):
+            (tmp_path / "texts").mkdir(exist_ok=True)
+            (tmp_path / "texts" / f"{n}.txt").write_text(text)
+        collect("run", path, "--until", "tokens", "--edition", f"of-{number}", store=store.root, env=shared_server)
+        newest = max(store.artifacts("tokens"), key=lambda artifact: artifact.manifest.provenance.finished)
+        sizes.append(read_meta(newest.path).splits["train"].tokens)
+        assert training_tokens(store, recipe) == sizes[-1]
+    assert sizes[0] < sizes[1]
+    assert training_tokens(store, recipe.model_copy(update={"name": "another"})) is None
+    done = collect("params", path, "quickstart", store=store.root)
+    cells = [line.split("│") for line in done.out.splitlines() if line.startswith("│")]
+    rows = {line[1].strip(): line[2].strip() for line in cells}
+    epoch = -(-sizes[1] // (recipe.training.batch * recipe.model.context))
+    assert rows["steps an epoch"] == f"{epoch:,}"
+    assert rows["steps"] == f"{3 * epoch:,}"
 
 
 def test_autosize_prints_a_piece_of_a_recipe(store, tmp_path):
@@ -66,8 +94,9 @@ def test_diagnose_finds_the_training_of_a_run_that_goes_on(store):
         with open(work / "progress.jsonl", "w") as file:
             for step in range(1, 41):
                 line = {"step": step, "progress": step / 100, "loss": 8.0, "bits_per_byte": 6.0, "tokens": step * 64}
-                file.write(json.dumps(line | {"seconds": step * 0.1, "lr": 0.1}) + "\n")
-            file.write(json.dumps({"event": "skipped", "text": "step 41 skipped: loss nan, gradient norm nan"}) + "\n")
+                file.write(json.dumps(line | {"seconds": step * 0.1, "tokens_per_second": 640.0, "lr": 0.1}) + "\n")
+            skipped = {"event": "skipped", "text": "", "step": 41, "loss": None, "grad_norm": None}
+            file.write(json.dumps(skipped) + "\n")
         done = collect("diagnose", "run-1", store=store.root)
     assert "flat loss: 8.000 nats a token at the beginning, 8.000 after 40 steps" in done.out
     assert "NaN: 1 of 40 steps were skipped for numbers that are not finite, the first at step 41" in done.out

@@ -103,7 +103,21 @@ def test_another_vocabulary_is_refused_naming_both(store):
         warm_start(store, plan(model), recipe(tokenizer={"vocab_size": 800, "split": "gpt2"}), pytest.fail)
     assert 'asks for tokenizer.vocab_size 800, tokenizer.split "gpt2" and tiny@3 has 400, "llama3"' in error.value.what
     assert "--set tokenizer.vocab_size=400" in error.value.mend
+    assert "--set train.grow_vocabulary=true" in error.value.mend
     assert SCRATCH in error.value.mend
+
+
+def test_a_vocabulary_of_its_own_is_no_obstacle_where_it_grows_nor_is_a_lost_one(store):
+    _, tokenizer, _, model = trained(store, 1)
+    train = {"steps": 3, "init_from": "champion", "grow_vocabulary": True}
+    other = recipe(tokenizer={"vocab_size": 800, "split": "gpt2"}, train=train)
+    store.set_aside("tokenizer", tokenizer.key, "a test")
+    told = []
+    found = warm_start(store, plan(model), other, told.append)
+    assert (found.model, found.tokenizer) == (model, None)
+    assert told == [
+        "the vocabulary is the recipe's own: tokens that tiny@3 does not have begin as the mean of its pieces"
+    ]
 
 
 def test_other_settings_of_training_are_no_obstacle(store):

@@ -1,6 +1,7 @@
 """What no single room can see: rules that hold in every file of the house."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,14 @@ def test_every_file_says_what_it_is():
     assert silent == []
 
 
+def test_the_programs_that_pages_name_are_there():
+    pages = [*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "benchmarks" / "RESULTS.md", ROOT / "Makefile"]
+    for page in pages:
+        for before, name in re.findall(r"(\S*)\b((?:benchmarks|tools)/\w+\.py)", page.read_text(encoding="utf-8")):
+            # `git show COMMIT:FILE` is how to read one that is no longer here
+            assert before.endswith(":") or (ROOT / name).is_file(), f"{page.name} names {name}"
+
+
 def fresh(code):
     """What a fresh interpreter prints that runs `code`."""
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -153,3 +162,17 @@ def test_commands_that_only_look_load_neither_torch_nor_prefect(arguments):
 def test_rooms_that_need_no_torch_load_none(module):
     code = f"import sys, {module}\nprint(sorted({{'torch', 'prefect'}} & set(sys.modules)))"
     assert fresh(code).strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("module", "not_loaded"),
+    [
+        ("lmcore.train.params", {"tokenizers", "tiktoken", "torch", "numpy", "pyarrow", "peft"}),
+        ("lmcore.tokens.params", {"tokenizers", "tiktoken", "torch", "numpy", "pyarrow"}),
+        ("lmcore.tokenizer.params", {"tokenizers", "tiktoken", "torch", "pyarrow"}),
+        ("lmcore.models.lora", {"torch", "peft"}),
+        ("lmcore.recipe", {"tokenizers", "tiktoken", "torch", "peft"}),
+    ],
+)
+def test_settings_are_read_without_the_libraries_that_they_are_for(module, not_loaded):
+    assert fresh(f"import sys, {module}\nprint(sorted({not_loaded!r} & set(sys.modules)))").strip() == "[]"

@@ -190,6 +190,11 @@ def test_an_unknown_key_is_led_to_the_right_place(place, mend):
         ("train", {"steps": 1, "minutes": 2}, "train: 2 budgets, steps and minutes"),
         ("train", {}, "train: no budget"),
         ("train", {"steps": 1, "warmup": 0.9}, "train: warmup 0.9 and decay_share 0.6"),
+        ("train.continues", True, "train: continues goes on with a finished run: set init_from"),
+        ("train", {"steps": 1, "init_from": "champion", "continues": True, "lora": {}}, "train: continues with lora"),
+        ("train", {"steps": 1, "packing": "stride", "stride": 999}, "train.stride 999 is longer than the context"),
+        ("train.mixture", {"docs": 1, "x": 1e-5}, "weight 1e-05 of a mixture is less than a thousandth"),
+        ("train.stages", [{"share": 1, "mixture": {"a": 1, "b": 1e-5}}], "weight 1e-05 of a mixture is less than"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_place(place, value, told):

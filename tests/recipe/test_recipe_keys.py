@@ -45,8 +45,10 @@ ONE_VALUE = {  # fields that can have one value only today
     "train.stages.0.share",  # of one stage
 }
 TOGETHER = {  # what has to change with a field to keep the recipe valid
+    "train.continues": {"train.init_from": "champion"},
     "train.lora": {"train.init_from": "champion"},
     "train.grow": {"train.init_from": "champion"},
+    "train.grow_vocabulary": {"train.init_from": "champion"},
     "tokenizer.cross_words": {"tokenizer.kind": "char_bpe"},
     "tokenizer.order": {"tokenizer.kind": "words"},
     "train.stride": {"train.packing": "stride"},

@@ -134,7 +134,8 @@ def data(tmp_path_factory):
     for split in ("train", "val", "test"):
         text = f"The {split} of words goes on and on, and then it begins again. " * 60
         row = {
-            "record_id": split.ljust(32, "0"), "text_id": split, "text": text, "n_bytes": len(text), "source": "made",
+            "record_id": split.encode().hex().ljust(32, "0"),
+            "text_id": split, "text": text, "n_bytes": len(text), "source": "made",
             "url": "file:a", "title": "", "kind": "prose", "lang": "en", "license": "CC0-1.0", "synthetic": True,
             "page_of_origin": split, "turns": None, "quality": 50.0, "complexity": 50.0, "cluster_id": split,
             "cluster_size": 1, "signals": [],

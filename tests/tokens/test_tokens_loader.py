@@ -1,4 +1,4 @@
-"""Batches: every window once an epoch, reproducible from the seed and the step alone, divided exactly by rank."""
+"""Batches: every window once an epoch, reproducible from the seed and the step alone."""
 
 from __future__ import annotations
 
@@ -166,18 +166,6 @@ def test_golden_bytes(tmp_path):
         hashlib.sha256((tmp_path / "out" / "train" / "00000.bin").read_bytes()).hexdigest()[:16] == "f093cce74aa85435"
     )
     assert hashlib.sha256(batches).hexdigest()[:16] == "f42bcc720ae2a874"
-
-
-@pytest.mark.parametrize("world", [2, 3, 4])
-def test_ranks_divide_the_batch(tokens, table, world):
-    whole = loader(tokens, batch=3 * world, tokenizer_bytes=table)
-    ranks = [loader(tokens, batch=3, tokenizer_bytes=table, rank=rank, world=world) for rank in range(world)]
-    assert {rank.steps_per_epoch for rank in ranks} == {whole.steps_per_epoch}
-    for step in (0, 5, whole.steps_per_epoch - 1, whole.steps_per_epoch):
-        parts = [rank.batch(step) for rank in ranks]
-        for field in fields(TokenBatch):
-            joined = torch.cat([getattr(part, field.name) for part in parts])
-            assert torch.equal(joined, getattr(whole.batch(step), field.name))
 
 
 def test_totals_are_those_of_the_split(tokens):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
+import random
 import shutil
 from collections import Counter
+from fractions import Fraction
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +25,8 @@ from lmcore.documents import CURATED
 from lmcore.progress import silent
 from lmcore.tokenizer import ByteBPE
 from lmcore.tokens import Loader
-from lmcore.tokens.mixture import BLOCK, Shares, apportion
-from lmcore.tokens.params import BatchSettings, check_stages, check_steps
+from lmcore.tokens.mixture import Shares
+from lmcore.tokens.params import BLOCK, BatchSettings, check_stages, check_steps, rows_of
 from lmcore.tokens.permutation import permute
 from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from lmcore.tokens.stream import Pick, TokenStream
@@ -56,7 +59,7 @@ def tokens(tmp_path_factory):
     return folder / "out"
 
 
-def loader(tokens, batch=4, context=16, seed=1, split="train", rank=0, world=1, **settings):
+def loader(tokens, batch=4, context=16, seed=1, split="train", **settings):
     return Loader(
         tokens,
         split,
@@ -64,8 +67,6 @@ def loader(tokens, batch=4, context=16, seed=1, split="train", rank=0, world=1, 
         context=context,
         seed=seed,
         tokenizer_bytes=None,
-        rank=rank,
-        world=world,
         settings=BatchSettings.model_validate(settings),
     )
 
@@ -118,16 +119,6 @@ def test_each_part_is_read_once_before_anything_twice(tokens):
             assert here == every
 
 
-def test_ranks_divide_a_mixture_exactly(tokens):
-    settings = {"mixture": {"a": 2, "b": 1}, "packing": "best_fit"}
-    whole = loader(tokens, batch=6, context=32, **settings)
-    ranks = [loader(tokens, batch=2, context=32, rank=rank, world=3, **settings) for rank in range(3)]
-    for number in (0, 7, 400):
-        parts = [rank.batch(number) for rank in ranks]
-        assert torch.equal(torch.cat([part.ids for part in parts]), whole.batch(number).ids)
-        assert torch.equal(torch.cat([part.doc_ids for part in parts]), whole.batch(number).doc_ids)
-
-
 def test_the_order_of_the_names_does_not_matter(tokens):
     one, other = (loader(tokens, mixture=dict(names)) for names in itertools.permutations([("a", 2.0), ("b", 1.0)]))
     assert torch.equal(one.batch(9).ids, other.batch(9).ids)
@@ -146,9 +137,9 @@ def test_what_was_drawn_is_counted(weights, rows):
 
 @given(weights=st.lists(st.floats(0.01, 1), min_size=1, max_size=9))
 def test_shares_are_those_of_the_weights_to_the_thousandth(weights):
-    counts = apportion(weights)
-    assert counts.sum() == BLOCK
-    assert np.abs(counts / BLOCK - np.array(weights) / sum(weights)).max() < 1 / BLOCK
+    counts = rows_of(weights)
+    assert sum(counts) == BLOCK
+    assert np.abs(np.array(counts) / BLOCK - np.array(weights) / sum(weights)).max() < 1 / BLOCK
 
 
 STAGES = [
@@ -190,6 +181,70 @@ def test_a_stage_goes_on_where_another_left_a_part(tokens):
     for number in range(change, change + n_rows):
         second += row_texts(source.batch(number, [0, change]))
     assert Counter((first + second)[:n_rows]) == every
+
+
+@pytest.mark.parametrize(("contexts", "longest"), [((8, 16), 16), ((16, 8), 16), ((4, 8, 16), 16), ((4, 6), 12)])
+@pytest.mark.parametrize("mixture", [None, {"a": 1}, {"a": 2, "b": 1}], ids=["all", "a", "a and b"])
+def test_windows_go_on_in_a_stage_of_another_context(tokens, contexts, longest, mixture):
+    """Every window of the longest context is read once before any of it is read again."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    stages = [{"share": 1 / len(contexts), "context": context} for context in contexts]
+    source = loader(tokens, batch=3, context=48, seed=seed, stages=stages, mixture=mixture)
+    names = sorted(mixture) if mixture else [None]
+    parts = {name: TokenStream(tokens, "train", Pick(name)) for name in names}
+    steps = [draw.randint(1, 9) for _ in contexts]
+    starts, read = [], {name: [] for name in names}  # tokens in the order they are read, in pieces
+    for stage, count in enumerate(steps):
+        starts.append(sum(steps[:stage]))
+        for number in range(starts[-1], starts[-1] + count):
+            batch = source.batch(number, starts)
+            assert batch.ids.shape == (3 * 48 // contexts[stage], contexts[stage])
+            for row, documents in zip(batch.ids.tolist(), batch.doc_ids.tolist(), strict=True):
+                owner = next((name for name in names if documents[0] in parts[name].documents), None)
+                read[owner].append((stage, row))
+    for name, stream in parts.items():
+        rows = read[name]
+        label = f"loader {seed} " + (f"{Pick(name)} {longest} " if name or longest != 48 else "")
+        drawn = np.frombuffer(hashlib.shake_256(f"{label}0".encode()).digest(72), dtype="<u8")
+        windows = permute(np.arange(stream.n_tokens // longest), stream.n_tokens // longest, drawn[1:])
+        order = [stream.read(int(longest * place + drawn[0] % stream.n_tokens), longest).tolist() for place in windows]
+        at = 0  # tokens read of this epoch
+        for stage, context in enumerate(contexts):
+            at = -(-at // context) * context  # what a stage had not ended of a row is left out
+            for _, row in (found for found in rows if found[0] == stage):
+                assert row == order[at // longest][at % longest : at % longest + context]
+                at += context
+
+
+def test_an_epoch_of_stages_is_as_many_tokens_as_there_are(tokens):
+    whole = loader(tokens, batch=3, context=48)
+    assert whole.n_rows == whole.n_tokens // 48
+    for stages in ([{"share": 1, "context": 8}], [{"share": 0.5, "context": 16}, {"share": 0.5}]):
+        staged = loader(tokens, batch=3, context=48, stages=stages)
+        assert (staged.n_rows, staged.steps_per_epoch) == (whole.n_rows, whole.steps_per_epoch)
+
+
+@pytest.mark.parametrize("packing", ["best_fit", "stride"])
+def test_other_rows_go_on_at_the_same_share_of_the_epoch(tokens, packing):
+    stages = [{"share": 0.5, "context": 8}, {"share": 0.5, "context": 16}]
+    source = loader(tokens, batch=4, stages=stages, packing=packing)
+    short, long = (loader(tokens, batch=4 * 16 // T, context=T, packing=packing) for T in (8, 16))
+    change = short.n_rows // 8 * 3 // 4  # three quarters of an epoch
+    begun = -(-change * 8 * long.n_rows // short.n_rows)
+    assert 0.7 < begun / long.n_rows < 0.8
+    assert torch.equal(source.batch(change, [0, change]).ids, long.rows(np.arange(begun, begun + 4)).ids)
+
+
+@pytest.mark.parametrize("steps", [10, 999_999, 5_000_000, 10**9])
+def test_a_stage_begins_at_its_step_in_short_and_long_runs(tokens, steps):
+    """0.1 + 0.2 of ten steps are three, and no step of a billion is early."""
+    source = loader(tokens, stages=[{"share": 0.1}, {"share": 0.2}, {"share": 0.7}])
+    for share, number in ((0.1, 2), (0.3, 3)):
+        first = math.ceil(Fraction(str(share)) * steps)
+        for step, there in ((first - 1, number - 1), (first, number)):
+            assert len(source.begun([0], step / steps, step, steps)) == there, (share, step)
 
 
 def test_a_batch_of_a_stage_is_made_again_from_integers(tokens):
@@ -244,6 +299,11 @@ def test_what_does_not_fit_is_said(tokens):
         loader(tokens, mixture={"a": 1, "b": 0.0001})
     with pytest.raises(RunError, match=r"source 'a' has [\d,]+ tokens, one window of context 100,000 needs 100,001"):
         loader(tokens, context=100_000, mixture={"a": 1})
+    with pytest.raises(UserError, match=r"weight 0.0001 of a mixture is less than a thousandth of all 1.0001"):
+        check_stages(BatchSettings(mixture={"a": 1, "b": 0.0001}), 16)
+    strides = BatchSettings(packing="stride", stride=12, stages=[{"share": 0.5}, {"share": 0.5, "context": 8}])
+    with pytest.raises(UserError, match=r"train\.stride 12 is longer than the context of 8"):
+        check_stages(strides, 16)
     stages = BatchSettings.model_validate({"stages": [{"share": 0.99}, {"share": 0.01, "context": 12}]})
     with pytest.raises(UserError, match=r"train\.stages 2 has a context of 12, which does not divide the model's 16"):
         check_stages(stages, 16)

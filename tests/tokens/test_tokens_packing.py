@@ -19,6 +19,7 @@ from lmcore.tokens.packing import BestFit, best_fit
 from lmcore.tokens.params import BatchSettings
 from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from lmcore.tokens.stream import TokenStream
+from lmcore.train.team import Team
 from storage.errors import RunError, UserError
 
 TEXTS = {"train": [*mixed_texts(11, 80), documentation()[3], ""], "val": ["word " * 4, "more"], "test": []}
@@ -83,7 +84,7 @@ def test_best_fit_counts_text_and_the_ends_of_documents(tokens):
     assert stream.n_documents * 0.5 < ends <= stream.n_documents
 
 
-def test_rows_are_visited_once_an_epoch_and_by_any_ranks(tokens):
+def test_rows_are_visited_once_an_epoch(tokens):
     source = loader(tokens)
     epochs = [
         [tuple(source.rows(np.array([e * source.n_rows + n])).ids[0].tolist()) for n in range(source.n_rows)]
@@ -91,15 +92,14 @@ def test_rows_are_visited_once_an_epoch_and_by_any_ranks(tokens):
     ]
     assert Counter(epochs[0]) == Counter(epochs[1])
     assert epochs[0] != epochs[1]
-    ranks = [loader(tokens, batch=1, rank=rank, world=4) for rank in range(4)]
-    assert torch.equal(torch.cat([rank.batch(5).targets for rank in ranks]), source.batch(5).targets)
 
 
 def test_more_ranks_than_documents_still_divide_the_rows(tokens):
     whole = loader(tokens, "val", batch=8, context=4)
     assert TokenStream(tokens, "val").n_documents == 2
-    ranks = [loader(tokens, "val", batch=1, context=4, rank=rank, world=8) for rank in range(8)]
-    assert torch.equal(torch.cat([rank.batch(1).ids for rank in ranks]), whole.batch(1).ids)
+    shares = [Team(rank, 8).share(whole.batch(1)).ids for rank in range(8)]
+    assert [len(share) for share in shares] == [1] * 8
+    assert torch.equal(torch.cat(shares), whole.batch(1).ids)
 
 
 def test_a_row_longer_than_every_document_holds_several(tokens):

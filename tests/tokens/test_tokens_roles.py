@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import signal
 
@@ -185,6 +186,33 @@ def test_spans_are_the_turns_in_their_order(turns, between):
         return
     assert [text[start:stop] for start, stop in spans] == said
     assert all(one[1] <= other[0] for one, other in itertools.pairwise(spans))
+
+
+def test_an_empty_turn_is_passed_over():
+    """It is at every place, also behind the turns that follow it."""
+    text = "hello\nworld!"
+    turns = [{"role": "assistant", "text": said} for said in ("", "hello", " \n", "world!", "")]
+    assert learnt_spans(text, turns, ("assistant",), "it") == [(0, 5), (6, 12)]
+    assert learnt_spans("!! ", [{"role": "assistant", "text": ""}], ("assistant",), "it") == []
+
+
+@given(
+    text=st.text(alphabet="aé_u: \n.2ב", max_size=40),
+    said=st.text(alphabet="aé_u:.2ב", min_size=1, max_size=3),
+    before=st.text(alphabet="a :", max_size=5),
+)
+def test_a_turn_is_found_where_a_pattern_of_word_borders_finds_it(text, said, before):
+    whole = before + text + said
+    turns = [{"role": "user", "text": before}, {"role": "assistant", "text": said}]
+    begins = re.search(rf"(?<!\w){re.escape(before.strip())}(?!\w)", whole) if before.strip() else None
+    at = (begins.end() if begins else whole.find(before.strip()) + len(before.strip())) if before.strip() else 0
+    found = re.compile(rf"(?<!\w){re.escape(said)}(?!\w)").search(whole, at)
+    start = found.start() if found else whole.find(said, at)
+    if start < 0:  # the turn before was found at the last place
+        with pytest.raises(RunError, match="it has a turn of assistant"):
+            learnt_spans(whole, turns, ("assistant",), "it")
+    else:
+        assert learnt_spans(whole, turns, ("assistant",), "it") == [(start, start + len(said))]
 
 
 @given(mask=st.lists(st.booleans(), max_size=70), data=st.data())

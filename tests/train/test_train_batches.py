@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -66,8 +68,11 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(job, content, capsys, settings
     assert "training text: " in capsys.readouterr().out
 
 
-def test_the_loss_of_a_row_is_that_of_its_documents(job):
+@pytest.mark.parametrize("position", ["rope", "learned"])
+def test_the_loss_of_a_row_is_that_of_its_documents(job, position):
+    """The mean over a packed batch is that over its documents, each passed alone, weighted by their tokens."""
     values = job()
+    values["params"]["model"] = {**values["params"]["model"], "position": position}
     batch = Loader(
         Path(values["tokens"]),
         "train",
@@ -86,10 +91,34 @@ def test_the_loss_of_a_row_is_that_of_its_documents(job):
         masked, _ = micro_loss(model, batch)
         model.within_documents = False
         seen, _ = micro_loss(model, batch)
-    assert torch.isfinite(masked)
-    assert BatchSize.of(batch).tokens > 0
+        alone = [micro_loss(model, document) for document in documents_of(batch)]
     assert any(len(row.unique()) > 1 for row in batch.doc_ids)
-    assert float(masked) != float(seen)
+    weights = [BatchSize.of(document).tokens for document in documents_of(batch) if document.loss_mask.any()]
+    assert sum(weights) == BatchSize.of(batch).tokens
+    of_documents = sum(float(total) for total, _ in alone) / sum(weights)
+    assert float(masked) / BatchSize.of(batch).tokens == pytest.approx(of_documents, rel=1e-6)
+    assert float(seen) / BatchSize.of(batch).tokens != pytest.approx(of_documents, rel=1e-4)
+
+
+def documents_of(batch):
+    """Each stretch of one document in a row, as a batch of its own that begins with it."""
+    for number, ids in enumerate(batch.doc_ids):
+        begins = [0, *(1 + torch.nonzero(ids[1:] != ids[:-1]).flatten()).tolist(), len(ids)]
+        for start, stop in pairwise(begins):
+            yield type(batch)(**{
+                field.name: getattr(batch, field.name)[number : number + 1, start:stop] for field in fields(batch)
+            })  # fmt: skip
+
+
+def test_the_mask_is_heeded_in_training(job):
+    """A new model's last projections are 0, so the first step is the same."""
+    masked, seen = job("masked", **PACKED, steps=3), job("seen", packing="best_fit", steps=3)
+    losses = []
+    for values in (masked, seen):
+        run(values)
+        losses.append(pq.read_table(Path(values["work"]) / "out" / "metrics.parquet")["loss"].to_pylist())
+    assert losses[0][0] == losses[1][0]
+    assert losses[0][1] != losses[1][1]
 
 
 def test_stages_are_told_and_seen(job, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -100,11 +101,58 @@ def test_what_does_not_fit_is_refused(job, finished, tmp_path):
     refused(UserError, "batch is 3, and the run to continue had 4", batch=3)
     refused(UserError, "there is no run to continue", start=None)
     shutil.copytree(out(first), tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoint"))
-    refused(UserError, "has no checkpoint to continue from", start=str(tmp_path / "bare"))
+    refused(UserError, "has no checkpoint to continue from: it was trained without", start=str(tmp_path / "bare"))
     (Path(out(first)) / "provenance" / "checkpoint" / "step-00000008" / "optimizer.safetensors").write_bytes(b"")
     refused(RunError, "step-00000008 is damaged")
     assert (Path(out(first)) / "provenance" / "checkpoint" / "step-00000008").is_dir(), (
         "nothing is moved in an artifact"
+    )
+
+
+def test_another_text_is_refused(job, finished, tmp_path):
+    """Equal totals and an equal tokenizer, but one document is another one."""
+    first = finished()
+    tokens = Path(shutil.copytree(first["tokens"], tmp_path / "tokens"))
+    table = pq.read_table(tokens / "train" / "documents.parquet")
+    ids = table["record_id"].to_pylist()
+    ids[3] = "f" * 32
+    changed = table.set_column(0, table.schema.field("record_id"), pa.array(ids, table["record_id"].type))
+    pq.write_table(changed, tokens / "train" / "documents.parquet")
+    other = {"tokens": str(tokens)}
+    with pytest.raises(UserError, match="is not the text that the run to continue was trained on") as error:
+        run(job("further", steps=20, start_from=out(first), continues=True) | other)
+    assert "set train.continues=false" in error.value.mend
+    with pytest.raises(RunError, match="belongs to a run on another text"):
+        run(first | other)
+
+
+def test_a_run_without_a_checkpoint_can_be_had_again_with_one(job, tmp_path):
+    """What the error says to do."""
+    bare = job("bare", steps=4)
+    run(bare)
+    with pytest.raises(UserError, match="has no checkpoint to continue from") as error:
+        run(job("further", steps=8, start_from=out(bare), continues=True))
+    assert "runtime.train.keep_state=true and another train.seed" in error.value.mend
+    again = job("again", steps=4, seed=2, runtime={"keep_state": True})
+    assert (
+        TrainParams.model_validate(again["params"]).key_values()
+        != TrainParams.model_validate(bare["params"]).key_values()
+    ), "a run of its own"
+    run(again)
+    assert run(job("then", steps=8, seed=2, start_from=out(again), continues=True))["continued_from_step"] == 4
+
+
+def test_a_stage_that_has_begun_goes_on_and_is_told(job, finished, content):
+    stages = [{"share": 0.5, "context": 16}, {"share": 0.5, "lr_factor": 0.5}]
+    first = finished(**FLAT, stages=stages)
+    further = job("further", steps=40, start_from=out(first), continues=True, stages=stages, **FLAT)
+    run(further)
+    rates = pq.read_table(Path(out(further)) / "metrics.parquet")["lr"].to_pylist()
+    assert [rate / rates[0] for rate in rates] == [1.0] * 4 + [0.5] * 36, "not the first stage once more"
+    said = [line["text"] for line in read_lines(Path(further["work"]) / "progress.jsonl") if "event" in line]
+    assert (
+        "continuing a finished run of 8 steps, which are 20% of 40 steps; stage 2 of 2 goes on: no stage comes twice"
+        in said
     )
 
 

@@ -14,22 +14,27 @@ from lmcore.train.params import Job
 from storage.errors import RunError
 
 RISING = {"optimizer": "adamw", "lr": 2.0, "schedule": "one_cycle", "warmup": 0.99, "final_lr_share": 1.0}
+# Batches of one sequence differ enough for some to be 2 % above the median of the losses before.
+SPIKY = {"batch": 1, "micro_batch": 1, "steps": 40, "lr": 0.02, "muon_lr": 0.05, "spike_factor": 1.02}
+DROPPING = {"n_layers": 2, "d_model": 32, "n_heads": 2, "context": 32, "dropout": 0.1}
 FEATURES = {
     "schedule_free": ({"optimizer": "schedule_free", "schedule": "constant", "lr": 0.02}, {}),
     "one_cycle": ({"schedule": "one_cycle", "warmup_steps": 4, "weight_decay": 0.1, "decays": "hidden"}, {}),
-    "spike_skip": (
-        {"batch": 1, "micro_batch": 1, "steps": 40, "lr": 0.02, "on_spike": "skip", "spike_factor": 1.05},
-        {},
-    ),
-    "spike_rewind": (
-        {"batch": 1, "micro_batch": 1, "steps": 40, "lr": 0.02, "on_spike": "rewind", "spike_factor": 1.05,
-         "rewind_every": 8},
-        {},
-    ),
+    "spike_skip": (SPIKY | {"on_spike": "skip"}, {}),
+    "spike_rewind": (SPIKY | {"on_spike": "rewind", "rewind_every": 8}, {}),
     "early_stop": (RISING | {"steps": 40, "early_stop": {"patience": 4, "every": 0.05, "tokens": 300}}, {}),
     "save_async": ({}, {"save_async": True, "keep_best": True, "keep_every_steps": 3}),
-    "recomputed": ({"on_oom": "halve"}, {"activation_checkpointing": "on"}),
+    "recomputed": ({}, {"activation_checkpointing": "on"}),
+    "stages": (
+        {"stages": [{"share": 0.3, "context": 8}, {"share": 0.3, "lr_factor": 0.5}, {"share": 0.4, "context": 16}]}, {},
+    ),
+    "mixture": ({"mixture": {"made": 1}, "packing": "stride"}, {}),
+    "packed": ({"packing": "best_fit", "document_mask": True, "model": DROPPING}, {}),
+    "lora": ({"lora": {"r": 2, "alpha": 4, "dropout": 0.1}, "optimizer": "adamw", "lr": 0.05, "steps": 12}, {}),
 }  # fmt: skip
+
+
+HAPPENS = {"spike_skip": "skipped", "spike_rewind": "rewound", "early_stop": "early-stop", "stages": "stage"}
 
 
 @pytest.fixture
@@ -43,10 +48,18 @@ def seed():
 @pytest.mark.parametrize("feature", FEATURES)
 def test_killed_twice_it_ends_with_the_same_bytes(job, trainer, content, seed, feature):
     params, runtime = FEATURES[feature]
+    start = None
+    if params.get("lora"):
+        base = job("base", steps=2)
+        train(Job.model_validate(base))
+        start = str(Path(base["work"]) / "out")
     straight, killed = (
-        job(name, **params, runtime=runtime | {"save_every_steps": 2}) for name in ("straight", "killed")
+        job(name, **params, start_from=start, runtime=runtime | {"save_every_steps": 2})
+        for name in ("straight", "killed")
     )
     train(Job.model_validate(straight))
+    happened = {line.get("event") for line in read_lines(Path(straight["work"]) / "progress.jsonl")}
+    assert HAPPENS.get(feature, "finished") in happened, "the feature was at work"
     for point in (f"train.step:{random.Random(seed).randint(3, 5)}", "train.checkpoint.before-rename:2"):
         assert trainer(killed, point).returncode == -signal.SIGKILL, point
     done = trainer(killed)

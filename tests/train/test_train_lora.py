@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import peft
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
 from lmcore.models.decoder import Decoder
 from lmcore.models.io import load_model
-from lmcore.models.lora import Lora, add_adapters, merged
+from lmcore.models.ledger import estimate
+from lmcore.models.lora import Lora, adapter_parameters, add_adapters, merged
 from lmcore.recipe import parse_recipe
+from lmcore.train.contract import ROW_BYTES
 from lmcore.train.loop import Stopped, train
 from lmcore.train.optim import Optimizer, trainable
 from lmcore.train.params import Job, TrainParams
-from storage.errors import UserError
+from lmcore.train.plan import _memory
+from storage.errors import RunError, UserError
 
 ADAPTED = {"lora": {"r": 4, "alpha": 8, "dropout": 0.1, "targets": ["qkv", "o", "down"]}, "lr": 1e-2}
 
@@ -50,6 +56,65 @@ def test_counts_of_the_amharic_system():
     assert sum(p.numel() for p in trainable(model).values()) == 1_622_016
     assert sum(p.numel() for p in model.parameters()) == 126_061_824
     assert model.ledger().total == 124_439_808, "adapters are no part of the shape"
+
+
+@pytest.mark.parametrize("shape", [{}, {"mlp": "gelu", "bias": True}, {"n_kv_heads": 1, "head_dim": 24, "d_ff": 80}])
+@pytest.mark.parametrize("targets", [("qkv", "o", "gate", "up", "down"), ("o",), ("gate", "down")])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "schedule_free"])
+def test_only_what_is_trained_needs_gradients_and_a_state(shape, targets, optimizer):
+    config, lora = DecoderConfig(n_layers=3, d_model=32, n_heads=2, context=24, **shape), Lora(r=3, targets=targets)
+    model = build(config, 100, seed=1)
+    add_adapters(model, lora, seed=1)
+    adapters = adapter_parameters(config, lora)
+    assert adapters == sum(p.numel() for p in trainable(model).values())
+    chosen = {"optimizer": optimizer} | ({"schedule": "constant"} if optimizer == "schedule_free" else {})
+    params = TrainParams(model=config, steps=1, lora=lora, **chosen)
+    model(torch.zeros(1, 8, dtype=torch.long)).float().square().mean().backward()
+    told = estimate(config, 100).training_memory(1, optimizer=optimizer, adapters=adapters)
+    assert told["gradients"] == sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+    assert told["weights"] == sum(p.nbytes for p in model.parameters())
+    tuned = Optimizer(model, params)
+    tuned.step(1.0)
+    assert told["optimizer"] == pytest.approx(sum(t.nbytes for t in tuned.tensors().values()), rel=0.01, abs=200)
+
+
+def test_what_a_run_needs_is_estimated_by_what_it_trains():
+    wide = DecoderConfig(n_layers=4, d_model=512, n_heads=8, context=64)
+    model = build(wide, 300, seed=1)
+    plain, adapted = (TrainParams(model=wide, steps=1, optimizer="adamw", lora=lora) for lora in (None, Lora(r=4)))
+    before = _memory(model, plain, 1)
+    add_adapters(model, adapted.lora, seed=1)
+    weights = 4 * model.ledger().total
+    assert before - _memory(model, adapted, 1) > 2.9 * weights, "gradients and two moments of the whole model"
+
+
+def test_room_is_asked_for_the_adapters_and_not_for_the_model_in_every_checkpoint(job, base, monkeypatch):
+    wide = {"n_layers": 2, "d_model": 32, "n_heads": 2, "context": 32}
+    values = job("many", start_from=base, model=wide, steps=1000, runtime={"keep_every_steps": 1}, **ADAPTED)
+    adapters = 4 * adapter_parameters(DecoderConfig(**wide), Lora(**ADAPTED["lora"]))
+    need = 1003 * (3 * adapters + 1000 * ROW_BYTES)
+    assert need < 1000 * 4 * load_model(Path(base)).ledger().total + 1000 * 1000 * ROW_BYTES
+    free = []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[-1]))  # of the operating system
+    free.append(need // 2)
+    with pytest.raises(RunError, match=r"for 1,003 checkpoints of 0 MiB and the model"):
+        finish(values)
+    free.append(need + 2**22)
+    calls = iter([False, True])
+    with pytest.raises(Stopped):
+        train(Job.model_validate(values), stopped=lambda: next(calls))
+
+
+@pytest.mark.parametrize("grown", ["grow", "grow_vocabulary"])
+def test_adapters_on_a_grown_model_are_refused_since_nobody_keeps_it(job, base, grown):
+    values = {"name": "mine", "sources": [{"name": "t", "kind": "files", "paths": ["*.txt"]}]}
+    train_section = {"steps": 1, "lora": {"r": 4}, "init_from": "champion", grown: True}
+    with pytest.raises(
+        UserError, match=f"lora with {grown}: the adapters would fit a grown model that is kept nowhere"
+    ):
+        parse_recipe(values | {"train": train_section}, "here")
+    with pytest.raises(ValidationError, match="kept nowhere"):
+        Job.model_validate(job("both", start_from=base, **{grown: True}, **ADAPTED))
 
 
 @pytest.mark.parametrize("mlp", ["swiglu", "gelu"])

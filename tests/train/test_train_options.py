@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 from pathlib import Path
@@ -85,6 +86,25 @@ def test_a_spike_goes_back_passes_over_the_data_and_resumes_exactly(job, content
             run(stopped, stopped=lambda calls=calls: next(calls))
     run(stopped)
     assert content(stopped) == content(straight)
+
+
+def test_a_rewind_takes_no_progress_back_in_a_budget_of_minutes(job, monkeypatch):
+    """The time is used. A stage that has begun goes on, though the steps go back to before it."""
+    monkeypatch.setattr("lmcore.train.journal.LINE_SECONDS", 0.0)
+    stages = [{"share": 0.2}, {"share": 0.8, "lr_factor": 0.5}]
+    rates = {"schedule": "constant", "warmup": 0.0, "stages": stages}
+    quiet = {"sample_at": [], "validate_every": 0}
+    values = job(minutes=0.02, **{k: v for k, v in SPIKY.items() if k != "steps"} | rates, runtime=quiet)
+    with contextlib.suppress(RunError):  # a fast machine may get to the eleventh rewind
+        run(values)
+    lines = read_lines(Path(values["work"]) / "progress.jsonl")
+    assert any(line.get("event") == "rewound" for line in lines)
+    steps = [line for line in lines if "loss" in line and "progress" in line]
+    assert [line["step"] for line in steps] != sorted(line["step"] for line in steps), "steps were taken back"
+    progress = [line["progress"] for line in steps]
+    assert progress == sorted(progress)
+    factors = [line["lr"] / SPIKY["lr"] for line in steps]
+    assert factors == sorted(factors, reverse=True)
 
 
 def test_training_ends_early_where_validation_no_longer_gains_and_resumes_to_the_same_end(job, content):

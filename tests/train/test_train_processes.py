@@ -295,6 +295,51 @@ def test_a_checkpoint_is_read_at_any_number_of_processes(job, trainer):
     assert difference(weights(moved), weights(single)) < 0.02, "200 steps of Muon let a rounding grow"
 
 
+QUIET = {"sample_at": [], "validate_every": 0, "save_every_steps": 3, "processes": 2}
+# What two processes do to the end, and the event that shows that it was done. Each rank has one micro-batch.
+SHARED = {
+    "rewind": (
+        {"batch": 2, "micro_batch": 1, "steps": 60, "lr": 0.05, "muon_lr": 0.1, "on_spike": "rewind",
+         "spike_factor": 1.02, "rewind_every": 8},
+        QUIET, "rewound", 33,
+    ),
+    "stages, early stop, asynchronous saves": (
+        {"optimizer": "adamw", "lr": 2.0, "schedule": "one_cycle", "warmup": 0.99, "final_lr_share": 1.0, "steps": 40,
+         "stages": [{"share": 0.2, "context": 16}, {"share": 0.8, "lr_factor": 0.9}],
+         "early_stop": {"patience": 4, "every": 0.05, "tokens": 300}},
+        QUIET | {"save_async": True}, "early-stop", 10,
+    ),
+    "lora": ({"lora": {"r": 2, "alpha": 4}, "optimizer": "adamw", "lr": 0.05}, QUIET, "finished", 7),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("feature", SHARED)
+def test_two_processes_killed_once_leave_the_bytes_of_one(job, trainer, content, feature):
+    params, runtime, event, step = SHARED[feature]
+    start = None
+    if "lora" in params:
+        base = job("base", steps=2)
+        alone(base)
+        start = str(work(base) / "out")
+    straight, killed = (job(name, **params, start_from=start, runtime=runtime) for name in ("straight", "killed"))
+    alone(straight)
+    assert events(straight, event)
+    died = trainer(killed, f"train.step:{step}")
+    assert died.returncode == 1
+    assert "ended by SIGKILL" in died.err
+    assert steps_saved(killed) > 0
+    assert not (work(killed) / "out").exists()
+    done = trainer(killed)
+    assert done.returncode == 0, done.err
+    assert content(killed) == content(straight)
+    (resumed,) = events(killed, "resumed")
+    assert resumed["step"] > 0
+    names = ("rewound", "stage", "early-stop")
+    told = [[(line["event"], line["step"]) for line in events(values, *names)] for values in (straight, killed)]
+    assert set(told[0]) == set(told[1]), "what was done again was done in the same way"
+
+
 @pytest.mark.slow
 @pytest.mark.alone
 def test_all_end_with_the_flow_and_leave_a_checkpoint(job, tmp_path):

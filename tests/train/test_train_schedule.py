@@ -134,6 +134,7 @@ def test_counted_horizon_reads_the_rate_in_the_middle_of_a_step():
     assert [horizon.middle(step, 99.0) for step in range(4)] == [0.125, 0.375, 0.625, 0.875]
     assert [horizon.progress(step, 99.0) for step in (0, 2, 4)] == [0, 0.5, 1]
     assert horizon.left(1, 3.0) == 9.0
+    assert horizon.left(1, 9.0, 3) == 9.0, "two steps were taken back"
     assert horizon.length(2.0) == 8.0
 
 
@@ -143,6 +144,7 @@ def test_time_horizon_follows_the_seconds():
     assert horizon.progress(10, 121.0) == 1.0
     assert horizon.middle(0, 0.0) == 0.0
     assert horizon.middle(10, 20.0) == pytest.approx(21 / 120)
+    assert horizon.middle(10, 20.0, 20) == pytest.approx(20.5 / 120), "ten steps were taken back"
     assert horizon.left(10, 20.0) == 100.0
     assert horizon.describe() == "2 minutes"
 

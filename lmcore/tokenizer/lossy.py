@@ -8,6 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable, Iterator
+
+from lmcore.tokenizer.interface import Tokenizer
+
+BITS_PER_MISSING_BYTE = 8  # log2 of the 256 bytes, see DESIGN "Tokens"
 
 # Letters aligned at once inside a stretch of differing words; the aligner's time grows with its square.
 _PIECE = 200
@@ -23,6 +28,19 @@ def missing_bytes(text: str, decoded: str) -> int:
         if tag in ("delete", "replace"):
             missing += _missing_letters("".join(words[a:b]), "".join(found[c:d]))
     return missing
+
+
+def missing_of(tokenizer: Tokenizer, texts: Iterable[str], measured: int) -> Iterator[int]:
+    """The missing bytes of each text; after `measured` bytes, by the share of those before: aligning takes time."""
+    seen = lost = 0
+    for text in texts:
+        size = len(text.encode())
+        if seen < measured:
+            missing = missing_bytes(text, tokenizer.decode(tokenizer.encode(text)))
+            seen, lost = seen + size, lost + missing
+            yield missing
+        else:
+            yield round(size * lost / seen)
 
 
 def _words(text: str) -> list[str]:

@@ -1,0 +1,65 @@
+"""Every benchmark beside the peers that are here, one after the other: what `make bench` runs.
+
+    python benchmarks/bench.py [--nanogpt PATH] [--text FILE] [--only NAME ...] [--brief]
+
+A peer that is not installed is left out, and so said; nanoGPT is a checkout whose path is given, with make as
+`make bench NANOGPT=PATH`. `--brief` is for trying whether everything runs: its figures mean nothing. Wants a quiet
+machine and the better part of an hour. Prints each command before its figures; ends with 1 when one of them failed.
+torture.py, which compares runs and no speed, is `make torture`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+PEERS = ("transformers", "rustbpe", "sentencepiece")
+
+
+def main() -> int:
+    """Run them; 1 when one failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
+    parser.add_argument("--text", type=Path, help="a text file for `loop` and `race`")
+    parser.add_argument("--only", nargs="+", choices=sorted({command[0] for command in commands(None, None, False)}))
+    parser.add_argument("--brief", action="store_true")
+    arguments = parser.parse_args()
+    for peer in PEERS:
+        if importlib.util.find_spec(peer) is None:
+            print(f"left out: {peer} is not installed (pip install {peer})")
+    if arguments.nanogpt is None:
+        print("left out: nanoGPT (make bench NANOGPT=PATH, a checkout of karpathy/nanoGPT)")
+    failed = 0
+    for name, *options in commands(arguments.nanogpt, arguments.text, arguments.brief):
+        if arguments.only and name not in arguments.only:
+            continue
+        print(f"\n$ python benchmarks/{name}.py {shlex.join(options)}", flush=True)
+        failed += bool(subprocess.run([sys.executable, str(FOLDER / f"{name}.py"), *options]).returncode)
+    return int(failed > 0)
+
+
+def commands(nanogpt: Path | None, text: Path | None, brief: bool) -> list[list[str]]:
+    """Name and options of each benchmark."""
+    peer = ["--nanogpt", str(nanogpt)] if nanogpt else []
+    own = ["--text", str(text)] if text else []
+    rounds = ["--rounds", "1"] if brief else []
+    found = [
+        ["train_step", "--shape", shape, *peer, *rounds, *(["--steps", "1"] if brief else [])]
+        for shape in (["quickstart"] if brief else ["quickstart", "lai-tiny", "cllm"])
+    ]
+    short = ["--every", "5", "--checkpoints", "1", "--process-steps", "10"] if brief else []
+    for shape in ["quickstart"] if brief else ["quickstart", "lai-tiny"]:
+        found.append(["loop", "--shape", shape, *own, *rounds, *short])
+    found.append(["generate", *rounds, *(["--shape", "quickstart", "--tokens", "16"] if brief else [])])
+    found.append(["race", *peer, *own, "--minutes", "0.1" if brief else "2"])
+    found.append(["tokenizer_speed", *(["--mb", "1", "--vocab", "1024"] if brief else [])])
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())
