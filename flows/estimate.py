@@ -6,12 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lmcore.collect.files import find_files
-<<<<<<< HEAD
 from lmcore.collect.params import PathsSource
-=======
-from lmcore.collect.params import FilesSource
 from lmcore.models.lora import adapter_parameters
->>>>>>> main
 from lmcore.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import tokenize
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from lmcore.collect.charset import clean, decode
 from lmcore.collect.extract import html_text
 from lmcore.collect.items import Item, Read, read_bytes
+from lmcore.collect.json_rows import json_lines
 from lmcore.collect.params import FilesSource
 from lmcore.collect.unpack import Member, Unreadable
 
@@ -51,29 +51,11 @@ def _read_html(member: Member, params: FilesSource) -> Iterator[Item]:
 
 
 def _read_jsonl(member: Member, params: FilesSource) -> Iterator[Item]:
-    try:
-        with open(member.path, "rb") as file:
-            yield from _json_rows(file, params)
-    except OSError as error:
-        raise Unreadable.of(error) from error
-
-
-def _json_rows(file: BinaryIO, params: FilesSource) -> Iterator[Item]:
-    for row, line in enumerate(file, 1):
-        line = line.removeprefix(b"\xef\xbb\xbf") if row == 1 else line
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            yield Item(row, problem="not UTF-8")
-        except (ValueError, RecursionError):
-            yield Item(row, problem="not JSON")
+    for row, value, problem in json_lines(member):
+        if problem:
+            yield Item(row, problem=problem)
         else:
-            if not isinstance(value, dict):
-                yield Item(row, problem="not a JSON object")
-            else:
-                yield _row_item(row, value.get(params.text_field), value.get(params.title_field), params)
+            yield _row_item(row, value.get(params.text_field), value.get(params.title_field), params)
 
 
 def _read_parquet(member: Member, params: FilesSource) -> Iterator[Item]:

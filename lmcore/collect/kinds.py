@@ -9,10 +9,11 @@ from pydantic import Field
 
 from lmcore.collect.items import Read
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
+from lmcore.collect.qa import QaSource
 from lmcore.collect.unpack import plain_name
 
-KINDS = (WebSource, FilesSource)
-SourceParams = Annotated[WebSource | FilesSource, Field(discriminator="kind")]
+KINDS = (WebSource, FilesSource, QaSource)
+SourceParams = Annotated[WebSource | FilesSource | QaSource, Field(discriminator="kind")]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
 NUMBERS = frozenset(  # settings of a source that say how much is read, never what
     name for kind in KINDS for name, field in kind.model_fields.items() if field.annotation in (int, float)

@@ -13,6 +13,8 @@ from lmcore.config import Params, Runtime
 PYDOC_SITE = "http://pydoc.localhost"
 PYDOC_SEEDS = (f"{PYDOC_SITE}/", f"{PYDOC_SITE}/keywords.html", f"{PYDOC_SITE}/topics.html")
 
+TextKind = Literal["prose", "dialogue", "subtitle", "pair", "instruction", "chat", "qa", "code"]
+
 
 def is_url(path: str) -> bool:
     """Whether a path of a source is a URL."""
@@ -33,9 +35,7 @@ class Source(Params):
         pattern=r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$",
         description="Language of the texts (BCP 47); und lets a page that declares its own language speak.",
     )
-    text_kind: Literal["prose", "dialogue", "subtitle", "pair", "instruction", "chat", "qa", "code"] = Field(
-        default="prose", description="What kind of text this is."
-    )
+    text_kind: TextKind = Field(default="prose", description="What kind of text this is.")
 
 
 class WebSource(Source):

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from lmcore.conversation import ROLES, label, pieces
 from storage.errors import UserError
 
 if TYPE_CHECKING:
     from lmcore.tokenizer.interface import Tokenizer
 
-ROLES = ("system", "user", "assistant")
 MARKED = "chat markers: <|user|> message <|end|> <|assistant|>, and the text ends at <|end|>"
 PLAIN = "plain script, as the model was not tuned for chat: 'User: message', new line, 'Assistant:'"
-PLAIN_STOP = tuple(f"\n{role.capitalize()}:" for role in ROLES)
+PLAIN_STOP = tuple(f"\n{label(role)}" for role in ROLES)
 
 
 def check_messages(messages: Sequence[Mapping[str, str]]) -> None:
@@ -44,5 +44,5 @@ def marked_ids(messages: Sequence[Mapping[str, str]], tokenizer: Tokenizer) -> l
 
 def plain_script(messages: Sequence[Mapping[str, str]]) -> str:
     """The conversation as a script that a model of plain text can continue; the answer ends before `PLAIN_STOP`."""
-    lines = [f"{message['role'].capitalize()}: {message['content'].strip()}\n" for message in messages]
-    return "".join(lines) + "Assistant:"
+    said = pieces([(message["role"], message["content"]) for message in messages], "script")
+    return "".join(text for _, text in said) + f"\n{label('assistant')}"

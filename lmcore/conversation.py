@@ -1,0 +1,32 @@
+"""How a conversation is written as one text, for those who write such texts and for those who prompt with them.
+
+`script` is what a model of plain text is prompted with in a chat ("User: ...", new line, "Assistant: ..."); `tags` is
+the form of the LAi document (`<user>...</user><assistant>...</assistant>`). A model tuned on turns is given chat
+markers instead (`lmcore.generate.chat`), whatever its texts looked like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+ROLES = ("system", "user", "assistant")
+Template = Literal["script", "tags"]
+Pieces = list[tuple[str, str]]  # (role, text); what stands between turns has the role ""
+
+
+def label(role: str) -> str:
+    """What stands before a message of a script."""
+    return f"{role.capitalize()}:"
+
+
+def pieces(messages: Iterable[tuple[str, str]], template: Template) -> Pieces:
+    """The conversation in that form, cut where its messages begin and end; a message is (role, text)."""
+    written: Pieces = []
+    for role, text in messages:
+        if template == "tags":
+            written += [("", f"<{role}>"), (role, text.strip()), ("", f"</{role}>")]
+        else:
+            between = "\n" if written else ""
+            written += [("", f"{between}{label(role)} "), (role, text.strip())]
+    return written
