@@ -114,7 +114,8 @@ def table(name: str) -> str:
     elif name == "sources":
         fields = dict(shared)
     elif name in NAMES:
-        fields = {n: f for n, f in NAMES[name].model_fields.items() if n not in shared}
+        own = NAMES[name].model_fields
+        fields = {n: f for n, f in own.items() if n not in shared or f.default != shared[n].default}
     else:
         section = model_of(Recipe.model_fields[name])
         assert section is not None, name

@@ -32,8 +32,8 @@ def json_value(member: Member) -> Any:
     except UnicodeDecodeError as error:
         raise Unreadable("damaged", "not UTF-8") from error
     except json.JSONDecodeError as error:
-        cut = "truncated" if error.pos >= len(data.decode(json.detect_encoding(data), "replace").rstrip()) else "damaged"
-        raise Unreadable(cut, f"not JSON: {error.msg} in line {error.lineno}") from error
+        end = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+        raise Unreadable("truncated" if end else "damaged", f"not JSON: {error.msg} in line {error.lineno}") from error
     except (ValueError, RecursionError) as error:  # an integer of thousands of digits, brackets thousands deep
         raise Unreadable("damaged", "not JSON") from error
 

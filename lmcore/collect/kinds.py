@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from lmcore.collect import qa
 from lmcore.collect.items import Read
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
@@ -26,6 +27,8 @@ def formats(params: PathsSource) -> Mapping[str, Read]:
         from lmcore.collect.file_formats import FORMATS
 
         return FORMATS
+    if isinstance(params, QaSource):
+        return qa.FORMATS
     raise AssertionError(f"no reader for {params.name}")
 
 

@@ -145,17 +145,17 @@ def _question(value: Any, paragraph: _Paragraph, params: QaSource) -> _Question 
         return Item(paragraph.part, problem="a question without text")
     text = clean(value["question"]).strip()
     given = value.get("id")
-    part = str(given) if isinstance(given, (str, int)) and given != "" else _digest(paragraph.context, text)
+    part = clean(str(given)) if isinstance(given, (str, int)) and given != "" else _digest(paragraph.context, text)
     answers = _answers(value.get("answers"))
     if answers is None:
         return Item(part, problem="answers without text or start")
     if any(paragraph.context[start : start + len(answer)] != answer for start, answer in answers):
         return Item(part, problem="a span that is not its answer")
+    if not answers and value.get("is_impossible") is False:
+        return Item(part, problem="no answer, and not said to be unanswerable")
     impossible = value.get("is_impossible") is True or not answers
     if impossible and not params.no_answer:
         return Item(part, problem="unanswerable")
-    if impossible and value.get("is_impossible") is not True and "is_impossible" in value:
-        return Item(part, problem="no answer, and not said to be unanswerable")
     spans = tuple(sorted({_cleaned(paragraph.context, start, start + len(answer)) for start, answer in answers}))
     answer = params.no_answer if impossible else clean(answers[0][1]).strip()
     question = _Question(part, text, answer, () if impossible else spans, impossible)
