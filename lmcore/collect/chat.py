@@ -120,7 +120,7 @@ def _items(rows: Iterator[JsonRow], params: ChatSource) -> Iterator[Item]:
 
 def _read_text(member: Member, params: ChatSource) -> Iterator[Item]:
     """Lines in tags and lines without, each a record."""
-    decoded = decode(read_bytes(member.path))
+    decoded = decode(read_bytes(member.path), lang=params.lang)
     about = {"charset": decoded.charset, "charset_source": decoded.source}
     for found in tagged(clean(decoded.text)):
         if found.problem:

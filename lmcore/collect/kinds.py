@@ -7,15 +7,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmcore.collect import chat, qa
+from lmcore.collect import chat, qa, subtitles
 from lmcore.collect.chat import ChatSource
 from lmcore.collect.items import Read
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
+from lmcore.collect.subtitles import SubtitlesSource
 from lmcore.collect.unpack import plain_name
 
-KINDS = (WebSource, FilesSource, QaSource, ChatSource)
-SourceParams = Annotated[WebSource | FilesSource | QaSource | ChatSource, Field(discriminator="kind")]
+KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource)
+SourceParams = Annotated[WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource, Field(discriminator="kind")]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
 NUMBERS = frozenset(  # settings of a source that say how much is read, never what
     name for kind in KINDS for name, field in kind.model_fields.items() if field.annotation in (int, float)
@@ -28,10 +29,9 @@ def formats(params: PathsSource) -> Mapping[str, Read]:
         from lmcore.collect.file_formats import FORMATS
 
         return FORMATS
-    if isinstance(params, QaSource):
-        return qa.FORMATS
-    if isinstance(params, ChatSource):
-        return chat.FORMATS
+    for kind, found in ((QaSource, qa.FORMATS), (ChatSource, chat.FORMATS), (SubtitlesSource, subtitles.FORMATS)):
+        if isinstance(params, kind):
+            return found
     raise AssertionError(f"no reader for {params.name}")
 
 
