@@ -7,10 +7,12 @@ markers instead (`lmcore.generate.chat`), whatever its texts looked like.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Literal
 
 ROLES = ("system", "user", "assistant")
+TAG = re.compile(rf"<(/?)({'|'.join(ROLES)})>")
 Template = Literal["script", "tags"]
 Pieces = list[tuple[str, str]]  # (role, text); what stands between turns has the role ""
 

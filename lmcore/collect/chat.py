@@ -8,15 +8,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lmcore.collect.charset import clean, decode
-from lmcore.collect.chat_tags import TAG, Tagged, tagged
+from lmcore.collect.chat_tags import Tagged, tagged
 from lmcore.collect.items import Item, Read, read_bytes
 from lmcore.collect.json_rows import JsonRow, json_lines, json_objects
 from lmcore.collect.params import PathsSource, TextKind
-from lmcore.collect.turns import hidden_turn, written
+from lmcore.collect.turns import Messages, conversation
 from lmcore.collect.unpack import Member
-from lmcore.conversation import Template, pieces
-
-Messages = list[tuple[str, str]]  # (role, text)
+from lmcore.conversation import Template
 
 
 class ChatSource(PathsSource):
@@ -113,7 +111,7 @@ def _items(rows: Iterator[JsonRow], params: ChatSource) -> Iterator[Item]:
             yield Item(number, problem=problem or "keys of no shape that is read")
             continue
         try:
-            yield _item(number, _SHAPES[shape][1](row), shape, params)
+            yield conversation(number, _SHAPES[shape][1](row), params.template, {"extractor": shape})
         except _Bad as error:
             yield Item(number, problem=str(error))
 
@@ -126,7 +124,7 @@ def _read_text(member: Member, params: ChatSource) -> Iterator[Item]:
         if found.problem:
             yield Item(found.line, problem=found.problem)
         elif found.messages:
-            yield _item(found.line, found.messages, "tags", params, about)
+            yield conversation(found.line, found.messages, params.template, {"extractor": "tags", **about})
         else:
             yield from _plain(found, about)
 
@@ -135,25 +133,6 @@ def _plain(found: Tagged, about: dict[str, Any]) -> Iterator[Item]:
     for line, text in enumerate(found.text.split("\n"), found.line):
         if text.strip():
             yield Item(line, text.strip(), kind="prose", meta={"extractor": "as is", **about})
-
-
-def _item(
-    part: int, messages: Messages, shape: str, params: ChatSource, about: Mapping[str, Any] | None = None
-) -> Item:
-    """The record of a conversation, or what is wrong with it."""
-    said = [(role, clean(text).strip()) for role, text in messages]
-    said = [(role, text) for role, text in said if text or role != "system"]
-    if not any(role == "assistant" and text for role, text in said):
-        return Item(part, problem="no answer")
-    if not all(text for _, text in said):
-        return Item(part, problem="an empty message")
-    if params.template == "tags" and any(TAG.search(text) for _, text in said):
-        return Item(part, problem="a message that holds a tag")
-    cut = pieces(said, params.template)
-    if hidden_turn(cut):
-        return Item(part, problem="a message that cannot be told from its label")
-    text, turns = written(cut)
-    return Item(part, text, turns=turns, meta={"extractor": shape, **(about or {})})
 
 
 def _listed(value: Any) -> Messages:

@@ -6,13 +6,10 @@ have several lines; a new line ends a conversation once somebody has answered.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from lmcore.conversation import ROLES
-
-TAG = re.compile(rf"<(/?)({'|'.join(ROLES)})>")
+from lmcore.conversation import TAG
 
 
 @dataclass(frozen=True)

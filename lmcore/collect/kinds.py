@@ -7,16 +7,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmcore.collect import chat, qa, subtitles
+from lmcore.collect import chat, parallel, qa, subtitles
 from lmcore.collect.chat import ChatSource
 from lmcore.collect.items import Read
+from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
 from lmcore.collect.subtitles import SubtitlesSource
 from lmcore.collect.unpack import plain_name
 
-KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource)
-SourceParams = Annotated[WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource, Field(discriminator="kind")]
+KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource)
+SourceParams = Annotated[
+    WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource | ParallelSource, Field(discriminator="kind")
+]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
 NUMBERS = frozenset(  # settings of a source that say how much is read, never what
     name for kind in KINDS for name, field in kind.model_fields.items() if field.annotation in (int, float)
@@ -29,6 +32,8 @@ def formats(params: PathsSource) -> Mapping[str, Read]:
         from lmcore.collect.file_formats import FORMATS
 
         return FORMATS
+    if isinstance(params, ParallelSource):
+        return parallel.formats(params)
     for kind, found in ((QaSource, qa.FORMATS), (ChatSource, chat.FORMATS), (SubtitlesSource, subtitles.FORMATS)):
         if isinstance(params, kind):
             return found

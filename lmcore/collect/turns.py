@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
-from lmcore.collect.charset import clean
-from lmcore.collect.items import as_turns
-from lmcore.conversation import Pieces
+from typing import Any
 
+from lmcore.collect.charset import clean
+from lmcore.collect.items import Item, as_turns
+from lmcore.conversation import TAG, Pieces, Template, pieces
+
+Messages = list[tuple[str, str]]  # (role, text)
 Turns = tuple[tuple[str, str], ...]
 
 
-def written(pieces: Pieces) -> tuple[str, Turns]:
+def written(cut: Pieces) -> tuple[str, Turns]:
     """The text of the pieces, and its turns: those with a role that are not empty."""
-    return "".join(clean(text) for _, text in pieces), as_turns([(role, text) for role, text in pieces if role])
+    return "".join(clean(text) for _, text in cut), as_turns([(role, text) for role, text in cut if role])
 
 
-def hidden_turn(pieces: Pieces) -> str:
+def conversation(
+    part: str | int,
+    messages: Messages,
+    template: Template,
+    meta: dict[str, Any],
+    *,
+    lang: str = "und",
+    origin: str | None = None,
+) -> Item:
+    """The item of a conversation with an answer, or what is wrong with it."""
+    said = [(role, clean(text).strip()) for role, text in messages]
+    said = [(role, text) for role, text in said if text or role != "system"]
+    if not any(role == "assistant" and text for role, text in said):
+        return Item(part, problem="no answer")
+    if not all(text for _, text in said):
+        return Item(part, problem="an empty message")
+    if template == "tags" and any(TAG.search(text) for _, text in said):
+        return Item(part, problem="a message that holds a tag")
+    cut = pieces(said, template)
+    if hidden_turn(cut):
+        return Item(part, problem="a message that cannot be told from its label")
+    text, turns = written(cut)
+    return Item(part, text, turns=turns, lang=lang, origin=origin, meta=meta)
+
+
+def hidden_turn(cut: Pieces) -> str:
     """The first turn that whoever looks for it (`lmcore.tokens.roles`) takes something else for; "" when there is none.
 
     Such as the answer "A" behind the label "A:": another letter than the answer would be learnt.
     """
     from lmcore.tokens.roles import learnt_spans
 
-    text, turns = written(pieces)
+    text, turns = written(cut)
     found = learnt_spans(text, [{"role": role, "text": said} for role, said in turns], [r for r, _ in turns], "") or []
     places = []
     at = 0
-    for role, piece in pieces:
+    for role, piece in cut:
         whole = clean(piece)
         said = whole.strip()
         if role and said:
