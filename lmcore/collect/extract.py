@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import count, islice
 
@@ -137,7 +138,7 @@ def _main_text(tree: lxml.html.HtmlElement, url: str, min_chars: int) -> tuple[s
         main = _trafilatura(tree, url)
         if len(main) >= min_chars:
             return title, main, "trafilatura"
-    return title, _visible_text(tree), "visible text"
+    return title, visible_text(tree), "visible text"
 
 
 def _title(tree: lxml.html.HtmlElement) -> str:
@@ -162,8 +163,8 @@ def _trafilatura(tree: lxml.html.HtmlElement, url: str) -> str:
     return tidy_text(clean(found)) if found else ""
 
 
-def _visible_text(tree: lxml.html.HtmlElement) -> str:
-    """All text but that of scripts, navigation and forms, one line per block."""
+def visible_text(tree: lxml.html.HtmlElement, hidden: Collection[str] = _HIDDEN) -> str:
+    """All text but that of `hidden` elements (scripts, navigation and forms, as a rule), one line per block."""
     parts: list[str] = []
     stack: list[tuple[lxml.html.HtmlElement, bool]] = [(tree, False)]
     while stack:
@@ -173,7 +174,7 @@ def _visible_text(tree: lxml.html.HtmlElement) -> str:
             parts += (edge, _WHITE.sub(" ", element.tail or ""))
             continue
         stack.append((element, True))
-        if not isinstance(element.tag, str) or element.tag in _HIDDEN:
+        if not isinstance(element.tag, str) or element.tag in hidden:
             continue
         parts += (edge, _WHITE.sub(" ", element.text or ""))
         stack.extend((child, False) for child in reversed(element))

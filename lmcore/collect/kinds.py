@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmcore.collect import chat, parallel, qa, subtitles
+from lmcore.collect import books, chat, parallel, qa, subtitles
+from lmcore.collect.books import BooksSource
 from lmcore.collect.chat import ChatSource
 from lmcore.collect.items import Read
 from lmcore.collect.parallel import ParallelSource
@@ -16,14 +17,21 @@ from lmcore.collect.qa import QaSource
 from lmcore.collect.subtitles import SubtitlesSource
 from lmcore.collect.unpack import plain_name
 
-KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource)
+KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource)
 SourceParams = Annotated[
-    WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource | ParallelSource, Field(discriminator="kind")
+    WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource | ParallelSource | BooksSource,
+    Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
 NUMBERS = frozenset(  # settings of a source that say how much is read, never what
     name for kind in KINDS for name, field in kind.model_fields.items() if field.annotation in (int, float)
 )
+_FORMATS: dict[type[PathsSource], Mapping[str, Read]] = {
+    QaSource: qa.FORMATS,
+    ChatSource: chat.FORMATS,
+    SubtitlesSource: subtitles.FORMATS,
+    BooksSource: books.FORMATS,
+}
 
 
 def formats(params: PathsSource) -> Mapping[str, Read]:
@@ -34,10 +42,7 @@ def formats(params: PathsSource) -> Mapping[str, Read]:
         return FORMATS
     if isinstance(params, ParallelSource):
         return parallel.formats(params)
-    for kind, found in ((QaSource, qa.FORMATS), (ChatSource, chat.FORMATS), (SubtitlesSource, subtitles.FORMATS)):
-        if isinstance(params, kind):
-            return found
-    raise AssertionError(f"no reader for {params.name}")
+    return _FORMATS[type(params)]
 
 
 def reader(params: PathsSource, name: str) -> Read | None:
