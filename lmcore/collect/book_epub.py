@@ -69,7 +69,9 @@ class _Container:
             self._zip = zipfile.ZipFile(path)
         except _GIVES_UP as error:
             raise Unreadable("damaged", "not a zip archive, or it breaks off") from error
-        self._files = {entry.filename: entry for entry in self._zip.infolist()[:MAX_MEMBERS]}
+        self._files = {entry.filename: entry for entry in self._zip.infolist()}
+        if len(self._files) > MAX_MEMBERS:
+            raise Unreadable("too_large", f"more than {MAX_MEMBERS:,} members")
         self.encrypted = self._encrypted()
 
     def __enter__(self) -> _Container:
@@ -280,7 +282,7 @@ def _heading(tree: Any) -> str:
 
 def _prepare(tree: Any, keep_ruby: bool) -> None:
     """Hide numbers of pages and notes, and readings beside words or put them in brackets."""
-    for element in tree.iter():
+    for element in list(tree.iter()):
         if not isinstance(element.tag, str):
             continue
         if element.tag == "rt":

@@ -11,13 +11,21 @@ from defusedxml import DefusedXmlException
 
 from lmcore.collect.unpack import Unreadable
 
+MAX_DEPTH = 256  # libxml2's limit too; Python's own walks through a tree are recursive
+
 
 def parse_xml(data: bytes) -> Element:
-    """The root of a document. Raises Unreadable."""
+    """The root of a document, at most MAX_DEPTH deep, so that it may be walked through. Raises Unreadable."""
     try:
         root: Element = defusedxml.ElementTree.fromstring(data)
     except _GIVES_UP as error:
         raise _unreadable(error) from error
+    waiting = [(root, 1)]
+    while waiting:
+        element, depth = waiting.pop()
+        if depth > MAX_DEPTH:
+            raise Unreadable("damaged", f"XML nested more than {MAX_DEPTH} deep")
+        waiting += [(child, depth + 1) for child in element]
     return root
 
 

@@ -124,10 +124,19 @@ def test_epub_2_with_its_ncx(tmp_path):
     assert "OEBPS/nav.xhtml" in bad[FRONT], "by its name, where nothing says what it is"
 
 
+def test_deep_nesting(tmp_path):
+    deep = "<i>" * 5_000 + "deep" + "</i>" * 5_000
+    with pytest.raises(Unreadable, match="nested more than 256 deep"):
+        taken(tmp_path, "a.epub", epub(**{"OEBPS__book.opf": OPF.replace("Ann Other", deep)}))
+    good, _ = taken(tmp_path, "a.epub", epub(**{"OEBPS__text__two.xhtml": page(f"<p>{LINE}{deep}</p>")}))
+    assert good[0].text.startswith("Once there was")
+
+
 def test_html_that_is_no_xml(tmp_path):
-    html = f"<html><head><title>Broken</title></head><body><p>One <br> & two <p>{LINE * 2}</body>"
+    ruby = "<ruby>水車<rt>すい<b>しゃ</b></rt></ruby>"
+    html = f"<html><head><title>Broken</title></head><body><p>One <br> & {ruby} <p>{LINE * 2}</body>"
     good, _ = taken(tmp_path, "a.epub", epub(**{"OEBPS__text__two.xhtml": html}))
-    assert good[0].text.split("\n")[0] == "One"
+    assert good[0].text.split("\n")[:2] == ["One", "& 水車"]
     assert good[0].title == "Broken"
     old = page(f"<p>árvíztűrő {LINE}</p>").replace("utf-8", "iso-8859-2").encode("iso-8859-2")
     good, _ = taken(tmp_path, "a.epub", epub(**{"OEBPS__text__two.xhtml": old}))

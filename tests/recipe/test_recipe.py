@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from recipes_made import FILES, MINIMAL
 
+from lmcore.collect.kinds import NAMES
 from lmcore.recipe import Recipe, load_recipe, packaged_recipes, parse_recipe, recipe_schema
 from lmcore.strict_yaml import load_yaml
 from storage.errors import UserError
@@ -213,7 +214,7 @@ def test_what_is_missing_is_told():
 
 def test_the_kinds_of_sources_are_listed():
     error = refused(MINIMAL | {"sources": [{"kind": "rss", "name": "x"}]})
-    assert error.mend == "write kind: one of web, files"
+    assert error.mend == f"write kind: one of {', '.join(NAMES)}"
 
 
 def test_two_sources_need_two_names():

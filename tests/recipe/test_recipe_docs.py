@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lmcore.collect.kinds import NAMES
 from lmcore.recipe import Recipe, load_recipe
 from storage.errors import UserError
 
@@ -30,7 +31,7 @@ def test_the_tables_are_up_to_date(tool):
 def test_every_section_has_a_table(tool):
     sections = {name for name, field in Recipe.model_fields.items() if name == "sources" or tool.model_of(field)}
     tables = re.findall(r"<!-- options: (\w+) -->\n\| option", TEXT)
-    assert sorted(tables) == sorted([*sections, "recipe", "web", "files"])
+    assert sorted(tables) == sorted([*sections, "recipe", *NAMES])
 
 
 def test_a_table_says_type_range_and_default(tool):
