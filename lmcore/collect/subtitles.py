@@ -51,7 +51,8 @@ class _Subtitles:
 # pysubs2 raises ValueError for numbers and times that are none, TypeError for lines with too few fields.
 _GIVES_UP = (ValueError, TypeError, LookupError, NotImplementedError)
 _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n){2,}")  # in numbers they cost pysubs2 quadratic time
-_KARAOKE = re.compile(r"<\d[\d:.]*>")  # two in a line would look like the times of a cue
+_KARAOKE = re.compile(r"<\d[\d:.]*>")
+_TIME = re.compile(r"(?:\d{0,4}:)?\d{2}:\d{2}\.\d{2,3}")
 _TIMES = re.compile(r"[ \t]*(?:\d{1,4}:)?\d{2}:\d{2}\.\d{3}[ \t]+-->[ \t]+(?:\d{1,4}:)?\d{2}:\d{2}\.\d{3}", re.ASCII)
 _OVERRIDE = re.compile(r"\{[^{}]*\}")
 _DRAWING = re.compile(r"\\p[1-9]")
@@ -115,9 +116,15 @@ def _bare(text: str) -> tuple[str, list[int]]:
         if times is None:
             bad.append(len(cues) + len(bad) + 1)
             continue
-        said = "\n".join(_KARAOKE.sub("", line) for line in lines[arrow + 1 :])
+        said = "\n".join(map(_without_times, lines[arrow + 1 :]))
         cues.append(f"{len(cues) + 1}\n{times[0]}\n{said}\n")
     return "\n".join(cues), bad
+
+
+def _without_times(line: str) -> str:
+    """A line of what is said; two times in it (karaoke) pysubs2 would take for those of a cue."""
+    line = _KARAOKE.sub("", line)
+    return _TIME.sub(" ", line) if len(_TIME.findall(line)) > 1 else line
 
 
 def _substation(text: str, form: str) -> _Subtitles:

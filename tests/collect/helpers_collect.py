@@ -11,6 +11,7 @@ from lmcore.collect.kinds import reader
 from lmcore.collect.params import CollectRuntime, FilesSource, WebSource
 from lmcore.collect.source import collect
 from lmcore.collect.unpack import Member, Unreadable
+from lmcore.curate.normalise import normalise
 from lmcore.progress import silent
 from storage.digest import canonical_json, digest_file
 from storage.parquet import read_parquet
@@ -79,11 +80,12 @@ def read(params, name, data, folder, others=None):
         quote(f"{item.part}{item.origin}")
         assert "\0" not in item.text
         assert all(isinstance(text.encode(), bytes) for text in (item.text, item.title))
-        at = 0
-        for role, said in item.turns or ():
-            assert role.encode()
-            assert said == said.strip() != ""
-            at = item.text.index(said, at) + len(said)
+        for text, clean in ((item.text, str), (normalise(item.text), normalise)):  # what is collected, and curated
+            at = 0
+            for role, said in item.turns or ():
+                assert role.encode()
+                assert said == said.strip() != ""
+                at = text.index(clean(said), at) + len(clean(said))
     return good, bad
 
 

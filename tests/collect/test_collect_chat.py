@@ -207,6 +207,17 @@ def test_any_messages_are_found_again(tmp_path, messages, template):
         assert again.turns == item.turns or "<" in str(item.turns) or "\n" in str(messages)
 
 
+MARKS = st.text(st.sampled_from("\u0338\u0301\u200b\ufeff\u2028\x1c\u1100\u1161 \n\rxA:<>"), min_size=1, max_size=8)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(messages=st.lists(st.tuples(st.sampled_from(ROLES), MARKS), min_size=1, max_size=4), tags=st.booleans())
+def test_turns_are_found_in_normalised_texts(tmp_path, messages, tags):
+    """Else the tokens stage would stop the whole run."""
+    row = {"messages": [{"role": role, "content": text} for role, text in messages]}
+    rows(tmp_path, row, template="tags" if tags else "script")  # which looks for them there
+
+
 KEYS = ["messages", "conversations", "system", "instruction", "input", "output", "history", "prompt", "completion"]
 KEYS += ["text", "role", "from", "content", "value", "type", "response", "context"]
 VALUES = st.recursive(

@@ -235,7 +235,7 @@ def test_damaged_bytes(tmp_path, at, junk, cut):
 
 
 LINES = st.text(st.characters(codec="utf-8", exclude_characters="\r"), max_size=30) | st.sampled_from(
-    ["", "1", "00:00:01,000 --> 00:00:02,000", "00:03.000 --> 00:01.000", "WEBVTT", "NOTE x", "- a", "A: b", "<v X>y",
+    ["", "1", "00:00:01,000 --> 00:00:02,000", "a <00:04.000>b<00:05.000>", ":00:04.000 :00:05.00", "00:01.000 --> :00:02.00", "00:03.000 --> 00:01.000", "WEBVTT", "NOTE x", "- a", "A: b", "<v X>y",
      "[Events]", "Dialogue: 0,0:00:01.00,0:00:02.50,Default,Ken,0,0,0,,Hi", "Dialogue: 0,-0:00:01.00,x,,,,,,,Hi", "♪"]
 )  # fmt: skip
 
