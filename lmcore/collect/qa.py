@@ -154,10 +154,10 @@ def _question(value: Any, paragraph: _Paragraph, params: QaSource) -> _Question 
     if not answers and value.get("is_impossible") is False:
         return Item(part, problem="no answer, and not said to be unanswerable")
     impossible = value.get("is_impossible") is True or not answers
-    if impossible and not params.no_answer:
+    if impossible and not params.no_answer.strip():
         return Item(part, problem="unanswerable")
     spans = tuple(sorted({_cleaned(paragraph.context, start, start + len(answer)) for start, answer in answers}))
-    answer = params.no_answer if impossible else clean(answers[0][1]).strip()
+    answer = clean(params.no_answer).strip() if impossible else clean(answers[0][1]).strip()
     question = _Question(part, text, answer, () if impossible else spans, impossible)
     if hidden_turn(question.pieces(clean(paragraph.begin + paragraph.context) + "\n\n")):
         return Item(part, problem="an answer that cannot be told from its label")

@@ -6,7 +6,7 @@ import unicodedata
 from typing import Any
 
 from lmcore.collect.charset import clean
-from lmcore.collect.items import Item, as_turns
+from lmcore.collect.items import Item
 from lmcore.conversation import TAG, Pieces, Template, pieces
 
 Messages = list[tuple[str, str]]  # (role, text)
@@ -14,8 +14,9 @@ Turns = tuple[tuple[str, str], ...]
 
 
 def written(cut: Pieces) -> tuple[str, Turns]:
-    """The text of the pieces, and its turns: those with a role that are not empty."""
-    return "".join(clean(text) for _, text in cut), as_turns([(role, text) for role, text in cut if role])
+    """The text of pieces that are `clean`, and its turns: those with a role that are not empty."""
+    said = ((role, text.strip()) for role, text in cut if role)
+    return "".join([text for _, text in cut]), tuple((role, text) for role, text in said if text)
 
 
 def conversation(
@@ -52,7 +53,7 @@ def _on_its_own(text: str) -> str:
 
 
 def hidden_turn(cut: Pieces) -> str:
-    """The first turn that whoever looks for it (`lmcore.tokens.roles`) takes something else for; "" when there is none.
+    """The first turn of clean pieces that is not found where it is (by `lmcore.tokens.roles`); "" when all are.
 
     Such as the answer "A" behind the label "A:": another letter than the answer would be learnt.
     """
@@ -63,11 +64,10 @@ def hidden_turn(cut: Pieces) -> str:
     places = []
     at = 0
     for role, piece in cut:
-        whole = clean(piece)
-        said = whole.strip()
-        if role and said:
-            start = at + whole.index(said)
+        said = piece.strip() if role else ""
+        if said:
+            start = at + piece.index(said)
             places.append((start, start + len(said)))
-        at += len(whole)
+        at += len(piece)
     wrong = [said for (_, said), place, other in zip(turns, places, found, strict=True) if place != other]
     return wrong[0] if wrong else ""
