@@ -2,15 +2,19 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 from helpers_collect import digests, documents, run
+from pydantic import TypeAdapter
 
-from lmcore.collect.kinds import KINDS, NAMES, reader
+from lmcore.collect.kinds import KINDS, NAMES, SourceParams, reader
 from lmcore.collect.params import PathsSource
+from lmcore.strict_yaml import load_yaml
 
 CONTEXT = "The mill stands by the river. Anna built it in 1889."
 QUESTION = {"id": "q", "question": "Who?", "answers": [{"text": "Anna", "answer_start": CONTEXT.index("Anna")}]}
@@ -54,6 +58,19 @@ def test_the_same_again_alone_and_packed(tmp_path, kind):
     assert [row["text"] for row in documents(tmp_path / "packed")] == [row["text"] for row in alone]
     assert [row["turns"] for row in documents(tmp_path / "packed")] == [row["turns"] for row in alone]
     assert all(row["url"].startswith("file:all.zip#a.") for row in documents(tmp_path / "packed"))
+
+
+PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "sources").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_recipes_of_the_docs_load(page):
+    snippets = re.findall(r"^```yaml\n(- kind:.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        (source,) = load_yaml(snippet, page.name)
+        assert source["kind"] in NAMES
+        assert TypeAdapter(SourceParams).validate_python({**source, "paths": tuple(source.get("paths", ()))})
 
 
 def test_what_reads_a_file_is_found_by_its_longest_suffix():
