@@ -48,10 +48,10 @@ def tagged(text: str) -> Iterator[Tagged]:
 def _conversation(text: str, at: int) -> tuple[list[tuple[str, str]], int, str]:
     """(messages, where they end, problem) of the conversation that begins in the line at `at`."""
     messages: list[tuple[str, str]] = []
+    answered = False
     while True:
         opening = TAG.search(text, at)
         between = text[at : opening.start()] if opening else text[at:]
-        answered = any(role == "assistant" for role, _ in messages)
         if messages and (opening is None or (answered and "\n" in between) or between.strip()):
             rest = between.partition("\n")[0]
             return messages, at + len(rest), "text beside tags" if rest.strip() else ""
@@ -61,4 +61,5 @@ def _conversation(text: str, at: int) -> tuple[list[tuple[str, str]], int, str]:
         if closing is None or closing.groups() != ("/", opening[2]):
             return [], at, "a tag that is not closed"
         messages.append((opening[2], text[opening.end() : closing.start()]))
+        answered = answered or opening[2] == "assistant"
         at = closing.end()

@@ -1,6 +1,7 @@
 """Books: EPUB 2 and 3, Project Gutenberg, Aozora Bunko; what is a chapter, and what broken books give."""
 
 import io
+import time
 import zipfile
 
 import pytest
@@ -334,6 +335,18 @@ def test_aozora_without_headings_or_title(tmp_path):
     assert item.title == "b"
     assert item.part == ""
     assert "だれも知らない。" in item.text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["［＃《" * 99_999, "［＃" * 99_999 + "］" * 99_999, "※［＃1-1-" * 50_000, "［＃見出し" * 50_000, "\n" * 300_000 + "x",
+     "*** START OF THE PROJECT GUTENBERG " * 20_000, "CHAPTER I\n\n" * 30_000, "I.\n\n" * 60_000],
+    ids=range(8),
+)  # fmt: skip
+def test_no_text_takes_quadratic_time(tmp_path, text):
+    started = time.process_time()
+    try_read(source(), "a.txt", text.encode(), tmp_path)
+    assert time.process_time() - started < 5
 
 
 def test_small_chapters_and_plain_texts(tmp_path):

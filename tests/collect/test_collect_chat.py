@@ -1,6 +1,7 @@
 """Conversations in every shape, texts with tags, and what broken ones give."""
 
 import json
+import time
 
 import pytest
 from helpers_collect import broken, damage, documents, read, run, try_read
@@ -152,6 +153,13 @@ def test_a_text_with_lines_of_both_sorts(tmp_path):
         "text beside tags": [11, 12, 15],
         "no answer": [14],
     }
+
+
+@pytest.mark.parametrize("text", ["<user>" * 99_999, "<user>a</user>" * 99_999, "x <user>a</user>\n" * 50_000])
+def test_no_text_takes_quadratic_time(tmp_path, text):
+    started = time.process_time()
+    lines(tmp_path, text)
+    assert time.process_time() - started < 5
 
 
 def test_charsets_of_texts(tmp_path):
