@@ -339,7 +339,8 @@ def test_aozora_without_headings_or_title(tmp_path):
 
 @pytest.mark.parametrize(
     "text",
-    ["［＃《" * 99_999, "［＃" * 99_999 + "］" * 99_999, "※［＃1-1-" * 50_000, "［＃見出し" * 50_000, "\n" * 300_000 + "x",
+    ["［＃《" * 99_999, "［＃" * 99_999 + "］" * 99_999, "※［＃1-1-" * 50_000, "［＃見出し" * 50_000,
+     "\n" * 300_000 + "x",
      "*** START OF THE PROJECT GUTENBERG " * 20_000, "CHAPTER I\n\n" * 30_000, "I.\n\n" * 60_000],
     ids=range(8),
 )  # fmt: skip
