@@ -16,6 +16,7 @@ from flows.plan import Given, Plan, Start
 from lmcore.models.config import DecoderConfig
 from lmcore.models.fit import misfits
 from lmcore.recipe import Recipe
+from lmcore.tokenizer.params import LOSSY_KINDS
 from storage.errors import RunError, UserError
 from storage.store import Artifact, ArtifactDamaged, Store
 
@@ -58,11 +59,25 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
     if wrong := misfits(shape, recipe.model, grow=recipe.train.grow):
         _refuse(asked, release, "model", wrong, recipe.model.key_values(), shape.key_values())
     if recipe.train.grow_vocabulary:
+        _check_spelling(store, model, release, asked)
         tell(f"the vocabulary is the recipe's own: tokens that {release} does not have begin as the mean of its pieces")
     tokenizer = None if recipe.train.grow_vocabulary else _vocabulary(store, model, recipe, release, what, tell)
     if any(corpus.digest != then for corpus, then in _lessons(store, model, lambda _: None)):
         tell(f"{release} has learnt texts that were taken out of the store since; begin anew without them: {ANEW}")
     return WarmStart(release, model, tokenizer)
+
+
+def _check_spelling(store: Store, model: Artifact, release: str, asked: str) -> None:
+    """Raise UserError, before anything is built, when the start's vocabulary cannot spell another one."""
+    entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
+    found = store.find("tokenizer", entry.key) if entry else None
+    kind = found.manifest.provenance.params.get("kind") if found else None
+    if kind in LOSSY_KINDS:
+        raise UserError(
+            f"train.init_from is {asked}, and the vocabulary of {release} is of kind {kind}, which cannot spell the "
+            "tokens of another",
+            "leave train.grow_vocabulary out and use its vocabulary, or start from another model",
+        )
 
 
 def _vocabulary(

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from lmcore.config import Params, Runtime, Settings, added_later
 from lmcore.models.config import DecoderConfig
 from lmcore.models.lora import Lora
+from lmcore.tokenizer.params import LOSSY_KINDS
 from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
 from storage.errors import UserError
@@ -278,7 +279,7 @@ def is_folder(init_from: str) -> bool:
 
 def check_vocabulary(params: TrainSettings, kind: str) -> None:
     """Raise UserError when `grow_vocabulary` asks for a kind of vocabulary whose tokens are not made of bytes."""
-    if params.grow_vocabulary and kind in ("word_bpe", "words"):
+    if params.grow_vocabulary and kind in LOSSY_KINDS:
         raise UserError(
             f"train.grow_vocabulary needs tokens that are made of bytes, and tokenizer.kind is {kind}",
             "set tokenizer.kind to byte_bpe, bytes or char_bpe",
