@@ -16,7 +16,7 @@ from flows.plan import Given, Plan, Start
 from lmcore.models.config import DecoderConfig
 from lmcore.models.fit import misfits
 from lmcore.recipe import Recipe
-from lmcore.tokenizer.params import LOSSY_KINDS
+from lmcore.train.params import LOSSY_KINDS
 from storage.errors import RunError, UserError
 from storage.store import Artifact, ArtifactDamaged, Store
 

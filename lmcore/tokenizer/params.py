@@ -13,7 +13,6 @@ SMALLEST = len(SPECIALS) + 256  # a vocabulary of bytes without a single merge
 Split = Literal["gpt2", "llama3"]
 Order = Literal["frequency", "first_seen"]
 Kind = Literal["byte_bpe", "bytes", "char_bpe", "word_bpe", "words"]
-LOSSY_KINDS = ("word_bpe", "words")  # do not encode every text exactly
 
 # What a kind takes where the recipe says nothing: H-Net's bytes are what they are, LAi's tokens have 20 characters.
 _OWN_DEFAULTS: dict[str, dict[str, Any]] = {"bytes": {"vocab_size": SMALLEST}, "char_bpe": {"max_token_length": 20}}

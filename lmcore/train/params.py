@@ -15,12 +15,12 @@ from pydantic import Field, model_validator
 from lmcore.config import Params, Runtime, Settings, added_later
 from lmcore.models.config import DecoderConfig
 from lmcore.models.lora import Lora
-from lmcore.tokenizer.params import LOSSY_KINDS
 from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
 from storage.errors import UserError
 from storage.store import STAGES
 
+LOSSY_KINDS = ("word_bpe", "words")  # of vocabularies, whose tokens are not made of bytes
 HORIZONS = ("steps", "tokens", "epochs", "minutes")
 Share = Annotated[float, Field(ge=0, le=1)]
 
