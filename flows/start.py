@@ -18,6 +18,7 @@ from lmcore.models.fit import misfits
 from lmcore.recipe import Recipe
 from lmcore.train.params import LOSSY_KINDS
 from storage.errors import RunError, UserError
+from storage.manifest import InputEntry
 from storage.store import Artifact, ArtifactDamaged, Store
 
 ANEW = "--set train.init_from=scratch"
@@ -67,9 +68,14 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
     return WarmStart(release, model, tokenizer)
 
 
+def _tokenizer_of(model: Artifact) -> InputEntry | None:
+    """The record of the vocabulary that a model was trained with; None when it has none."""
+    return next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
+
+
 def _check_spelling(store: Store, model: Artifact, release: str, asked: str) -> None:
     """Raise UserError, before anything is built, when the start's vocabulary cannot spell another one."""
-    entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
+    entry = _tokenizer_of(model)
     found = store.find("tokenizer", entry.key) if entry else None
     kind = found.manifest.provenance.params.get("kind") if found else None
     if kind in LOSSY_KINDS:
@@ -85,7 +91,7 @@ def _vocabulary(
 ) -> Artifact:
     """The vocabulary that a model's ids mean, which the recipe must ask for. Raises as `warm_start` does."""
     asked = recipe.train.init_from
-    entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
+    entry = _tokenizer_of(model)
     if entry is None:
         raise RunError(f"{what} does not say what vocabulary it has", "start from another model")
     tokenizer = _found(store, "tokenizer", entry.key, entry.digest, asked, f"the vocabulary of {release}")

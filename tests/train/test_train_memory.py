@@ -109,6 +109,7 @@ def test_a_warm_up_that_does_not_fit_is_halved_like_a_step(job, monkeypatch):
 
     def compiles(loss_of, *, dynamic):
         assert not dynamic
+
         def limited(model, batch):
             if len(batch.ids) > 2:
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")
