@@ -16,7 +16,9 @@ from flows.plan import Given, Plan, Start
 from lmcore.models.config import DecoderConfig
 from lmcore.models.fit import misfits
 from lmcore.recipe import Recipe
+from lmcore.train.params import LOSSY_KINDS
 from storage.errors import RunError, UserError
+from storage.manifest import InputEntry
 from storage.store import Artifact, ArtifactDamaged, Store
 
 ANEW = "--set train.init_from=scratch"
@@ -58,6 +60,7 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
     if wrong := misfits(shape, recipe.model, grow=recipe.train.grow):
         _refuse(asked, release, "model", wrong, recipe.model.key_values(), shape.key_values())
     if recipe.train.grow_vocabulary:
+        _check_spelling(store, model, release, asked)
         tell(f"the vocabulary is the recipe's own: tokens that {release} does not have begin as the mean of its pieces")
     tokenizer = None if recipe.train.grow_vocabulary else _vocabulary(store, model, recipe, release, what, tell)
     if any(corpus.digest != then for corpus, then in _lessons(store, model, lambda _: None)):
@@ -65,12 +68,30 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
     return WarmStart(release, model, tokenizer)
 
 
+def _tokenizer_of(model: Artifact) -> InputEntry | None:
+    """The record of the vocabulary that a model was trained with; None when it has none."""
+    return next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
+
+
+def _check_spelling(store: Store, model: Artifact, release: str, asked: str) -> None:
+    """Raise UserError, before anything is built, when the start's vocabulary cannot spell another one."""
+    entry = _tokenizer_of(model)
+    found = store.find("tokenizer", entry.key) if entry else None
+    kind = found.manifest.provenance.params.get("kind") if found else None
+    if kind in LOSSY_KINDS:
+        raise UserError(
+            f"train.init_from is {asked}, and the vocabulary of {release} is of kind {kind}, which cannot spell the "
+            "tokens of another",
+            "leave train.grow_vocabulary out and use its vocabulary, or start from another model",
+        )
+
+
 def _vocabulary(
     store: Store, model: Artifact, recipe: Recipe, release: str, what: str, tell: Callable[[str], None]
 ) -> Artifact:
     """The vocabulary that a model's ids mean, which the recipe must ask for. Raises as `warm_start` does."""
     asked = recipe.train.init_from
-    entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
+    entry = _tokenizer_of(model)
     if entry is None:
         raise RunError(f"{what} does not say what vocabulary it has", "start from another model")
     tokenizer = _found(store, "tokenizer", entry.key, entry.digest, asked, f"the vocabulary of {release}")

@@ -47,7 +47,7 @@ def check_disk(run: Run, horizon: Horizon) -> None:
         free = shutil.disk_usage(work).free
     if need - there > free:
         raise RunError(
-            f"{work} needs {(need - there) / 2**20:,.0f} MiB more for {copies:,} checkpoints of "
-            f"{(saved + state) / 2**20:,.0f} MiB and the model; {free / 2**20:,.0f} MiB are free",
+            f"{work} needs {(need - there) / 2**20:,.1f} MiB more for {copies:,} checkpoints of "
+            f"{(saved + state) / 2**20:,.1f} MiB and the model; {free / 2**20:,.1f} MiB are free",
             "free the disk, lower runtime.train.keep_checkpoints, or raise runtime.train.keep_every_steps",
         )

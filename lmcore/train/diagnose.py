@@ -176,6 +176,8 @@ def _repeated(e: Evidence) -> Finding | None:
 def _undertrained(e: Evidence) -> Finding | None:
     finite = _finite(e)
     fifth = len(finite) // 5
+    if e.started:
+        return None  # what the start has seen counts too, and nobody knows it
     if not e.parameters or fifth < 2 or e.tokens >= FEW_TOKENS * e.parameters or e.silent_seconds is not None:
         return None
     before, last = fmean(finite[-2 * fifth : -fifth]), fmean(finite[-fifth:])

@@ -42,6 +42,7 @@ class Evidence:
     plan: dict[str, Any] = field(default_factory=dict)
     silent_seconds: float | None = None  # since an unfinished training said anything
     slowest: float | None = None  # seconds of the slowest step, where `seconds` has means
+    started: bool = False  # from the weights of another training
     settings: dict[str, Any] = field(default_factory=dict)  # of the recipe's `train`, and `model`, as plain JSON
 
 
@@ -135,6 +136,7 @@ def _of_tables(tables: dict[str, list[dict[str, Any]]], plan: dict[str, Any], pa
         parameters=parameters,
         plan=plan,
         **{name: facts.get(name) for name in ("bytes_per_token", "unique", "longest_token")},
+        started=bool(facts.get("started")),
         settings=facts.get("settings", {}),
     )
 

@@ -12,7 +12,7 @@ from lmcore.train import machine
 from lmcore.train.loss import first_rows, micro_loss
 from lmcore.train.params import TrainParams
 
-PROBE_SECONDS, PROBE_ROUNDS = 4.0, 5
+PROBE_SECONDS, PROBE_ROUNDS = 2.0, 5
 SAME_SPEED = 1.1  # a smaller micro-batch must win by a tenth: timings of a few passes are no more exact
 
 

@@ -20,6 +20,7 @@ from storage.errors import CollectTrainError
 _CGROUP = Path("/sys/fs/cgroup")
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 PRODUCT_SIZE = {"cpu": 1024, "cuda": 4096, "mps": 2048}  # large enough to reach the peak, small enough to be quick
+HOPELESS = 3.0  # a number format without a unit of its own: bf16 takes 10 to 18 times as long on AVX2
 
 
 def usable_cores() -> int:
@@ -121,13 +122,18 @@ def synchronize(device: str) -> None:
 
 
 def product_gflops(device: str, dtypes: list[torch.dtype], rounds: int = 4) -> list[float]:
-    """Best speed of a square matrix product, as a Linear makes it, in each of `dtypes`, in turns, in GFLOP/s."""
+    """Best speed of a square matrix product, as a Linear makes it, in each of `dtypes`, in turns, in GFLOP/s.
+
+    One that is HOPELESS times slower than the best after its first two rounds is not timed on.
+    """
     n = PRODUCT_SIZE[device]
     best = [math.inf] * len(dtypes)
     generator = torch.Generator().manual_seed(0)
     matrices = [torch.randn(n, n, generator=generator).to(device, dtype) for dtype in dtypes]
-    for _ in range(rounds + 1):  # the first round warms up and is hardly the best
+    for done in range(rounds + 1):  # the first round warms up and is hardly the best
         for i, matrix in enumerate(matrices):
+            if done > 1 and best[i] > HOPELESS * min(best):
+                continue
             started = time.perf_counter()
             torch.nn.functional.linear(matrix, matrix)
             synchronize(device)

@@ -13,7 +13,7 @@ from lmcore.models.lora import merged, save_adapter
 from lmcore.tokenizer import load_tokenizer
 from lmcore.train import board, checkpoint, machine
 from lmcore.train.continued import KEPT
-from lmcore.train.diagnose import diagnose
+from lmcore.train.diagnose import Finding, diagnose
 from lmcore.train.evidence import data_facts, of_run
 from lmcore.train.predict import measured, predicted
 from lmcore.train.run import Run
@@ -54,9 +54,7 @@ def write(run: Run) -> dict[str, Any]:
         if run.job.runtime.keep_state:
             name = checkpoint.name_of(run.at.step)
             shutil.copytree(work / "checkpoints" / name, part / KEPT / name)
-        data = data_facts(run.job.tokens, load_tokenizer(run.job.tokenizer))
-        data["settings"] = run.job.params.model_dump(mode="json")
-        findings = diagnose(of_run(run, data))
+        data, findings = _diagnosed(run)
         told: dict[str, Any] = {"data": data, "findings": [finding.to_json() for finding in findings]}
         costs = {"predicted": predicted(run), "measured": measured(run, part / "model.safetensors")}
         told |= {name: found.to_json() for name, found in costs.items()}
@@ -68,6 +66,19 @@ def write(run: Run) -> dict[str, Any]:
         run.journal.event("finding", "\n".join(finding.lines()), **finding.to_json())
     run.journal.event("finished", _summary(metrics), metrics=metrics)
     return metrics
+
+
+def _diagnosed(run: Run) -> tuple[dict[str, Any], list[Finding]]:
+    """What the diagnosis took into account, and what it found; a training that is done never fails for its sake."""
+    job = run.job
+    data: dict[str, Any] = {"settings": job.params.model_dump(mode="json"), "started": job.start_from is not None}
+    try:
+        data |= data_facts(run.job.tokens, load_tokenizer(run.job.tokenizer))
+        return data, diagnose(of_run(run, data))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the trained model is worth more
+        told = f"the training could not be diagnosed: {type(error).__name__}: {error}"
+        run.journal.event("no-diagnosis", told, step=run.at.step)
+        return data, []
 
 
 def _metrics(run: Run) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from lmcore.train.schedule import Schedule
 from storage.errors import UserError
 from storage.store import STAGES
 
+LOSSY_KINDS = ("word_bpe", "words")  # of vocabularies, whose tokens are not made of bytes
 HORIZONS = ("steps", "tokens", "epochs", "minutes")
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -278,7 +279,7 @@ def is_folder(init_from: str) -> bool:
 
 def check_vocabulary(params: TrainSettings, kind: str) -> None:
     """Raise UserError when `grow_vocabulary` asks for a kind of vocabulary whose tokens are not made of bytes."""
-    if params.grow_vocabulary and kind in ("word_bpe", "words"):
+    if params.grow_vocabulary and kind in LOSSY_KINDS:
         raise UserError(
             f"train.grow_vocabulary needs tokens that are made of bytes, and tokenizer.kind is {kind}",
             "set tokenizer.kind to byte_bpe, bytes or char_bpe",

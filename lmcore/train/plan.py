@@ -93,7 +93,7 @@ def load(path: Path) -> Plan | None:
             f"{path} is not a training plan: {error.errors()[0]['msg']}",
             f"remove {path.parent}: training starts afresh",
         ) from error
-    if plan.device not in _devices():
+    if plan.device not in machine.devices():
         raise RunError(
             f"{path} says device {plan.device}, which this machine does not have",
             f"resume where it was started, or remove {path.parent} to start afresh here",
@@ -191,12 +191,8 @@ def suggested(model: Decoder, params: TrainParams, processes: int) -> int:
     return max((size for size in powers if _memory(model, params, size) <= free), default=0)
 
 
-def _devices() -> list[Device]:
-    return machine.devices()
-
-
 def _choose_device(wanted: str, reasons: dict[str, str]) -> Device:
-    found = _devices()
+    found = machine.devices()
     if wanted == "auto":
         reasons["device"] = f"the first of {', '.join(found)} here"
         return found[0]

@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from lmcore.models.ledger import Ledger
+from lmcore.models.lora import adapter_parameters
 from lmcore.train import TORCH_BYTES, machine
 from lmcore.train.horizon import Horizon
 from lmcore.train.params import TrainParams
@@ -45,6 +46,7 @@ def predict(ledger: Ledger, params: TrainParams, plan: Plan, step_seconds: float
         stream_dtype=plan.dtype,
         attention=plan.attention,
         recompute=plan.activation_checkpointing,
+        adapters=adapter_parameters(params.model, params.lora) if params.lora else None,
     )
     seconds = None if horizon is None else horizon.length(step_seconds)
     return Costs(

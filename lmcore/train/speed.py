@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import torch
 
 from lmcore.models import build
+from lmcore.models.lora import add_adapters
 from lmcore.tokens import TokenBatch
-from lmcore.train import machine
+from lmcore.train import machine, memory
 from lmcore.train.loss import micro_loss
 from lmcore.train.optim import Optimizer
 from lmcore.train.params import TrainParams, TrainRuntime
 from lmcore.train.plan import Plan, apply, probe
+from storage.errors import RunError
 
 UPDATES = 2  # optimizer steps that are timed; the first warms up
 
@@ -29,14 +31,24 @@ class Speed:
 
 
 def measure(params: TrainParams, vocab_size: int, runtime: TrainRuntime) -> Speed:
-    """The speed of training `params` here, in some seconds. No text is read, no global random state is changed."""
+    """The speed of training `params` here, in some seconds. No text is read, no global random state is changed.
+
+    Raises RunError when there is no memory for a single sequence.
+    """
     threads = torch.get_num_threads()
     cuda = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(cuda), contextlib.ExitStack() as at_end:  # dropout draws from them
         at_end.callback(torch.set_num_threads, threads)
         model = build(params.model, vocab_size, params.seed).train()
+        if params.lora:
+            add_adapters(model, params.lora, params.seed)
         batch = _random_batch(params, vocab_size)
-        how = probe(model, batch, params, runtime, allocator="", run_seconds=lambda _: 0.0)
+        try:
+            how = probe(model, batch, params, runtime, allocator="", run_seconds=lambda _: 0.0)
+        except MemoryError as error:
+            raise RunError(
+                f"there is no memory for this training: {error}", memory.mend(params, 1, model.recompute)
+            ) from error
         apply(how, model)
         optimizer = Optimizer(model, params, how.dtype)
         seconds = []

@@ -75,9 +75,11 @@ def backward(run: Run, batch: TokenBatch, loss_of: MicroLoss = micro_loss) -> tu
 def compiled(run: Run, batch: TokenBatch) -> MicroLoss:
     """`micro_loss` compiled, and warmed up on `batch` so that compilation is not counted as training.
 
-    It draws none of the run's random numbers, and halves what does not fit as a step does.
+    It draws none of the run's random numbers, and halves what does not fit as a step does. Every shape is compiled by
+    itself and anew: what torch remembers of other shapes would make kernels that a resumed process does not make.
     """
-    loss_of = torch.compile(micro_loss)
+    torch.compiler.reset()
+    loss_of = torch.compile(micro_loss, dynamic=False)
     drawn = random_state()
 
     def passes() -> None:

@@ -309,7 +309,7 @@ class TestDisk:
             assert one(store, "collect").key == collected.name
 
     @pytest.mark.timeout(600)
-    def test_a_full_one_in_the_midst_of_training(self, recipe, whole, shared_server, tmp_path):
+    def test_one_too_small_for_the_training_is_told_before_it(self, recipe, whole, shared_server, tmp_path):
         with mounted(tmp_path / "small", "64m") as small:
             store = small / "store"
             for stage in ("collect", "curate", "tokenizer", "tokens", "editions"):
@@ -321,10 +321,21 @@ class TestDisk:
             done = collect("run", recipe, *FIRST, store=store, env=shared_server, code=1)
             assert states(done)["tokens"] == "Reused"
             assert states(done)["train"] == "Failed"
-            assert re.search(rf"disk full while writing {small}/\S+", done.error[0]), done.err
+            assert re.search(rf"{small}/\S+ needs [\d.]+ MiB more for \d+ checkpoints", done.error[0]), done.err
+            assert "runtime.train.keep_checkpoints" in done.error[1]
             remount(small, "size=64m")
             collect("run", recipe, *FIRST, store=store, env=shared_server)
             assert digests(store) == digests(whole)
+
+    @pytest.mark.timeout(600)
+    def test_a_full_one_in_the_midst_of_training(self, recipe, whole, copy, shared_server):
+        shutil.rmtree(copy / "train")
+        env = {**shared_server, FAULT_VARIABLE: "train.checkpoint.before-rename=enospc"}
+        done = collect("run", recipe, *FIRST, store=copy, env=env, code=1)
+        assert states(done)["train"] == "Failed"
+        assert re.search(rf"disk full while writing {copy}/\.work/train-\S+", done.error[0]), done.err
+        done = collect("run", recipe, *FIRST, store=copy, env=shared_server)
+        assert digests(copy) == digests(whole)
 
     @pytest.mark.timeout(600)
     def test_without_room_for_the_embedded_server(self, recipe, tmp_path):

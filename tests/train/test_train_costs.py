@@ -12,6 +12,7 @@ import torch
 import lmcore.train
 from lmcore.models.config import DecoderConfig
 from lmcore.models.ledger import estimate
+from lmcore.models.lora import Lora, adapter_parameters
 from lmcore.progress import silent
 from lmcore.report import RunView, StageRow
 from lmcore.report.page import render
@@ -92,6 +93,17 @@ def test_params_and_a_run_predict_by_the_same_rule(job):
     assert costs.tokens_per_second == pytest.approx(speed.tokens_per_second)
     assert (costs.steps, costs.seconds) == (None, None)
     assert costs.memory_bytes > lmcore.train.TORCH_BYTES
+
+
+def test_adapters_are_predicted_by_what_they_train(job):
+    """Gradients and optimizer state of all weights, and of adapters alone."""
+    plain = TrainParams.model_validate(job()["params"] | {"optimizer": "adamw"})
+    adapted = plain.model_copy(update={"lora": Lora(r=2)})
+    plan = measure(plain, 4000, TrainRuntime(device="cpu", threads=1)).plan
+    ledger = estimate(plain.model, 4000)
+    all_of_it, adapters = (predict(ledger, params, plan, 1.0, None).memory_bytes for params in (plain, adapted))
+    frozen = ledger.total - adapter_parameters(plain.model, adapted.lora)
+    assert all_of_it - adapters == pytest.approx(12 * frozen, rel=0.1)
 
 
 @pytest.mark.parametrize("adapted", [False, True])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-import signal
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +18,12 @@ from lmcore.documents import CURATED, make_table
 from lmcore.progress import silent
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime, train_tokenizer
+from lmcore.tokens import Loader
 from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from lmcore.train import diagnose as rules
+from lmcore.train import output
 from lmcore.train.diagnose import Finding, diagnose
-from lmcore.train.evidence import of_artifact, of_work, uniqueness
+from lmcore.train.evidence import Evidence, of_artifact, of_work, uniqueness
 from lmcore.train.journal import Journal, is_step, newest_line, read_lines
 from lmcore.train.loop import train
 from lmcore.train.params import Job
@@ -222,27 +224,53 @@ def test_throughput_under_the_probe(job):
     assert "times the 0.000 s that the probe measured" in finding.evidence
 
 
-def test_a_stall_of_one_step(job, trainer, monkeypatch):
-    """The process is frozen for two seconds in the middle of its steps; the least silence that counts is one here."""
+def test_a_stall_of_one_step(job, monkeypatch):
+    """The 30th batch is two seconds late; the least silence that counts is one here."""
     monkeypatch.setattr(rules, "STALL_SECONDS", 1.0)
-    quiet = {"sample_at": [], "validate_every": 0}
-    values = job("stalled", steps=1200, runtime=quiet, **SMALL)
-    process = trainer(values, wait=False)
-    work = Path(values["work"])
-    while not (newest := newest_line(work / "progress.jsonl")) or newest["step"] < 20:
-        assert process.poll() is None
-        time.sleep(0.02)
-    assert "stall" not in [f.problem for f in diagnose(of_work(work))]
-    process.send_signal(signal.SIGSTOP)
-    time.sleep(2.0)
-    process.send_signal(signal.SIGCONT)
-    while newest_line(work / "progress.jsonl")["step"] <= newest["step"] and process.poll() is None:
-        time.sleep(0.02)
-    unfinished = next(f for f in diagnose(of_work(work)) if f.problem == "stall")
-    process.communicate(timeout=120)
-    whole = next(f for f in diagnose(of_artifact(out(values))) if f.problem == "stall")
-    for finding in (unfinished, whole):
-        assert "one step took 2 s; a step takes 0.0" in does_something(finding, values).evidence
+    batch = Loader.batch
+
+    def late(loader, number, *more):
+        if number == 30:
+            time.sleep(2.0)
+        return batch(loader, number, *more)
+
+    values = job("stalled", steps=60, runtime={"sample_at": [], "validate_every": 0}, **SMALL)
+    monkeypatch.setattr(Loader, "batch", late)
+    train(Job.model_validate(values))
+    for evidence in (of_work(Path(values["work"])), of_artifact(out(values))):
+        finding = next(finding for finding in diagnose(evidence) if finding.problem == "stall")
+        assert re.search(r"one step took \d+ s; a step takes 0\.", does_something(finding, values).evidence)
+
+
+def test_adapters_and_other_starts_are_not_told_of_parameters_that_others_trained():
+    falling = [5.0 - 0.004 * step for step in range(1000)]
+    facts = {"steps": list(range(1, 1001)), "losses": falling, "seconds": [0.1] * 1000, "looks": [], "samples": []}
+    found = [
+        [one.problem for one in diagnose(Evidence(**facts, skipped=[], tokens=20_000, parameters=10**8, started=start))]
+        for start in (False, True)
+    ]
+    assert found == [["undertrained"], []]
+
+
+def test_a_long_training_is_diagnosed_in_seconds():
+    steps, losses = list(range(300_000)), [3.0 + math.sin(step) for step in range(300_000)]
+    long = Evidence(steps, losses, [0.1] * 300_000, [], [], [], tokens=10**9)
+    began = time.process_time()
+    assert diagnose(long)[0].problem == "flat loss"
+    assert time.process_time() - began < 20
+
+
+def test_a_diagnosis_that_fails_costs_no_training(job, monkeypatch):
+    def fails(*_):
+        raise MemoryError("no room for a million rows")
+
+    monkeypatch.setattr(output, "of_run", fails)
+    values = job("done", steps=2, **SMALL)
+    train(Job.model_validate(values))
+    training = json.loads((out(values) / "provenance" / "training.json").read_text())
+    assert training["findings"] == []
+    told = [event["text"] for event in training["events"] if event["event"] == "no-diagnosis"]
+    assert told == ["the training could not be diagnosed: MemoryError: no room for a million rows"]
 
 
 def test_seconds_that_a_rewind_took_back_are_no_stall(tmp_path):

@@ -37,6 +37,18 @@ FEATURES = {
 HAPPENS = {"spike_skip": "skipped", "spike_rewind": "rewound", "early_stop": "early-stop", "stages": "stage"}
 
 
+def pair(job, feature, **budget):
+    """Two equal jobs with a feature: the first is to be left alone, the second to be killed."""
+    params, runtime = FEATURES[feature]
+    start = None
+    if params.get("lora"):
+        base = job("base", steps=2)
+        train(Job.model_validate(base))
+        start = str(Path(base["work"]) / "out")
+    runtime = runtime | {"save_every_steps": 2}
+    return [job(name, **{**budget, **params}, start_from=start, runtime=runtime) for name in ("straight", "killed")]
+
+
 @pytest.fixture
 def seed():
     chosen = random.SystemRandom().randrange(2**32)
@@ -47,16 +59,7 @@ def seed():
 @pytest.mark.slow
 @pytest.mark.parametrize("feature", FEATURES)
 def test_killed_twice_it_ends_with_the_same_bytes(job, trainer, content, seed, feature):
-    params, runtime = FEATURES[feature]
-    start = None
-    if params.get("lora"):
-        base = job("base", steps=2)
-        train(Job.model_validate(base))
-        start = str(Path(base["work"]) / "out")
-    straight, killed = (
-        job(name, **params, start_from=start, runtime=runtime | {"save_every_steps": 2})
-        for name in ("straight", "killed")
-    )
+    straight, killed = pair(job, feature)
     train(Job.model_validate(straight))
     happened = {line.get("event") for line in read_lines(Path(straight["work"]) / "progress.jsonl")}
     assert HAPPENS.get(feature, "finished") in happened, "the feature was at work"

@@ -97,7 +97,7 @@ def test_room_is_asked_for_the_adapters_and_not_for_the_model_in_every_checkpoin
     free = []
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=free[-1]))  # of the operating system
     free.append(need // 2)
-    with pytest.raises(RunError, match=r"for 1,003 checkpoints of 0 MiB and the model"):
+    with pytest.raises(RunError, match=r"for 1,003 checkpoints of 0.0 MiB and the model"):
         finish(values)
     free.append(need + 2**22)
     calls = iter([False, True])

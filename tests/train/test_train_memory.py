@@ -107,7 +107,9 @@ def test_one_sequence_that_does_not_fit_names_the_shape_and_not_the_micro_batch(
 def test_a_warm_up_that_does_not_fit_is_halved_like_a_step(job, monkeypatch):
     """The compiler is left out: what is compiled runs out of memory above two sequences, as torch says it."""
 
-    def compiles(loss_of):
+    def compiles(loss_of, *, dynamic):
+        assert not dynamic
+
         def limited(model, batch):
             if len(batch.ids) > 2:
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate")

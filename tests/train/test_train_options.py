@@ -142,7 +142,7 @@ def test_too_few_batches_or_tokens_are_refused(job):
 
 def test_a_disk_too_small_for_the_checkpoints_is_refused_before_the_first_step(job):
     values = job(steps=10**9, runtime={"keep_every_steps": 1})
-    with pytest.raises(RunError, match=r"needs [\d,]+ MiB more for [\d,]+ checkpoints of 0 MiB and the model"):
+    with pytest.raises(RunError, match=r"needs [\d,.]+ MiB more for [\d,]+ checkpoints of [\d.]+ MiB and the model"):
         run(values)
     assert not (Path(values["work"]) / "checkpoints").exists()
 

@@ -13,7 +13,7 @@ import subprocess
 import time
 
 import pytest
-from test_train_kills import FEATURES
+from test_train_kills import FEATURES, pair
 
 KILLS = int(os.environ.get("KILLS", "3"))
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
@@ -26,11 +26,7 @@ SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(2**32)))
 def test_killed_at_random_times_it_ends_with_the_same_bytes(job, trainer, content, feature):
     draw = random.Random(f"{SEED} {feature}")
     print(f"\nSEED={SEED} {feature}: ", end="")
-    params, runtime = FEATURES[feature]
-    straight, killed = (
-        job(name, **{"steps": 200, **params}, runtime=runtime | {"save_every_steps": 2})
-        for name in ("straight", "killed")
-    )
+    straight, killed = pair(job, feature, steps=200)
     began = time.monotonic()
     done = trainer(straight)
     assert done.returncode == 0, done.err
