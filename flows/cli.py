@@ -122,6 +122,20 @@ def why(
 
 
 @app.command()
+def diff(
+    source: Annotated[str, typer.Argument(help="Name of a collected source.")],
+    store: StoreOption = "",
+    edition: Annotated[str, typer.Option(help="The edition to look at; empty: the newest.")] = "",
+    against: Annotated[str, typer.Option(help="The edition to compare it with; empty: the one before it.")] = "",
+    limit: Annotated[int, typer.Option(min=0, help="URLs of each kind to list.")] = 20,
+) -> None:
+    """What changed in a source since the edition before: added, changed, removed, unchanged."""
+    from flows.diff import show_diff
+
+    show_diff(store_at(store), source, console, edition=edition, against=against, limit=limit)
+
+
+@app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT (DuckDB); `show tables` lists the views.")],
     store: StoreOption = "",

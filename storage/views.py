@@ -96,6 +96,7 @@ FILE_VIEWS = {
             last_modified=_TEXT,
         ),
     ),
+    "removed": FileView("collect", re.compile(r"removed\.parquet"), _columns(record_id=_TEXT, url=_TEXT, reason=_TEXT)),
     "curated": FileView(
         "curate",
         re.compile(r"(train|val|test)/[^/]+\.parquet"),

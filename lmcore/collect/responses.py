@@ -59,6 +59,7 @@ class Before:
         self._facts: dict[str, dict[str, Any]] = {}
         self._bodies: dict[str, dict[str, tuple[Path, int]]] = {}  # by artifact and URL: file and row
         self._open: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
+        self._open_rows: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
         for row in self._rows_of(folder) if folder else []:
             self._facts[row["url"]] = row
 
@@ -68,18 +69,34 @@ class Before:
         return places(self._folder, self._digest) if self._folder and self._digest else {}
 
     def rows(self, url: str) -> Iterator[dict[str, Any]]:
-        """The DOCUMENT rows of the edition before that were read from the file at `url`, sorted by record_id."""
+        """The DOCUMENT rows of the edition before that were read from the page or file at `url`, by record_id."""
+        found: list[dict[str, Any]] = []
+        for path, index in self._rows_by_url.get(url, []):
+            if self._open_rows[0] != path:
+                self._open_rows = path, read_parquet(path)
+            found += self._open_rows[1].slice(index, 1).to_pylist()
+        yield from sorted(found, key=lambda row: str(row["record_id"]))
+
+    @cached_property
+    def _rows_by_url(self) -> dict[str, list[tuple[Path, int]]]:
+        """Where the rows of the edition before lie, file and row, by the URL of their page or file."""
         wanted: defaultdict[Place, set[str]] = defaultdict(set)
         for record, place in self.places.items():
             wanted[place].add(record)
-        found: list[dict[str, Any]] = []
+        found: defaultdict[str, list[tuple[Path, int]]] = defaultdict(list)
         for (digest, file), records in sorted(wanted.items()):
             folder = self._folder if digest == self._digest else self._locate(digest)
             assert folder is not None
-            for row in read_parquet(inside(folder, file)).to_pylist():
-                if row["record_id"] in records and (row["url"] == url or row["url"].startswith(f"{url}#")):
-                    found.append(row)
-        yield from sorted(found, key=lambda row: str(row["record_id"]))
+            path = inside(folder, file)
+            names = read_parquet(path, ["record_id", "url"])
+            for index, (record, url) in enumerate(zip(*(column.to_pylist() for column in names.columns), strict=True)):
+                if record in records:
+                    found[url.partition("#")[0]].append((path, index))
+        return found
+
+    def tell(self, error: RunError) -> None:
+        """Say that something of an edition before is lost, and what follows."""
+        self._report(0, None, f"{error.what}: its pages are fetched anew")
 
     def validators(self, url: str) -> Validators | None:
         """By what to ask whether a page has changed; None when it was not there or its server gave none."""
@@ -124,7 +141,7 @@ class Before:
             try:
                 folder = self._locate(digest) if digest else self._folder
             except RunError as error:
-                self._report(0, None, f"{error.what}: its pages are fetched anew")
+                self.tell(error)
                 return {}
             for row in self._rows_of(folder) if folder else []:
                 if row["digest"] and row["held_by"] is None:
@@ -137,7 +154,7 @@ class Before:
             try:
                 rows = read_parquet(path, _FACTS).to_pylist()
             except RunError as error:
-                self._report(0, None, f"{error.what}: its pages are fetched anew")
+                self.tell(error)
                 continue
             for index, row in enumerate(rows):
                 yield row | {"place": (path, index)}

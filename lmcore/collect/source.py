@@ -2,7 +2,7 @@
 
     metrics = collect(work, edition="2026-11-21", params=WebSource(...), ...)
 
-Layout of `work/out`: documents/*.parquet, references.parquet, edition.json, stats.json,
+Layout of `work/out`: documents/*.parquet, references.parquet, removed.parquet, edition.json, stats.json,
 provenance/fetch_log.parquet, provenance/responses/*.parquet.
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lmcore.collect.changes import NAMES, REMOVED, compare, names_of, write_removed
 from lmcore.collect.editions import (
     EDITION,
     MAX_DEPTH,
@@ -123,11 +124,13 @@ def _write(
     extractors: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     gone: set[str] = set()
+    names: list[tuple[str, str]] = []  # record id and URL of every record
     with _DocumentWriter(out / "documents") as writer:
         for row in _rows(gathered, edition, params, before):
             if forgotten and forgotten.record(row["record_id"], (row["url"], row["page_of_origin"]), row["text"]):
                 gone.add(row["url"])
                 continue
+            names.append((row["record_id"], row["url"]))
             counts["records"] += 1
             counts["bytes"] += len(row["text"].encode())
             extractors[json.loads(row["meta"])["extractor"]] += 1
@@ -148,14 +151,21 @@ def _write(
     write_references(out / REFERENCES, unchanged)
     write_responses(out, gathered.responses(), before, copy=copies is not None)
     log = _Log(gathered, gone)
-    write_parquet(out / "provenance" / "fetch_log.parquet", _table(log.rows(), FETCH_LOG))
+    fetches = _table(log.rows(), FETCH_LOG)
+    write_parquet(out / "provenance" / "fetch_log.parquet", fetches)
     gathered_counts = log.counts()
+    old = names_of(parent, locate, before.tell) if parent else NAMES.empty_table()
+    new = pa.Table.from_arrays(list(map(pa.array, zip(*names, strict=True))), schema=NAMES)
+    write_removed(out / REMOVED, old, new, _why_gone(fetches))
+    changes = compare(old, new)
     stats = {
         "source": params.name,
         "kind": params.kind,
         "records": counts["records"],
         "new": counts["new"],
         "unchanged": counts["records"] - counts["new"],
+        "changed": len(changes.changed),
+        "removed": len(changes.removed),
         "bytes": counts["bytes"],
         "extractors": dict(sorted(extractors.items())),
         "languages": dict(sorted(languages.items())),
@@ -171,9 +181,20 @@ def _write(
         "records": counts["records"],
         "new": counts["new"],
         "unchanged": counts["records"] - counts["new"],
+        "changed": len(changes.changed),
+        "removed": len(changes.removed),
         "bytes": counts["bytes"],
         "asked": sum(outcomes.values()),
         "failed": sum(count for outcome, count in outcomes.items() if outcome not in NO_FAILURE),
+    }
+
+
+def _why_gone(fetches: pa.Table) -> dict[str, str]:
+    """Why a page or file gave no record, by its URL."""
+    return {
+        row["url"]: f"{row['outcome']}: {row['reason']}" if row["reason"] else row["outcome"]
+        for row in fetches.select(["url", "outcome", "reason"]).to_pylist()
+        if row["outcome"] not in ("ok", "unchanged")
     }
 
 

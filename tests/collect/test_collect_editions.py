@@ -6,6 +6,7 @@ import pytest
 from frozen_site import FrozenSite, Reply
 from helpers_collect import FilesSource, digests, nowhere, run, web
 
+from lmcore.collect.changes import compare, names_of
 from lmcore.collect.editions import MAX_DEPTH, load_edition, read_edition
 from lmcore.documents import read_documents
 from storage.digest import digest_json
@@ -75,6 +76,33 @@ def test_only_what_is_new_is_written(chain):
     assert json.loads((second / "stats.json").read_text())["unchanged"] == 1
 
 
+def removed(folder):
+    return {row["url"]: row["reason"] for row in read_parquet(folder / "removed.parquet").to_pylist()}
+
+
+def test_what_is_gone_is_recorded_with_its_reason(chain):
+    chain.write(a="one", b="two", c="three", d="four")
+    first = chain.edition()
+    assert removed(first) == {}
+    chain.write(b="two, changed", c="", e="five")
+    (chain.base / "a.txt").unlink()
+    second = chain.edition()
+    assert removed(second) == {"file:a.txt": "not found any more", "file:c.txt": "short: too little text"}
+    assert {name: chain.metrics[name] for name in ("new", "changed", "removed", "unchanged")} == {
+        "new": 2,
+        "changed": 1,
+        "removed": 2,
+        "unchanged": 1,
+    }
+    (chain.base / "b.txt").unlink()
+    third = chain.edition()
+    assert removed(third) == {"file:b.txt": "not found any more"}, "one edition tells only of its own parent"
+    old, new = (names_of(folder, chain.locate) for folder in (first, third))
+    changes = compare(old, new)
+    assert (changes.added, changes.changed) == (["file:e.txt"], [])
+    assert (changes.removed, changes.unchanged) == (["file:a.txt", "file:b.txt", "file:c.txt"], 1)
+
+
 def test_references_name_the_artifact_that_holds_the_row(chain):
     chain.write(a="one")
     chain.edition()
@@ -116,7 +144,10 @@ def test_edition_of_a_site(tmp_path):
         metrics = run(
             tmp_path / "2", web(site), edition="two", parent=first, parent_digest="d1", locate=lambda digest: first
         )
-    assert (metrics["records"], metrics["new"]) == (3, 1)
+        assert (metrics["records"], metrics["new"], metrics["changed"]) == (3, 1, 1)
+        site.replies["/b"] = [Reply(404)]
+        run(tmp_path / "3", web(site), edition="three", parent=first, parent_digest="d1", locate=lambda digest: first)
+        assert removed(tmp_path / "3" / "out") == {site.url + "/b": "http_error: status 404"}
     loaded = load_edition(tmp_path / "2" / "out", {"d1": first}.__getitem__)
     assert sorted(loaded["edition"].to_pylist()) == ["one", "one", "two"]
 
