@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from prefect import flow
@@ -12,9 +13,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.built import Built
 from flows.elsewhere import train_elsewhere
-from flows.plan import make_plan, opponent
+from flows.plan import make_plan, opponent, round_of
 from flows.publish import move_champion, report_run
 from flows.record import record_run
+from flows.rounds import collect_in_rounds
 from flows.stages import Finished, Range
 from flows.start import WarmStart, has_learnt, learnt_before, warm_start
 from lmcore.recipe import Recipe, load_recipe
@@ -151,23 +153,37 @@ def _evaluated(
 
 
 def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:
-    """Every source, beside each other; what one source's failure leaves finished is kept."""
-    store, edition, mode = built.store, built.plan.edition, wanted.mode("collect")
-    calls: list[dict[str, Any]] = []
-    for source in recipe.sources:
-        digest = edition.parents.get(source.name)
-        parent = [store.by_digest(digest, "collect")] if digest else []
-        calls.append({"parent": parent, "params": CollectParams(source=source, edition=edition.name)})
+    """Every source, in as many rounds as its target wants."""
+    store, edition = built.store, built.plan.edition
+    parents = {name: store.by_digest(digest, "collect") for name, digest in edition.parents.items()}
+
+    def collected(rounds: Mapping[str, int], before: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        known = {**parents, **before}
+        calls = {
+            source.name: {
+                "parent": [known[source.name]] if source.name in known else [],
+                "params": CollectParams(source=source.untargeted(), edition=edition.name, round=rounds[source.name]),
+                "runtime": recipe.runtime.collect,
+                "mode": wanted.mode("collect"),
+            }
+            for source in recipe.sources
+            if source.name in rounds
+        }
+        return _side_by_side(store, calls)
+
+    first = {name: round_of(parent) for name, parent in parents.items()}
+    made = collect_in_rounds(recipe, collected, first, say)
+    return [made[source.name] for source in recipe.sources]
+
+
+def _side_by_side(store: Store, calls: dict[str, dict[str, Any]]) -> dict[str, Artifact]:
+    """Collect these sources beside each other; what one source's failure leaves finished is kept."""
     if len(calls) == 1:
-        (call,) = calls
-        return [collect(store, call["parent"], params=call["params"], runtime=recipe.runtime.collect, mode=mode)]
-    futures = [
-        collect.submit(store, call["parent"], params=call["params"], runtime=recipe.runtime.collect, mode=mode)
-        for call in calls
-    ]
+        return {name: collect(store, call.pop("parent"), **call) for name, call in calls.items()}
+    futures = {name: collect.submit(store, call.pop("parent"), **call) for name, call in calls.items()}
     try:
-        wait(futures)
+        wait(list(futures.values()))
     except BaseException:
         stop_all()  # Ctrl-C reaches this thread only
         raise
-    return [future.result() for future in futures]
+    return {name: future.result() for name, future in futures.items()}

@@ -23,7 +23,8 @@ def show_diff(store: Store, source: str, console: Console, *, edition: str, agai
     """
     made = _editions(store, source)
     new = _named(made, source, edition) if edition else made[-1]
-    old = _named(made, source, against) if against else _parent(store, new)
+    rounds, parent = _rounds(store, new)
+    old = _named(made, source, against) if against else parent
     changes = compare(_names(store, old) if old else NAMES.empty_table(), _names(store, new))
     before = _edition(old) if old else "nothing"
     console.print(Text(f"{source}: {_edition(new)} against {before}", style="bold"))
@@ -31,7 +32,7 @@ def show_diff(store: Store, source: str, console: Console, *, edition: str, agai
     lists = (changes.added, changes.changed, changes.removed)
     counts.add_row(*(f"{len(urls):,}" for urls in lists), f"{changes.unchanged:,}")
     console.print(counts)
-    why = _why_gone(new) if old and not against else {}
+    why = {} if against else {url: reason for each in reversed(rounds) for url, reason in _why_gone(each).items()}
     for sign, style, urls in zip("+~-", ("green", "yellow", "red"), lists, strict=True):
         for url in urls[:limit]:
             reason = f"  ({why[url]})" if sign == "-" and url in why else ""
@@ -57,6 +58,15 @@ def _named(made: list[Artifact], source: str, edition: str) -> Artifact:
         names = dict.fromkeys(_edition(artifact) for artifact in made)
         raise UserError(f"{source} has no edition {edition!r}", f"there are: {', '.join(names)}")
     return found[-1]
+
+
+def _rounds(store: Store, artifact: Artifact) -> tuple[list[Artifact], Artifact | None]:
+    """The artifacts of an edition's rounds from the last to the first, and that of the edition before."""
+    rounds, at = [artifact], _parent(store, artifact)
+    while at and _edition(at) == _edition(artifact):
+        rounds.append(at)
+        at = _parent(store, at)
+    return rounds, at
 
 
 def _parent(store: Store, artifact: Artifact) -> Artifact | None:

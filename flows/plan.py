@@ -264,15 +264,21 @@ def _identity(source: dict[str, Any]) -> str:
 def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]:
     """The newest finished collection of each source, by the order of the editions."""
     order = {name: number for number, name in enumerate(earlier)}
-    newest: dict[str, tuple[int, str]] = {}  # by identity: place of the edition, content digest
+    newest: dict[str, tuple[tuple[int, int], str]] = {}  # by identity: place of the edition and round, content digest
     for artifact in store.readable("collect"):
         params = artifact.manifest.provenance.params
         place = order.get(params["edition"])
         same = _identity(params["source"])
-        if place is not None and place >= newest.get(same, (-1, ""))[0]:
-            newest[same] = (place, artifact.digest)
+        when = (-1 if place is None else place, round_of(artifact))
+        if place is not None and when >= newest.get(same, ((-1, 0), ""))[0]:
+            newest[same] = (when, artifact.digest)
     named = {source.name: _identity(source.model_dump(mode="json")) for source in recipe.sources}
     return {name: newest[same][1] for name, same in named.items() if same in newest}
+
+
+def round_of(artifact: Artifact) -> int:
+    """The round of collecting that left a collect artifact."""
+    return int(artifact.manifest.provenance.params.get("round", 1))
 
 
 def read_plan(store: Store, run: str) -> Plan:

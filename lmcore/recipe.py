@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from lmcore.collect.kinds import NAMES, NUMBERS, SourceParams
 from lmcore.collect.params import CollectRuntime, PathsSource, Source
+from lmcore.collect.target import Target
 from lmcore.config import Settings
 from lmcore.curate.stage import CurateParams, CurateRuntime
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
@@ -84,6 +85,9 @@ class Recipe(Settings):
     description: str = Field(default="", description="One line for people.")
     timezone: str = Field(default="UTC", description="Time zone that an edition's date is taken in.")
     sources: tuple[SourceParams, ...] = Field(min_length=1, description="Where text comes from.")
+    target: Target | None = Field(
+        default=None, description="How many unique texts are wanted of all sources that have no target of their own."
+    )
     curate: CurateParams = Field(default_factory=CurateParams, description="What is kept, how scored and split.")
     tokenizer: TokenizerParams = Field(default_factory=TokenizerParams, description="The vocabulary.")
     tokens: TokensParams = Field(default_factory=TokensParams, description="The token shards.")

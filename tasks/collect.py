@@ -11,7 +11,7 @@ from lmcore.collect.kinds import SourceParams
 from lmcore.collect.params import CollectRuntime
 from lmcore.collect.source import STAGE_VERSION
 from lmcore.collect.source import collect as collect_source
-from lmcore.config import Params
+from lmcore.config import Params, added_later
 from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact, Store
@@ -23,6 +23,7 @@ class CollectParams(Params):
 
     source: SourceParams = Field(description="What is collected.")
     edition: str = Field(description="Name of the collection in time.")
+    round: int = added_later(1, ge=1, description="How many times the budgets of the source are read.")
 
 
 @step("collect", version=STAGE_VERSION, pure=False)
@@ -37,7 +38,7 @@ def collect(
         parent=before.local() if before else None,
         parent_digest=before.digest if before else None,
         locate=lambda digest: parent[0].store.by_digest(digest, "collect").local(),
-        params=params.source,
+        params=params.source.grown(params.round),
         runtime=runtime,
         report=report,
         forgotten=forgotten_in(Store.of_work(work).root),

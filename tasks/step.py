@@ -280,8 +280,9 @@ def _named(stage: str, used: Artifact) -> str:
 
 
 def _label(stage: str, params: Params) -> str:
-    source = getattr(params, "source", None)
-    return f"{stage} {source.name}" if source is not None else stage
+    source, rounds = getattr(params, "source", None), getattr(params, "round", 1)
+    label = f"{stage} {source.name}" if source is not None else stage
+    return f"{label} round {rounds}" if rounds > 1 else label
 
 
 def _run_name(stage: str) -> str:

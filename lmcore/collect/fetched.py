@@ -148,6 +148,9 @@ class Fetcher:
             def ask(url: str) -> Future[Response] | None:
                 if self._settled(url):
                     return None
+                if given := self._before.given(url):
+                    self.fetched.keep(given, _now())
+                    return None
                 return pool.submit(self._client.fetch, url, known=self._before.validators(url), types=types)
 
             try:

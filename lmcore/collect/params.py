@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
+import annotated_types
 from pydantic import Field, field_validator, model_validator
 
 from lmcore.collect.links import canonical_url, tidy_url
-from lmcore.config import Params, Runtime
+from lmcore.collect.target import Target
+from lmcore.config import Params, Runtime, added_later
 
 PYDOC_SITE = "http://pydoc.localhost"
 PYDOC_SEEDS = (f"{PYDOC_SITE}/", f"{PYDOC_SITE}/keywords.html", f"{PYDOC_SITE}/topics.html")
@@ -36,10 +38,35 @@ class Source(Params):
         description="Language of the texts (BCP 47); und lets a page that declares its own language speak.",
     )
     text_kind: TextKind = Field(default="prose", description="What kind of text this is.")
+    target: Target | None = added_later(
+        None, description="How many unique texts are wanted of this source; its budgets grow until they are there."
+    )
+
+    BUDGETS: ClassVar[tuple[str, ...]] = ()  # settings that say how much is read, once more of it in every round
+
+    def untargeted(self) -> Self:
+        """This source without its target, which says how often it is read and never what a reading leaves."""
+        return self.model_copy(update={"target": None})
+
+    def grown(self, rounds: int) -> Self:
+        """This source with its budgets so many times as large."""
+        return self.model_copy(
+            update={name: _times(type(self), name, getattr(self, name), rounds) for name in self.BUDGETS}
+        )
+
+
+def _times(kind: type[Source], name: str, budget: int | None, rounds: int) -> int | None:
+    """A budget so many times as large, within the limit of its setting; none stays none."""
+    if budget is None:
+        return None
+    limits = [rule.le for rule in kind.model_fields[name].metadata if isinstance(rule, annotated_types.Le)]
+    return min([budget * rounds, *(int(str(limit)) for limit in limits)])
 
 
 class WebSource(Source):
     """Pages of web sites, found by following links from the seeds."""
+
+    BUDGETS = ("max_pages",)
 
     kind: Literal["web"] = Field(default="web", description="A web crawl.")
     seeds: tuple[str, ...] = Field(default=(), description="Pages to start from; their hosts are the crawl's area.")

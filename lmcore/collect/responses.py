@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lmcore.collect.editions import Locate, Place, inside, places
+from lmcore.collect.editions import Locate, Place, inside, places, read_edition
 from lmcore.collect.http import Response, Validators
 from lmcore.progress import Report
 from storage.errors import RunError
@@ -50,11 +50,20 @@ class Before:
     Without an edition before, or where its responses cannot be read, nothing is known and everything is asked for.
     """
 
-    def __init__(self, folder: Path | None, digest: str | None, locate: Locate, settings: str, report: Report) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        digest: str | None,
+        locate: Locate,
+        settings: str,
+        edition: str,
+        report: Report,
+    ) -> None:
         self._folder = folder
         self._digest = digest
         self._locate = locate
         self._report = report
+        self._same_edition = folder is not None and read_edition(folder)["edition"] == edition
         self.same_settings = folder is not None and _settings(folder) == settings
         self._facts: dict[str, dict[str, Any]] = {}
         self._bodies: dict[str, dict[str, tuple[Path, int]]] = {}  # by artifact and URL: file and row
@@ -97,6 +106,13 @@ class Before:
     def tell(self, error: RunError) -> None:
         """Say that something of an edition before is lost, and what follows."""
         self._report(0, None, f"{error.what}: its pages are fetched anew")
+
+    def given(self, url: str) -> Response | None:
+        """What the round before of this same edition was sent for a page; None when it is to be asked for."""
+        row = self._facts.get(url) if self._same_edition else None
+        if row is None or not row["digest"] or url not in self._held_by(row["held_by"]):
+            return None
+        return self.filled(Response(url, row["final_url"], "unchanged", status=200, tries=0))
 
     def validators(self, url: str) -> Validators | None:
         """By what to ask whether a page has changed; None when it was not there or its server gave none."""

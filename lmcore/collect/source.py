@@ -77,7 +77,7 @@ def collect(
     settings = digest_json([STAGE_VERSION, params.key_values()])
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
-        before = Before(parent, parent_digest, locate, settings, report)
+        before = Before(parent, parent_digest, locate, settings, edition, report)
         gathered = _gathered(work, params, runtime, report, before, forgotten)
         try:
             gathered.run()
@@ -125,11 +125,13 @@ def _write(
     languages: Counter[str] = Counter()
     gone: set[str] = set()
     names: list[tuple[str, str]] = []  # record id and URL of every record
+    unique: set[int] = set()  # hashes of the texts
     with _DocumentWriter(out / "documents") as writer:
         for row in _rows(gathered, edition, params, before):
             if forgotten and forgotten.record(row["record_id"], (row["url"], row["page_of_origin"]), row["text"]):
                 gone.add(row["url"])
                 continue
+            unique.add(hash(row["text"].strip()))
             names.append((row["record_id"], row["url"]))
             counts["records"] += 1
             counts["bytes"] += len(row["text"].encode())
@@ -166,6 +168,7 @@ def _write(
         "unchanged": counts["records"] - counts["new"],
         "changed": len(changes.changed),
         "removed": len(changes.removed),
+        "unique": len(unique),
         "bytes": counts["bytes"],
         "extractors": dict(sorted(extractors.items())),
         "languages": dict(sorted(languages.items())),
@@ -183,6 +186,7 @@ def _write(
         "unchanged": counts["records"] - counts["new"],
         "changed": len(changes.changed),
         "removed": len(changes.removed),
+        "unique": len(unique),
         "bytes": counts["bytes"],
         "asked": sum(outcomes.values()),
         "failed": sum(count for outcome, count in outcomes.items() if outcome not in NO_FAILURE),

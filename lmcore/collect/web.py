@@ -205,6 +205,10 @@ class WebCrawl:
             try:
                 while True:
                     while len(running) < self._runtime.concurrency and (url := queue.take()):
+                        if given := self._before.given(url):
+                            queue.release(url)
+                            self._store(url, given)
+                            continue
                         asked_by = self._before.validators(url)
                         running[pool.submit(client.fetch, url, permit, known=asked_by)] = url
                     # A page is read while the workers are out for the next ones.

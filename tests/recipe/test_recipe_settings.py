@@ -15,6 +15,7 @@ from storage.errors import UserError
 HARMLESS = {  # texts that are no path, address, pattern of addresses, command, or name of whose it is
     "description",
     "timezone",
+    "target.tiers",
     "curate.rules.limits",
     "curate.rules.off",
     "curate.split.salt",
