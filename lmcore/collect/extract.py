@@ -14,7 +14,9 @@ import trafilatura
 import trafilatura.meta
 
 from lmcore.collect.charset import clean, decode
+from lmcore.collect.layout import BLOCKS, WHITE, full_lines, tidy_text
 from lmcore.collect.links import page_links
+from lmcore.collect.presets import Preset, preset_page
 from lmcore.collect.pydoc_page import is_pydoc, pydoc_text, pydoc_title
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
@@ -23,15 +25,7 @@ PLAIN_TYPES = frozenset({"text/plain", "text/markdown", "text/x-rst"})
 MAX_ELEMENTS = 20_000
 CACHE_PAGES = 200  # trafilatura's caches grow with every page; emptied after this many
 _HIDDEN = ("script", "style", "noscript", "template", "head", "nav", "header", "footer", "aside", "form", "button")
-_BLOCKS = frozenset(
-    re.findall(
-        r"\w+",
-        "address article aside blockquote br dd div dl dt fieldset figcaption figure footer h1 h2 h3 h4 h5 h6 header hr"
-        " li main ol p pre section table td th tr ul",
-    )
-)
 _LANG = re.compile(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$")
-_WHITE = re.compile(r"\s+")
 # What trafilatura and lxml have been seen to raise on broken trees.
 _GIVES_UP = (
     lxml.etree.LxmlError,
@@ -59,15 +53,26 @@ class Page:
     lang: str | None = None  # as the page declares it
     charset: str = ""
     charset_source: str = ""  # see `charset.decode`
-    extractor: str = ""  # trafilatura, pydoc, visible text (the fallback) or plain text
+    extractor: str = (
+        ""  # trafilatura, pydoc, visible text (the fallback), plain text, preset:NAME; "X after preset:NAME"
+    )
     index: bool = True  # False: the page asks not to be stored (robots noindex)
 
 
-def read_page(body: bytes, url: str, content_type: str | None, robots_tag: str = "", *, min_chars: int = 1) -> Page:
+def read_page(
+    body: bytes,
+    url: str,
+    content_type: str | None,
+    robots_tag: str = "",
+    *,
+    min_chars: int = 1,
+    preset: Preset | None = None,
+) -> Page:
     """Read a page; never raises on what it contains.
 
-    The main text is trafilatura's (fast mode). Where that finds fewer than `min_chars` characters, or the page
-    is too large for it, the fallback is all visible text, and `extractor` says so.
+    The main text is the preset's, or trafilatura's (fast mode) without one or where its selectors find nothing. Where
+    trafilatura finds fewer than `min_chars` characters, or the page is too large for it, the fallback is all visible
+    text. `extractor` says what happened.
     """
     decoded = decode(body, content_type, html=media_type(content_type) not in PLAIN_TYPES)
     text = clean(decoded.text)
@@ -88,13 +93,19 @@ def read_page(body: bytes, url: str, content_type: str | None, robots_tag: str =
             rules += "," + (element.get("content") or "").lower()
     words = set(re.split(r"[\s,:]+", rules))
     links = [] if words & {"nofollow", "none"} else page_links(tree, url)
-    title, main, extractor = _main_text(tree, url, min_chars)  # last: it may change the tree
     lang = (tree.get("lang") or "").strip()
+    found = preset_page(preset, text) if preset else None
+    if preset and found and found.text:
+        title, main, extractor = found.title or _title(tree), tidy_text(found.text), f"preset:{preset.name}"
+    else:
+        title, main, extractor = _main_text(tree, url, min_chars)  # last: it may change the tree
+        extractor += f" after preset:{preset.name}" if preset else ""
+    lang = lang if _LANG.match(lang) else preset.lang if preset else ""
     return Page(
         title=title,
         text=main,
         links=links,
-        lang=lang if _LANG.match(lang) else None,
+        lang=lang or None,
         charset=decoded.charset,
         charset_source=decoded.source,
         extractor=extractor,
@@ -122,12 +133,6 @@ def html_text(text: str, min_chars: int = 1) -> tuple[str, str, str]:
 def media_type(content_type: str | None) -> str:
     """`text/html` of `Text/HTML; charset=x`; "" when nothing was declared."""
     return (content_type or "").partition(";")[0].strip().lower()
-
-
-def tidy_text(text: str) -> str:
-    """No white space at line ends, no more than one empty line in a row, none around the text."""
-    lines = [line.rstrip() for line in text.replace("\xa0", " ").split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def _main_text(tree: lxml.html.HtmlElement, url: str, min_chars: int) -> tuple[str, str, str]:
@@ -169,14 +174,13 @@ def visible_text(tree: lxml.html.HtmlElement, hidden: Collection[str] = _HIDDEN)
     stack: list[tuple[lxml.html.HtmlElement, bool]] = [(tree, False)]
     while stack:
         element, leaving = stack.pop()
-        edge = "\n" if element.tag in _BLOCKS else ""
+        edge = "\n" if element.tag in BLOCKS else ""
         if leaving:
-            parts += (edge, _WHITE.sub(" ", element.tail or ""))
+            parts += (edge, WHITE.sub(" ", element.tail or ""))
             continue
         stack.append((element, True))
         if not isinstance(element.tag, str) or element.tag in hidden:
             continue
-        parts += (edge, _WHITE.sub(" ", element.text or ""))
+        parts += (edge, WHITE.sub(" ", element.text or ""))
         stack.extend((child, False) for child in reversed(element))
-    lines = [" ".join(line.split()) for line in "".join(parts).split("\n")]
-    return clean("\n".join(line for line in lines if line))
+    return clean(full_lines(parts))
