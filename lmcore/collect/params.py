@@ -9,6 +9,7 @@ import annotated_types
 from pydantic import Field, field_validator, model_validator
 
 from lmcore.collect.links import canonical_url, tidy_url
+from lmcore.collect.presets import AUTO, NONE, Preset, packaged
 from lmcore.collect.target import Target
 from lmcore.config import Params, Runtime, added_later
 
@@ -63,7 +64,26 @@ def _times(kind: type[Source], name: str, budget: int | None, rounds: int) -> in
     return min([budget * rounds, *(int(str(limit)) for limit in limits)])
 
 
-class WebSource(Source):
+class PagesSource(Source):
+    """What every source says that reads pages of web sites: how the text is found on them."""
+
+    preset: str = added_later(
+        AUTO,
+        description="Which packaged preset reads the pages: `auto`, the one made for their site; a name; or `none`.",
+    )
+    presets: tuple[Preset, ...] = added_later(
+        (), description="Presets of the recipe's own; the first that is for a page reads it, before any packaged one."
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def _preset_is_known(cls, preset: str) -> str:
+        if preset not in (AUTO, NONE) and preset not in packaged():
+            raise ValueError(f"{preset!r} is none of {', '.join([AUTO, NONE, *packaged()])}")
+        return preset
+
+
+class WebSource(PagesSource):
     """Pages of web sites, found by following links from the seeds."""
 
     BUDGETS = ("max_pages",)
