@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from lmcore.collect.http import GATE
 from lmcore.collect.kinds import SourceParams
 from lmcore.collect.params import CollectRuntime
 from lmcore.collect.source import STAGE_VERSION
@@ -15,6 +16,7 @@ from lmcore.config import Params, added_later
 from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact, Store
+from tasks.hosts import shared_limits
 from tasks.step import step
 
 
@@ -32,6 +34,7 @@ def collect(
 ) -> dict[str, Any]:
     """Collect one source. `parent` holds the edition before, or nothing."""
     before = parent[0] if parent else None
+    GATE.set(shared_limits())
     return collect_source(
         work,
         edition=params.edition,

@@ -9,11 +9,13 @@ Retries, backoff and jitter decide when a page is asked for again, never what is
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import importlib.metadata
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -30,6 +32,11 @@ BACKOFF = 0.5  # seconds before the first new try, doubled for each further one
 MAX_WAIT = 60.0  # seconds; no Retry-After and no backoff is obeyed for longer
 RETRY_STATUS = frozenset({408, 425, 429})
 RETRY_FAILURES = frozenset({"unreachable", "timeout", "truncated"})
+
+# Held while a host is asked: by name of the host.
+Gate = Callable[[str], contextlib.AbstractContextManager[None]]
+GATE: ContextVar[Gate] = ContextVar("GATE", default=lambda _: contextlib.nullcontext())
+"""What clients made here hold while they ask a host: nothing, unless who runs several of them says otherwise."""
 
 # (outcome, reason) when a redirect may not be followed to this URL, None when it may.
 Permit = Callable[[str], tuple[str, str] | None]
@@ -113,6 +120,7 @@ class Client:
         self._retries = retries
         self._routes = routes or {}
         self._clock = HostClock()
+        self._gate = GATE.get()
         self.robots = Robots(self._fetch_robots, {} if known_robots is None else known_robots)
 
     def fetch(
@@ -188,7 +196,8 @@ class Client:
         site = site_of(url)
         for tried in range(1, self._retries + 2):
             real = self._route(url)
-            with self._clock.turn(site, max(self._delay, self.robots.delay(url))):
+            pause = max(self._delay, self.robots.delay(url))
+            with self._gate(urlsplit(url).hostname or ""), self._clock.turn(site, pause):
                 answer = wanted.ask(self._transport, real, self._timeout)
             if real != url and answer.status == 200 and not answer.failure and b"</html>" not in answer.body[-64:]:
                 # pydoc sends no length: a page it died over would pass for a whole one.
