@@ -16,6 +16,7 @@ from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact, Store
 from tasks.step import step
+from tasks.tokens import tokens_for
 
 
 class CollectParams(Params):
@@ -41,4 +42,5 @@ def collect(
         runtime=runtime,
         report=report,
         forgotten=forgotten_in(Store.of_work(work).root),
+        tokens=tokens_for(params.source, runtime),
     )

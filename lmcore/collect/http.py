@@ -22,6 +22,7 @@ from lmcore.collect.extract import HTML_TYPES, PLAIN_TYPES
 from lmcore.collect.links import canonical_url, site_of, tidy_url
 from lmcore.collect.part import PartFile
 from lmcore.collect.politeness import AGENT, ROBOTS_BYTES, HostClock, Robots, Rules, rules_of
+from lmcore.collect.tokens import NO_TOKENS, Tokens
 from lmcore.collect.transport import Answer, Transport
 
 PAGE_TYPES = HTML_TYPES | PLAIN_TYPES
@@ -91,7 +92,8 @@ class Client:
 
     `private_sites`: `host:port` that may be private (the recipe's own seeds). `routes`: stable host names that
     stand for a server whose port changes; each gives the real `host:port` when asked, once per try.
-    `known_robots` carries robots.txt over from an interrupted crawl.
+    `known_robots` carries robots.txt over from an interrupted crawl. `tokens` are told only to the hosts they are for,
+    whoever redirects where. Without `ask_robots` robots.txt is no matter: for interfaces that are made for programs.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class Client:
         private_sites: frozenset[str] = frozenset(),
         routes: dict[str, Callable[[], str]] | None = None,
         known_robots: dict[str, Rules] | None = None,
+        tokens: Tokens = NO_TOKENS,
+        ask_robots: bool = True,
     ) -> None:
         self._transport = Transport(user_agent(contact), private_sites)
         self._delay = delay
@@ -112,6 +116,8 @@ class Client:
         self._max_bytes = max_bytes
         self._retries = retries
         self._routes = routes or {}
+        self._tokens = tokens
+        self._ask_robots = ask_robots
         self._clock = HostClock()
         self.robots = Robots(self._fetch_robots, {} if known_robots is None else known_robots)
 
@@ -141,10 +147,10 @@ class Client:
 
     def _get(self, url: str, permit: Permit | None, wanted: _Wanted) -> Response:
         started = time.monotonic()
-        refused = self.robots.refusal(url)
+        refused = self.robots.refusal(url) if self._ask_robots else None
         if refused:
             return Response(url, url, *refused)
-        response = self._follow(url, permit, wanted, robots=True)
+        response = self._tokens.blanked(self._follow(url, permit, wanted, robots=self._ask_robots))
         return replace(response, seconds=round(time.monotonic() - started, 3))
 
     def close(self) -> None:
@@ -186,6 +192,7 @@ class Client:
     def _try(self, url: str, wanted: _Wanted) -> tuple[Answer, int]:
         """One URL without redirects: the last answer, and how many requests it took."""
         site = site_of(url)
+        wanted = replace(wanted, headers={**wanted.headers, **self._tokens.headers(url)})
         for tried in range(1, self._retries + 2):
             real = self._route(url)
             with self._clock.turn(site, max(self._delay, self.robots.delay(url))):

@@ -10,6 +10,8 @@ from pydantic import Field
 from lmcore.collect import books, chat, parallel, qa, subtitles
 from lmcore.collect.books import BooksSource
 from lmcore.collect.chat import ChatSource
+from lmcore.collect.feed_params import FeedSource
+from lmcore.collect.hub_params import HubSource
 from lmcore.collect.items import Read
 from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
@@ -17,9 +19,19 @@ from lmcore.collect.qa import QaSource
 from lmcore.collect.subtitles import SubtitlesSource
 from lmcore.collect.unpack import plain_name
 
-KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource)
+KINDS = (
+    WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource, FeedSource, HubSource,
+)  # fmt: skip
 SourceParams = Annotated[
-    WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource | ParallelSource | BooksSource,
+    WebSource
+    | FilesSource
+    | QaSource
+    | ChatSource
+    | SubtitlesSource
+    | ParallelSource
+    | BooksSource
+    | FeedSource
+    | HubSource,
     Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them

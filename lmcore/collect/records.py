@@ -48,6 +48,7 @@ class Kept:
     """The records that the edition before has of a file which has not changed since."""
 
     url: str
+    parts: bool = True  # also those of its parts, URL#PART
 
 
 class Gathered(Protocol):

@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lmcore.collect.editions import Locate, Place, inside, places
 from lmcore.collect.http import Response, Validators
+from lmcore.collect.records import Kept
 from lmcore.progress import Report
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
@@ -67,19 +69,35 @@ class Before:
         """Where each record of the edition before lies."""
         return places(self._folder, self._digest) if self._folder and self._digest else {}
 
-    def rows(self, url: str) -> Iterator[dict[str, Any]]:
-        """The DOCUMENT rows of the edition before that were read from the file at `url`, sorted by record_id."""
-        wanted: defaultdict[Place, set[str]] = defaultdict(set)
-        for record, place in self.places.items():
-            wanted[place].add(record)
+    def rows(self, kept: Collection[Kept]) -> Iterator[dict[str, Any]]:
+        """The DOCUMENT rows of the edition before for what is kept of it, sorted by URL and record_id."""
+        files = {file.url for file in kept if file.parts}
+        urls = {file.url for file in kept}
         found: list[dict[str, Any]] = []
+        for table in self._tables(None):
+            wanted = [url in urls or url.partition("#")[0] in files for url in table["url"].to_pylist()]
+            found += table.filter(pa.array(wanted, pa.bool_())).to_pylist()
+        yield from sorted(found, key=lambda row: (row["url"], row["record_id"]))
+
+    def records(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """These columns of every record of the edition before, in no order worth relying on."""
+        for table in self._tables(columns):
+            yield from table.select(list(columns)).to_pylist()
+
+    def _tables(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        """What each file holds of the edition before."""
+        wanted: defaultdict[Place, list[str]] = defaultdict(list)
+        for record, place in self.places.items():
+            wanted[place].append(record)
         for (digest, file), records in sorted(wanted.items()):
             folder = self._folder if digest == self._digest else self._locate(digest)
             assert folder is not None
-            for row in read_parquet(inside(folder, file)).to_pylist():
-                if row["record_id"] in records and (row["url"] == url or row["url"].startswith(f"{url}#")):
-                    found.append(row)
-        yield from sorted(found, key=lambda row: str(row["record_id"]))
+            table = read_parquet(inside(folder, file), None if columns is None else ["record_id", *columns])
+            yield table.filter(pc.is_in(table["record_id"], pa.array(records, pa.string())))
+
+    def etags(self, prefix: str) -> dict[str, str]:
+        """By what the files of the edition before were known, whose URLs begin so."""
+        return {url: row["etag"] for url, row in self._facts.items() if url.startswith(prefix)}
 
     def validators(self, url: str) -> Validators | None:
         """By what to ask whether a page has changed; None when it was not there or its server gave none."""
