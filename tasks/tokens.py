@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httpx
@@ -50,7 +51,7 @@ def _token(name: str) -> str:
     if given:
         return given
     try:
-        block = Secret.load(name, _sync=True)
+        block = cast(Any, Secret.load)(name, _sync=True)  # also where an event loop runs
     except ValueError:  # there is no such block
         return ""
     except (PrefectException, httpx.HTTPError, OSError) as error:

@@ -17,7 +17,44 @@ from lmcore.collect.page_facts import Facts, facts_of
 
 _NO_TEXT = ["script", "style", "noscript", "template", "iframe", "svg", "math", "object", "canvas", "select"]
 _FRAME = ["nav", "footer", "aside", "form", "button", "dialog", "menu"]
-_INLINE = ["a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd", "label", "mark", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"]
+_INLINE = [
+    "a",
+    "abbr",
+    "acronym",
+    "b",
+    "bdi",
+    "bdo",
+    "big",
+    "cite",
+    "code",
+    "data",
+    "del",
+    "dfn",
+    "em",
+    "font",
+    "i",
+    "ins",
+    "kbd",
+    "label",
+    "mark",
+    "q",
+    "rp",
+    "rt",
+    "ruby",
+    "s",
+    "samp",
+    "small",
+    "span",
+    "strike",
+    "strong",
+    "sub",
+    "sup",
+    "time",
+    "tt",
+    "u",
+    "var",
+    "wbr",
+]
 # Parts that are marked by role, class or id as what they are; whole words, so that "navigate-the-sea" is text.
 _WORDS = (
     "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from lmcore.collect.extract import read_page
+from lmcore.collect.extract import Page, read_page
 from lmcore.collect.feed_entries import Entry, Feed, read_feed
 from lmcore.collect.feed_params import FeedSource
 from lmcore.collect.fetched import FETCHED, PASSING, Fetcher, check_contact, own_sites
 from lmcore.collect.http import PAGE_TYPES, Response
 from lmcore.collect.links import canonical_url
 from lmcore.collect.params import CollectRuntime
+from lmcore.collect.presets import preset_of
 from lmcore.collect.records import Kept, Record
 from lmcore.collect.responses import Before
 from lmcore.collect.tokens import Tokens
@@ -248,29 +249,35 @@ class FeedReading:
     def _is_forgotten(self, response: Response) -> bool:
         if not self._forgotten:
             return False
-        page = read_page(response.body, response.final_url, response.content_type, response.robots_tag)
-        return self._forgotten.page(canonical_url(response.final_url) or "") or self._forgotten.text(page.text)
+        named = self._forgotten.page(canonical_url(response.final_url) or "")
+        return named or self._forgotten.text(self._page(response).text)
+
+    def _page(self, answer: Response) -> Page:
+        """What stands on the page of an article."""
+        return read_page(
+            answer.body,
+            answer.final_url,
+            answer.content_type,
+            answer.robots_tag,
+            min_chars=self._params.min_chars,
+            preset=preset_of(answer.final_url, own=self._params.presets),
+        )
 
     def _record(self, wanted: _Wanted) -> Record | None:
         """The record of an entry; None when there is no text to be had, and the log says why."""
         entry, follow = wanted.entry, self._params.follow
         about = {"feed": wanted.feed, "id": entry.id, "version": entry.version}
-        title, text, lang, meta = entry.title, entry.text, entry.lang, {"extractor": "feed"}
+        title, text, lang, date, meta = entry.title, entry.text, entry.lang, entry.date, {"extractor": "feed"}
         assert self._fetcher is not None
         answer = None if follow == "summary" else self._fetcher.fetched.answer(wanted.url)
         if answer is not None and answer.outcome == "ok":
-            page = read_page(
-                answer.body,
-                answer.final_url,
-                answer.content_type,
-                answer.robots_tag,
-                min_chars=self._params.min_chars,
-            )
+            page = self._page(answer)
             if not page.index:
                 self._outcomes[wanted.url] = "noindex", "the page asks robots not to store it"
                 return None
             if len(page.text) >= self._params.min_chars or follow == "article":
                 title, text, lang = title or page.title, page.text, page.lang or lang
+                date = date or page.date
                 meta = {"charset": page.charset, "charset_source": page.charset_source, "extractor": page.extractor}
         elif follow == "article" or (answer is not None and answer.outcome == FORGOTTEN):
             return None
@@ -283,7 +290,7 @@ class FeedReading:
             )
             (self._refused if answer is None else self._outcomes)[wanted.url] = told
             return None
-        given = {"date": entry.date, "rights": entry.rights}
+        given = {"date": date, "rights": entry.rights}
         return Record(
             wanted.url,
             title,

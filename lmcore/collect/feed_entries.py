@@ -29,8 +29,16 @@ _EDGE = re.compile(r"<(/?)(?:\w+:)?(?:item|entry)\b", re.IGNORECASE)
 _LANG = re.compile(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$")
 _CUT = ("no element found", "unclosed token", "unclosed CDATA section")
 # What feedparser has been seen to raise on broken feeds.
-_GIVES_UP = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, SAXException, TypeError)
-_GIVES_UP += (ValueError,)
+_GIVES_UP = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    SAXException,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)

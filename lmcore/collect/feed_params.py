@@ -9,16 +9,17 @@ from pydantic import Field, field_validator, model_validator
 
 from lmcore.collect.links import tidy_url
 from lmcore.collect.params import Source
+from lmcore.collect.presets import Preset
 
 # What a preset says; a setting of the recipe wins. Addresses: ../shared/systems/amharic.md section 1.
 PRESETS: dict[str, dict[str, Any]] = {
-    "bbc_amharic": {
+    "bbc-amharic": {
         "feeds": ("https://feeds.bbci.co.uk/amharic/rss.xml",),
         "allow_hosts": ("www.bbc.com", "www.bbc.co.uk"),
         "lang": "am",
         "delay": 2.0,
     },
-    "voa_amharic": {
+    "voa-amharic": {
         "feeds": ("https://amharic.voanews.com/api/zrqite$miq",),
         "lang": "am",
         "delay": 3.0,
@@ -30,7 +31,7 @@ class FeedSource(Source):
     """Articles that feeds tell of."""
 
     kind: Literal["feed"] = Field(default="feed", description="RSS, Atom and JSON feeds.")
-    preset: Literal["bbc_amharic", "voa_amharic"] | None = Field(
+    preset: Literal["bbc-amharic", "voa-amharic"] | None = Field(
         default=None,
         description="Feeds known by name: sets `feeds`, `allow_hosts`, `lang` and `delay`, where not given.",
     )
@@ -42,6 +43,9 @@ class FeedSource(Source):
     )
     allow_hosts: tuple[str, ...] = Field(
         default=(), description="Hosts (host or host:port) articles may lie on, besides those of the feeds."
+    )
+    presets: tuple[Preset, ...] = Field(
+        default=(), description="Presets of your own, for the articles of the hosts they name; first of them that fits."
     )
     max_pages: int = Field(
         default=1, ge=1, le=10_000, description="Pages of a feed, at most, by its rel=next links (RFC 5005)."

@@ -47,11 +47,18 @@ class Tokens:
         """An answer without the tokens, should the server have repeated one where it would be kept."""
         if not self:
             return response
-        said = ("final_url", "reason", "content_type", "robots_tag", "etag", "last_modified")
-        changed = {name: self._blank(getattr(response, name)) for name in said}
+        response = replace(
+            response,
+            final_url=self._blank(response.final_url),
+            reason=self._blank(response.reason),
+            content_type=self._blank(response.content_type),
+            robots_tag=self._blank(response.robots_tag),
+            etag=self._blank(response.etag),
+            last_modified=self._blank(response.last_modified),
+        )
         if any(token.encode() in response.body for token in self._by_site.values()):
-            return replace(response, **changed, outcome="token_repeated", reason="it holds the token", body=b"", size=0)
-        return replace(response, **changed)
+            return replace(response, outcome="token_repeated", reason="it holds the token", body=b"", size=0)
+        return response
 
     def _blank(self, text: str) -> str:
         for token in self._by_site.values():
