@@ -136,7 +136,8 @@ class Fetcher:
 
     def get(self, url: str, *, types: frozenset[str] | None = None) -> Response:
         """What comes, or came, back for `url`; a page that has not changed comes from the edition before."""
-        return next(self.get_all([url], types=types))
+        (response,) = self.get_all([url], types=types)  # to its end: a generator left alone closes the client
+        return response
 
     def need(self, url: str, what: str) -> Response:
         """The same for what the source cannot do without. Raises RunError, and asks again the next time."""

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 from urllib.parse import quote
 
-from lmcore.collect.fetched import PASSING, Fetcher, check_contact, own_sites
+from lmcore.collect.fetched import Fetcher, check_contact, own_sites
 from lmcore.collect.files import DELAY, DOWNLOAD_SECONDS, FilesReading, Found
 from lmcore.collect.http import Response
 from lmcore.collect.hub_files import split_files
@@ -131,6 +131,8 @@ class HubReading(FilesReading):
         name, revision = self._hub.dataset, self._hub.revision
         url = f"{site}/api/datasets/{name}/revision/{quote(revision, safe='')}?blobs=true"
         response = fetcher.get(url)
+        if response.outcome != "ok":
+            fetcher.fetched.drop(url, "unreachable", response.reason)  # so that the next run asks again
         if response.status in (401, 403):
             raise UserError(
                 f"source {self._hub.name}: {name} is not there, or not for everyone (status {response.status})",
@@ -147,7 +149,7 @@ class HubReading(FilesReading):
         except ValueError:
             info = None
         if not isinstance(info, dict) or not info.get("sha") or not isinstance(info.get("siblings"), list):
-            fetcher.fetched.drop(url, "unreachable", response.reason)  # so that the next run asks again
+            fetcher.fetched.drop(url, "unreachable", response.reason)
             raise RunError(
                 f"source {self._hub.name}: the Hub says nothing of {name}"
                 f" ({response.outcome}: {response.reason or 'not what its interface gives'})",
@@ -181,17 +183,19 @@ class HubReading(FilesReading):
         if response.outcome == "ok" and not _is(path, shard.digest):
             path.unlink()
             response = replace(response, outcome="truncated", reason="not the bytes that the Hub lists")
-        if response.outcome in PASSING:
-            raise RunError(
-                f"source {self._hub.name}: {shard.path} of {self._hub.dataset} could not be had"
-                f" ({response.outcome}: {response.reason})",
-                "run the same command again; it goes on from what has come",
-            )
         if response.status in (401, 403):
+            fetcher.fetched.drop(url, "unreachable", response.reason)
             raise UserError(
                 f"source {self._hub.name}: the Hub does not give {shard.path} of {self._hub.dataset} to everyone",
                 f"ask for access on {HUB}/datasets/{self._hub.dataset} and give a token (HF_TOKEN, or the Secret block "
                 "hf-token)",
+            )
+        if response.outcome not in ("ok", "too_large"):  # a data set with a hole in it is none
+            fetcher.fetched.drop(url, "unreachable", response.reason)  # so that the next run asks again
+            raise RunError(
+                f"source {self._hub.name}: {shard.path} of {self._hub.dataset} could not be had"
+                f" ({response.outcome}: {response.reason})",
+                "run the same command again; it goes on from what has come",
             )
         # A redirect to a store of files has a signature in its URL that opens it for a while.
         self._downloads[shard.locator] = replace(response, url=shard.locator, final_url=url), path

@@ -468,7 +468,11 @@ class TestSettings:
         assert FeedSource(**bbc.model_dump()) == bbc
 
     def test_mistakes(self):
-        for wrong, told in [({}, "at least one URL"), ({"feeds": ["ftp://x"]}, "not an http"), ({"preset": "x"}, "bbc-amharic")]:
+        for wrong, told in [
+            ({}, "at least one URL"),
+            ({"feeds": ["ftp://x"]}, "not an http"),
+            ({"preset": "x"}, "bbc-amharic"),
+        ]:
             with pytest.raises(ValueError, match=told):
                 FeedSource(name="x", **wrong)
         with pytest.raises(ValueError, match="is no host"):
