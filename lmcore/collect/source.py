@@ -34,6 +34,9 @@ from lmcore.collect.params import CollectRuntime, WebSource
 from lmcore.collect.records import FETCH_LOG, Gathered, Kept, Record
 from lmcore.collect.responses import SETTINGS, Before, write_responses
 from lmcore.collect.web import WebCrawl
+from lmcore.collect.wikipedia import WikipediaSource
+from lmcore.collect.wikipedia_dumps import WikiDumps
+from lmcore.collect.wikipedia_pages import WikiReading
 from lmcore.documents import DOCUMENT, FORGOTTEN, make_table, record_id
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
@@ -50,7 +53,7 @@ CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer
 # Outcomes that are the site's or the recipe's wish, not a failure to get a page.
 NO_FAILURE = frozenset(
     {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
-    | {"companion", "other_language"}
+    | {"companion", "other_language", "disambiguation", "redirect", "namespace", "removed"}
 )
 
 
@@ -95,6 +98,9 @@ def _gathered(
 ) -> Gathered:
     if isinstance(params, WebSource):
         return WebCrawl(work, params, runtime, report, before, forgotten)
+    if isinstance(params, WikipediaSource):
+        reading = WikiDumps if params.paths else WikiReading
+        return reading(work, params, runtime, report, before)
     return FilesReading(work, params, runtime, report, before)
 
 
@@ -181,7 +187,7 @@ def _rows(gathered: Gathered, edition: str, params: SourceParams, before: Before
     """The DOCUMENT rows of what was gathered."""
     for record in gathered.records():
         if isinstance(record, Kept):
-            yield from before.rows(record.url)
+            yield from before.rows(record.url, record.records)
         else:
             yield _row(record, edition, params)
 

@@ -15,18 +15,21 @@ MAX_CHARS = 4 * 1024 * 1024  # MediaWiki's own limit for a page is 2 MiB ($wgMax
 
 _FILES = frozenset({"file", "image", "media"})
 _CATEGORIES = frozenset({"category"})
-_DROPPED = frozenset(  # tags whose content is no running text
-    "ref references table gallery math chem timeline score syntaxhighlight source imagemap templatestyles templatedata "
-    "style script hiero graph graphviz mapframe maplink indexpages inputbox section includeonly categorytree "
-    "dynamicpagelist ce charinsert phonos".split()
-)
+_DROPPED = frozenset({  # tags whose content is no running text
+    "ref", "references", "table", "gallery", "math", "chem", "timeline", "score", "syntaxhighlight", "source",
+    "imagemap", "templatestyles", "templatedata", "style", "script", "hiero", "graph", "graphviz", "mapframe",
+    "maplink", "indexpages", "inputbox", "section", "includeonly", "categorytree", "dynamicpagelist", "ce",
+    "charinsert", "phonos",
+})  # fmt: skip
 _BREAKS = frozenset({"br", "hr", "p", "div", "blockquote", "li", "dt", "dd", "center", "poem", "tr", "ul", "ol", "dl"})
 _SHOWN = {  # templates that stand in the middle of sentences: which of their parameters is shown
     "lang": "2", "nihongo": "1", "nihongo2": "1", "transl": "2", "transliteration": "2", "nowrap": "1", "nobr": "1",
     "small": "1", "abbr": "1", "langwithname": "3", "my": "1",
 }  # fmt: skip
-_DISAMBIGUATION = re.compile(
-    r"disambig|^(?:dab|hndis|geodis|egyért|aimai|曖昧さ回避|መንታ|begriffsklärung|homonymie|desambiguación)", re.IGNORECASE
+_DISAMBIGUATION = re.compile(  # names of templates; a wiki's API says it better, a dump does not
+    r"([\w -]+[ -])?disambig(uation)?([ -]cleanup)?|dab|disamb|hndis|geodis|egyért(elműsítő lap)?|aimai|曖昧さ回避|መንታ|"
+    r"begriffsklärung|homonymie|desambiguación",
+    re.IGNORECASE,
 )
 _QUOTES = re.compile("'{2,}")
 _SWITCH = re.compile(r"__[^\W\d_]+__")
@@ -174,7 +177,7 @@ class _Reading:
 
     def _template(self, node: Any) -> None:
         name = " ".join(str(node.name).replace("_", " ").split())
-        self.disambiguation |= bool(_DISAMBIGUATION.search(name))
+        self.disambiguation |= bool(_DISAMBIGUATION.fullmatch(name))
         shown = _SHOWN.get(name.lower())
         if shown and node.has(shown):
             self.nodes(node.get(shown).value.nodes)
