@@ -7,7 +7,6 @@ kept without asking for anything; so is what has left the window.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ _NOT_ASKED = "outside"
 class _Known:
     """A record of the edition before, and the entry that it was made of."""
 
+    record: str
     url: str
     feed: str
     id: str
@@ -79,7 +79,6 @@ class FeedReading:
         self._stack = contextlib.ExitStack()
         self._fetcher: Fetcher | None = None
         self._known = [known for known in _known(before) if known.feed in params.urls]
-        self._kept = {known.url for known in self._known}
         self._wanted: dict[str, _Wanted] = {}
         self._outcomes: dict[str, tuple[str, str]] = {}  # of URLs, where it is not the one of the answer
         self._refused: dict[str, tuple[str, str]] = {}  # records that nothing was asked for
@@ -122,10 +121,10 @@ class FeedReading:
             self._report(done, len(articles), f"{done} of {len(articles)} articles")
 
     def records(self) -> Iterator[Record | Kept]:
-        """What is kept of the edition before, then what is new, each ordered by URL."""
+        """What is kept of the edition before, then what is new, ordered by URL."""
         made = {url: record for url, wanted in self._wanted.items() if (record := self._record(wanted)) is not None}
         gone = {self._wanted[url].old for url in made}
-        yield from (Kept(url, parts=False) for url in sorted(self._kept - gone - made.keys()))
+        yield Kept(records=frozenset(known.record for known in self._known if known.url not in gone | made.keys()))
         yield from (made[url] for url in sorted(made))
 
     def responses(self) -> Iterator[Response]:
@@ -304,7 +303,7 @@ class FeedReading:
 
 def _known(before: Before) -> Iterator[_Known]:
     """The records of the edition before that were made of entries."""
-    for row in before.records(["url", "meta"]):
-        about = json.loads(row["meta"]).get("entry")
+    for row in before.records():
+        about = row["meta"].get("entry")
         if isinstance(about, dict):
-            yield _Known(row["url"], about["feed"], about["id"], about["version"])
+            yield _Known(row["record_id"], row["url"], about["feed"], about["id"], about["version"])

@@ -31,7 +31,7 @@ from storage.errors import RunError, UserError
 FETCHED = "fetched.sqlite"
 # What a server may give another answer to in a minute: a source that cannot do without stops there, and the next run
 # asks again.
-PASSING = frozenset({"unreachable", "timeout", "truncated", "too_slow", "robots_unavailable"})
+PASSING = frozenset({"unreachable", "timeout", "truncated", "too_slow", "robots_unavailable", "busy", "api_error"})
 _SCHEMA = """
 create table answer (
     url text primary key,
@@ -136,7 +136,7 @@ class Fetcher:
 
     def get(self, url: str, *, types: frozenset[str] | None = None) -> Response:
         """What comes, or came, back for `url`; a page that has not changed comes from the edition before."""
-        (response,) = self.get_all([url], types=types)  # to its end: a generator left alone closes the client
+        (response,) = self.get_all([url], types=types)  # to its end: a generator that is left lying closes the client
         return response
 
     def need(self, url: str, what: str) -> Response:

@@ -21,12 +21,12 @@ from urllib.parse import quote, unquote, urlsplit
 from lmcore.collect.fetched import FETCHED, PASSING, Fetcher, check_contact, own_sites
 from lmcore.collect.http import Response
 from lmcore.collect.items import Item, Read
-from lmcore.collect.kinds import formats, reader
+from lmcore.collect.kinds import formats, is_read, reader
 from lmcore.collect.params import CollectRuntime, PathsSource, is_url
 from lmcore.collect.records import Kept, Record
 from lmcore.collect.responses import Before
 from lmcore.collect.tokens import NO_TOKENS, Tokens
-from lmcore.collect.unpack import ARCHIVES, PACKINGS, Member, Unreadable, is_archive, opened
+from lmcore.collect.unpack import ARCHIVES, PACKINGS, Member, Unreadable, opened
 from lmcore.progress import Report
 from storage.errors import RunError
 
@@ -257,17 +257,13 @@ def find_files(params: PathsSource) -> list[Found]:
                     "outside",
                     f"a symbolic link leads out of {allowed.name or allowed}; name the real path instead",
                 )
-            elif not _known(params, path.name):
+            elif not is_read(params, path.name):
                 refusal = ("unknown_format", f"the suffix of {path.name} is not known")
             entry = Found(_locator(path, base), path, refusal)
             other = found.get(real)
             if other is None or entry.locator < other.locator:
                 found[real] = entry
     return sorted(found.values(), key=lambda entry: entry.locator)
-
-
-def _known(params: PathsSource, name: str) -> bool:
-    return is_archive(name) or reader(params, name) is not None
 
 
 def _matches(base: Path, pattern: str, params: PathsSource) -> tuple[Path, list[Path]]:
@@ -278,7 +274,7 @@ def _matches(base: Path, pattern: str, params: PathsSource) -> tuple[Path, list[
             Path(folder, name)
             for folder, _, names in os.walk(whole)
             for name in names
-            if not name.startswith(".") and _known(params, name)
+            if not name.startswith(".") and is_read(params, name)
         ]
         return whole, inside
     if os.path.lexists(whole):

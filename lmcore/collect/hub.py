@@ -84,7 +84,7 @@ class HubReading(FilesReading):
             self._report,
             private_sites=own_sites([site]),
             tokens=self._tokens,
-            ask_robots=False,
+            judge=lambda _: None,  # made for programs; what it answers is looked at here
             timeout=DOWNLOAD_SECONDS,
             max_bytes=max(self._hub.max_bytes, INFO_BYTES),
             delay=DELAY if site == HUB else 0.0,

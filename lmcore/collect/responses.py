@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 
 from lmcore.collect.editions import Locate, Place, inside, places
 from lmcore.collect.http import Response, Validators
-from lmcore.collect.records import Kept
 from lmcore.progress import Report
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
@@ -69,31 +68,54 @@ class Before:
         """Where each record of the edition before lies."""
         return places(self._folder, self._digest) if self._folder and self._digest else {}
 
-    def rows(self, kept: Collection[Kept]) -> Iterator[dict[str, Any]]:
-        """The DOCUMENT rows of the edition before for what is kept of it, sorted by URL and record_id."""
-        files = {file.url for file in kept if file.parts}
-        urls = {file.url for file in kept}
-        found: list[dict[str, Any]] = []
-        for table in self._tables(None):
-            wanted = [url in urls or url.partition("#")[0] in files for url in table["url"].to_pylist()]
-            found += table.filter(pa.array(wanted, pa.bool_())).to_pylist()
-        yield from sorted(found, key=lambda row: (row["url"], row["record_id"]))
+    def rows(self, url: str = "", records: frozenset[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The DOCUMENT rows of the edition before that were read from the file at `url`, or `records` by name; file by
+        file, sorted by record_id in each."""
+        for path, wanted in self._files():
+            names = wanted if records is None else wanted & records
+            if not names:
+                continue
+            table = read_parquet(path)
+            kept = table.filter(pc.is_in(table["record_id"], pa.array(sorted(names)))).sort_by("record_id")
+            for row in kept.to_pylist():
+                if records is not None or row["url"] == url or row["url"].startswith(f"{url}#"):
+                    yield row
 
-    def records(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """These columns of every record of the edition before, in no order worth relying on."""
-        for table in self._tables(columns):
-            yield from table.select(list(columns)).to_pylist()
+    def records(self) -> Iterator[dict[str, Any]]:
+        """record_id, url and meta of every record of the edition before. Of a file that cannot be read none."""
+        try:
+            for path, wanted in self._files():
+                for row in read_parquet(path, ["record_id", "url", "meta"]).to_pylist():
+                    if row["record_id"] in wanted:
+                        yield row | {"meta": json.loads(row["meta"])}
+        except RunError as error:
+            self._report(0, None, f"{error.what}: its pages are fetched anew")
 
-    def _tables(self, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-        """What each file holds of the edition before."""
-        wanted: defaultdict[Place, list[str]] = defaultdict(list)
+    def log(self) -> Iterator[dict[str, Any]]:
+        """The fetch log of the edition before; nothing where it cannot be read."""
+        path = self._folder / "provenance" / "fetch_log.parquet" if self._folder else None
+        if path is None or not path.exists():
+            return
+        try:
+            yield from read_parquet(path).to_pylist()
+        except RunError as error:
+            self._report(0, None, f"{error.what}: its pages are fetched anew")
+
+    def body(self, url: str) -> bytes | None:
+        """What was sent for `url` then; None when there was nothing, or it cannot be had any more."""
+        row = self._facts.get(url)
+        place = self._held_by(row["held_by"]).get(url) if row and row["digest"] else None
+        return None if place is None else self._body(place)
+
+    def _files(self) -> Iterator[tuple[Path, set[str]]]:
+        """The files in which records of the edition before lie, and which of those in each it has."""
+        wanted: defaultdict[Place, set[str]] = defaultdict(set)
         for record, place in self.places.items():
-            wanted[place].append(record)
+            wanted[place].add(record)
         for (digest, file), records in sorted(wanted.items()):
             folder = self._folder if digest == self._digest else self._locate(digest)
             assert folder is not None
-            table = read_parquet(inside(folder, file), None if columns is None else ["record_id", *columns])
-            yield table.filter(pc.is_in(table["record_id"], pa.array(records, pa.string())))
+            yield inside(folder, file), records
 
     def etags(self, prefix: str) -> dict[str, str]:
         """By what the files of the edition before were known, whose URLs begin so."""
@@ -111,10 +133,7 @@ class Before:
         """An "unchanged" answer with the body of then, as outcome "ok"; others as they are."""
         if response.outcome != "unchanged":
             return response
-        path, index = self._held_by(self._facts[response.url]["held_by"])[response.url]
-        if self._open[0] != path:
-            self._open = path, read_parquet(path, ["body"])
-        body: bytes = self._open[1]["body"][index].as_py()
+        body = self._body(self._held_by(self._facts[response.url]["held_by"])[response.url])
         return replace(self.dated(response), outcome="ok", body=body, size=len(body))
 
     def dated(self, response: Response) -> Response:
@@ -133,6 +152,13 @@ class Before:
         """The content digest of the artifact that has this very body; None when none has."""
         row = self._facts.get(url)
         return (row["held_by"] or self._digest) if row and row["digest"] == digest else None
+
+    def _body(self, place: tuple[Path, int]) -> bytes:
+        path, index = place
+        if self._open[0] != path:
+            self._open = path, read_parquet(path, ["body"])
+        body: bytes = self._open[1]["body"][index].as_py()
+        return body
 
     def _held_by(self, digest: str | None) -> dict[str, tuple[Path, int]]:
         """File and row of every body that an artifact holds, by URL; None is the edition before itself."""

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,9 @@ from lmcore.collect.records import FETCH_LOG, Gathered, Kept, Record
 from lmcore.collect.responses import SETTINGS, Before, write_responses
 from lmcore.collect.tokens import NO_TOKENS, Tokens
 from lmcore.collect.web import WebCrawl
+from lmcore.collect.wikipedia import WikipediaSource
+from lmcore.collect.wikipedia_dumps import WikiDumps
+from lmcore.collect.wikipedia_pages import WikiReading
 from lmcore.documents import DOCUMENT, FORGOTTEN, make_table, record_id
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
@@ -51,12 +54,11 @@ if TYPE_CHECKING:
 
 STAGE_VERSION = 2
 ROWS_PER_FILE = 5_000
-KEPT_AT_ONCE = 1000  # files looked up in one walk through the edition before
 CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer rows
 # Outcomes that are the site's or the recipe's wish, not a failure to get a page.
 NO_FAILURE = frozenset(
     {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
-    | {"companion", "other_language"}
+    | {"companion", "other_language", "disambiguation", "redirect", "namespace", "removed"}
 )
 
 
@@ -107,6 +109,9 @@ def _gathered(
         return FeedReading(work, params, runtime, report, before, forgotten, tokens)
     if isinstance(params, HubSource):
         return HubReading(work, params, runtime, report, before, tokens)
+    if isinstance(params, WikipediaSource):
+        reading = WikiDumps if params.paths else WikiReading
+        return reading(work, params, runtime, report, before)
     return FilesReading(work, params, runtime, report, before, tokens)
 
 
@@ -191,10 +196,11 @@ def _write(
 
 def _rows(gathered: Gathered, edition: str, params: SourceParams, before: Before) -> Iterator[dict[str, Any]]:
     """The DOCUMENT rows of what was gathered."""
-    for keeps, some in groupby(gathered.records(), key=lambda record: isinstance(record, Kept)):
-        while keeps and (kept := [record for record in islice(some, KEPT_AT_ONCE) if isinstance(record, Kept)]):
-            yield from before.rows(kept)
-        yield from (_row(record, edition, params) for record in some if isinstance(record, Record))
+    for record in gathered.records():
+        if isinstance(record, Kept):
+            yield from before.rows(record.url, record.records)
+        else:
+            yield _row(record, edition, params)
 
 
 class _Log:
