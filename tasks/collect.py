@@ -16,7 +16,7 @@ from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact, Store
 from tasks.step import step
-from tasks.tokens import tokens_for
+from tasks.source_tokens import tokens_for
 
 
 class CollectParams(Params):
