@@ -8,7 +8,8 @@ Blanked are, each by `***`:
 - wherever they appear, the values of environment variables whose names end in KEY, TOKEN, SECRET, PASSWORD, PASSWD,
   PASSPHRASE, CREDENTIALS, AUTH_STRING or, as a word, in PASS, PAT or PWD; and the bare passwords in such a
   `user:password` and in the URLs that any variable holds. One that is its user's name is a default and no secret: to
-  blank it would take the word `prefect` out of every line.
+  blank it would take the word `prefect` out of every line;
+- what `also_blank` was told: secrets that came to this process by another way.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _HEADER = re.compile(
 )
 _BEARER = re.compile(r"(?i)(\bbearer[ \t]+)(?=[a-z._~+/=-]*\d|[a-z._~+/=-]{20})[\w.~+/=-]{8,}")
 _BASIC = re.compile(r"(?i)(\bbasic[ \t]+)([a-z0-9+/]{4,}={0,2})(?![\w+/=])")
+_told = set[str]()
 _PASSWORD = re.compile(r"://([^\s/?#@:]*):([^\s\"'<>]*)@")
 
 
@@ -62,6 +64,12 @@ def _is_pair(encoded: str) -> bool:
         return False
 
 
+def also_blank(secret: str) -> None:
+    """Blank this value too from now on, in this process."""
+    if len(secret) >= SHORTEST:
+        _told.add(secret)
+
+
 def blank_values(value: Any) -> Any:
     """A JSON value with the secrets in all its strings replaced."""
     if isinstance(value, str):
@@ -73,7 +81,7 @@ def blank_values(value: Any) -> Any:
 
 def _secrets() -> list[str]:
     """The environment's secrets, the longest first: one may hold another."""
-    found = set[str]()
+    found = set(_told)
     for name, value in os.environ.items():
         if _is_secret(name.upper()):
             if len(value) >= SHORTEST:

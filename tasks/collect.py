@@ -18,6 +18,7 @@ from lmcore.progress import Report
 from storage.store import Artifact, Store
 from tasks.hosts import shared_limits
 from tasks.step import step
+from tasks.source_tokens import tokens_for
 
 
 class CollectParams(Params):
@@ -45,4 +46,5 @@ def collect(
         runtime=runtime,
         report=report,
         forgotten=forgotten_in(Store.of_work(work).root),
+        tokens=tokens_for(params.source, runtime),
     )

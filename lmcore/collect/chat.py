@@ -97,14 +97,15 @@ def _shape(row: dict[str, Any], params: ChatSource) -> str:
 
 
 def _read_lines(member: Member, params: ChatSource) -> Iterator[Item]:
-    yield from _items(json_lines(member), params)
+    yield from conversations(json_lines(member), params)
 
 
 def _read_array(member: Member, params: ChatSource) -> Iterator[Item]:
-    yield from _items(json_objects(member), params)
+    yield from conversations(json_objects(member), params)
 
 
-def _items(rows: Iterator[JsonRow], params: ChatSource) -> Iterator[Item]:
+def conversations(rows: Iterator[JsonRow], params: ChatSource) -> Iterator[Item]:
+    """The records of rows, whatever file they are from."""
     for number, row, problem in rows:
         shape = "" if problem else _shape(row, params)
         if not shape:

@@ -19,7 +19,7 @@ from typing import Any, Self
 import zstandard
 
 from lmcore.collect.database import Database
-from lmcore.collect.http import Client, Response
+from lmcore.collect.http import Client, Permit, Response
 from lmcore.collect.links import is_local, site_of, tidy_url
 from lmcore.collect.params import CollectRuntime, Source
 from lmcore.collect.responses import Before
@@ -31,7 +31,7 @@ from storage.errors import RunError, UserError
 FETCHED = "fetched.sqlite"
 # What a server may give another answer to in a minute: a source that cannot do without stops there, and the next run
 # asks again.
-PASSING = frozenset({"unreachable", "timeout", "truncated", "too_slow", "robots_unavailable"})
+PASSING = frozenset({"unreachable", "timeout", "truncated", "too_slow", "robots_unavailable", "busy", "api_error"})
 _SCHEMA = """
 create table answer (
     url text primary key,
@@ -72,6 +72,14 @@ class Fetched(Database):
                 (*values, fetched_at, packed, file),
             )
         fault("collect.page-stored")
+
+    def drop(self, url: str, outcome: str, reason: str) -> None:
+        """Keep of an answer only that there was one, and this outcome."""
+        with self._transaction():
+            self._db.execute(
+                "update answer set outcome = ?, reason = ?, body = null, etag = '', last_modified = '' where url = ?",
+                (outcome, reason, url),
+            )
 
     def responses(self) -> Iterator[Response]:
         """Every good answer, in the order of their URLs."""
@@ -128,7 +136,8 @@ class Fetcher:
 
     def get(self, url: str, *, types: frozenset[str] | None = None) -> Response:
         """What comes, or came, back for `url`; a page that has not changed comes from the edition before."""
-        return next(self.get_all([url], types=types))
+        (response,) = self.get_all([url], types=types)  # to its end: a generator that is left lying closes the client
+        return response
 
     def need(self, url: str, what: str) -> Response:
         """The same for what the source cannot do without. Raises RunError, and asks again the next time."""
@@ -140,7 +149,9 @@ class Fetcher:
             "see that the server is up and the name is right, and run the same command again; it goes on from here",
         )
 
-    def get_all(self, urls: Sequence[str], *, types: frozenset[str] | None = None) -> Iterator[Response]:
+    def get_all(
+        self, urls: Sequence[str], *, types: frozenset[str] | None = None, permit: Permit | None = None
+    ) -> Iterator[Response]:
         """The answers of several URLs in their order, asked for side by side where the hosts allow it."""
         waiting: deque[tuple[str, Future[Response] | None]] = deque()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="fetch") as pool:
@@ -151,7 +162,7 @@ class Fetcher:
                 if given := self._before.given(url):
                     self.fetched.keep(given, _now())
                     return None
-                return pool.submit(self._client.fetch, url, known=self._before.validators(url), types=types)
+                return pool.submit(self._client.fetch, url, permit, known=self._before.validators(url), types=types)
 
             try:
                 left = iter(dict.fromkeys(urls))

@@ -20,12 +20,13 @@ from urllib.parse import quote, unquote, urlsplit
 
 from lmcore.collect.fetched import FETCHED, PASSING, Fetcher, check_contact, own_sites
 from lmcore.collect.http import Response
-from lmcore.collect.items import Item
-from lmcore.collect.kinds import formats, reader
+from lmcore.collect.items import Item, Read
+from lmcore.collect.kinds import formats, is_read, reader
 from lmcore.collect.params import CollectRuntime, PathsSource, is_url
 from lmcore.collect.records import Kept, Record
 from lmcore.collect.responses import Before
-from lmcore.collect.unpack import ARCHIVES, PACKINGS, Member, Unreadable, is_archive, opened
+from lmcore.collect.tokens import NO_TOKENS, Tokens
+from lmcore.collect.unpack import ARCHIVES, PACKINGS, Member, Unreadable, opened
 from lmcore.progress import Report
 from storage.errors import RunError
 
@@ -46,13 +47,20 @@ class FilesReading:
     """Reads the files of a source; `log` and `counts` are complete once `records` has been walked through."""
 
     def __init__(
-        self, work: Path, params: PathsSource, runtime: CollectRuntime, report: Report, before: Before
+        self,
+        work: Path,
+        params: PathsSource,
+        runtime: CollectRuntime,
+        report: Report,
+        before: Before,
+        tokens: Tokens = NO_TOKENS,
     ) -> None:
         self._work = work
         self._params = params
         self._runtime = runtime
         self._report = report
         self._before = before
+        self._tokens = tokens
         self._downloads: dict[str, tuple[Response, Path]] = {}
         self._log: list[dict[str, Any]] = []
         self._outcomes: Counter[str] = Counter()
@@ -72,6 +80,7 @@ class FilesReading:
             self._before,
             self._report,
             private_sites=own_sites(urls),
+            tokens=self._tokens,
             **settings,
         ) as fetcher:
             for done, url in enumerate(urls):
@@ -93,17 +102,7 @@ class FilesReading:
 
     def records(self) -> Iterator[Record | Kept]:
         """One record per file or row, ordered by (path, row). Raises RunError when the paths match nothing."""
-        downloads = [
-            Found(url, path, None if response.outcome in ("ok", "unchanged") else (response.outcome, response.reason))
-            for url, (response, path) in self._downloads.items()
-        ]
-        found = sorted(find_files(self._params) + downloads, key=lambda file: file.locator)
-        if not found:
-            raise RunError(
-                f"source {self._params.name}: no file matches {', '.join(self._params.paths)} in {self._params.base}",
-                f"check `paths`; known suffixes are {', '.join(sorted(formats(self._params)))}, each also with "
-                f"{', '.join(PACKINGS)} or in {', '.join(ARCHIVES)}",
-            )
+        found = self._found()
         self._log, self._outcomes, self._bad_rows = [], Counter(), Counter()
         failed = 0
         for done, file in enumerate(found):
@@ -141,6 +140,25 @@ class FilesReading:
         for path in self._work.glob(f"{FETCHED}*"):
             path.unlink()
 
+    def _found(self) -> list[Found]:
+        """The files to read, in order."""
+        downloads = [
+            Found(url, path, None if response.outcome in ("ok", "unchanged") else (response.outcome, response.reason))
+            for url, (response, path) in self._downloads.items()
+        ]
+        found = sorted(find_files(self._params) + downloads, key=lambda file: file.locator)
+        if not found:
+            raise RunError(
+                f"source {self._params.name}: no file matches {', '.join(self._params.paths)} in {self._params.base}",
+                f"check `paths`; known suffixes are {', '.join(sorted(formats(self._params)))}, each also with "
+                f"{', '.join(PACKINGS)} or in {', '.join(ARCHIVES)}",
+            )
+        return found
+
+    def _reader(self, name: str) -> Read | None:
+        """What reads a plain file of this name."""
+        return reader(self._params, name)
+
     def _read(self, file: Found) -> Iterator[Record | Kept]:
         started = time.monotonic()
         response = self._downloads[file.locator][0] if file.locator in self._downloads else None
@@ -164,7 +182,7 @@ class FilesReading:
             self._end(file.locator, error.outcome, error.reason, size, modified, time.monotonic() - started)
 
     def _wanted(self, name: str) -> bool:
-        return reader(self._params, name) is not None
+        return self._reader(name) is not None
 
     def _read_member(self, file: Found, member: Member, size: int, modified: str, started: float) -> Iterator[Record]:
         """The records of one plain file, then its rows of the log."""
@@ -174,7 +192,7 @@ class FilesReading:
         try:
             if member.refusal:
                 raise Unreadable(*member.refusal)
-            read = reader(self._params, member.name)
+            read = self._reader(member.name)
             assert read is not None
             for item in read(member, self._params):
                 problem = item.problem or (
@@ -239,17 +257,13 @@ def find_files(params: PathsSource) -> list[Found]:
                     "outside",
                     f"a symbolic link leads out of {allowed.name or allowed}; name the real path instead",
                 )
-            elif not _known(params, path.name):
+            elif not is_read(params, path.name):
                 refusal = ("unknown_format", f"the suffix of {path.name} is not known")
             entry = Found(_locator(path, base), path, refusal)
             other = found.get(real)
             if other is None or entry.locator < other.locator:
                 found[real] = entry
     return sorted(found.values(), key=lambda entry: entry.locator)
-
-
-def _known(params: PathsSource, name: str) -> bool:
-    return is_archive(name) or reader(params, name) is not None
 
 
 def _matches(base: Path, pattern: str, params: PathsSource) -> tuple[Path, list[Path]]:
@@ -260,7 +274,7 @@ def _matches(base: Path, pattern: str, params: PathsSource) -> tuple[Path, list[
             Path(folder, name)
             for folder, _, names in os.walk(whole)
             for name in names
-            if not name.startswith(".") and _known(params, name)
+            if not name.startswith(".") and is_read(params, name)
         ]
         return whole, inside
     if os.path.lexists(whole):

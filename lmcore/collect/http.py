@@ -24,6 +24,7 @@ from lmcore.collect.extract import HTML_TYPES, PLAIN_TYPES
 from lmcore.collect.links import canonical_url, site_of, tidy_url
 from lmcore.collect.part import PartFile
 from lmcore.collect.politeness import AGENT, ROBOTS_BYTES, HostClock, Robots, Rules, rules_of
+from lmcore.collect.tokens import NO_TOKENS, Tokens
 from lmcore.collect.transport import Answer, Transport
 
 PAGE_TYPES = HTML_TYPES | PLAIN_TYPES
@@ -31,7 +32,7 @@ MAX_REDIRECTS = 10
 BACKOFF = 0.5  # seconds before the first new try, doubled for each further one
 MAX_WAIT = 60.0  # seconds; no Retry-After and no backoff is obeyed for longer
 RETRY_STATUS = frozenset({408, 425, 429})
-RETRY_FAILURES = frozenset({"unreachable", "timeout", "truncated"})
+RETRY_FAILURES = frozenset({"unreachable", "timeout", "truncated", "busy"})
 
 # Held while a host is asked: by name of the host.
 Gate = Callable[[str], contextlib.AbstractContextManager[None]]
@@ -40,6 +41,8 @@ GATE: ContextVar[Gate] = ContextVar("GATE", default=lambda _: contextlib.nullcon
 
 # (outcome, reason) when a redirect may not be followed to this URL, None when it may.
 Permit = Callable[[str], tuple[str, str] | None]
+# (outcome, reason) when an answer of a service is not what was asked for; "busy" is asked again.
+Judge = Callable[[Answer], tuple[str, str] | None]
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,10 @@ class Client:
 
     `private_sites`: `host:port` that may be private (the recipe's own seeds). `routes`: stable host names that
     stand for a server whose port changes; each gives the real `host:port` when asked, once per try.
-    `known_robots` carries robots.txt over from an interrupted crawl.
+    `known_robots` carries robots.txt over from an interrupted crawl. `tokens` are told only to the hosts they are for,
+    whoever redirects where.
+
+    `judge` makes it the client of a service for programs: robots.txt, which is for crawlers, is not asked there.
     """
 
     def __init__(
@@ -112,13 +118,17 @@ class Client:
         private_sites: frozenset[str] = frozenset(),
         routes: dict[str, Callable[[], str]] | None = None,
         known_robots: dict[str, Rules] | None = None,
+        tokens: Tokens = NO_TOKENS,
+        judge: Judge | None = None,
     ) -> None:
+        self._judge = judge
         self._transport = Transport(user_agent(contact), private_sites)
         self._delay = delay
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._retries = retries
         self._routes = routes or {}
+        self._tokens = tokens
         self._clock = HostClock()
         self._gate = GATE.get()
         self.robots = Robots(self._fetch_robots, {} if known_robots is None else known_robots)
@@ -149,10 +159,10 @@ class Client:
 
     def _get(self, url: str, permit: Permit | None, wanted: _Wanted) -> Response:
         started = time.monotonic()
-        refused = self.robots.refusal(url)
+        refused = None if self._judge else self.robots.refusal(url)
         if refused:
             return Response(url, url, *refused)
-        response = self._follow(url, permit, wanted, robots=True)
+        response = self._tokens.blanked(self._follow(url, permit, wanted, robots=self._judge is None))
         return replace(response, seconds=round(time.monotonic() - started, 3))
 
     def close(self) -> None:
@@ -194,6 +204,7 @@ class Client:
     def _try(self, url: str, wanted: _Wanted) -> tuple[Answer, int]:
         """One URL without redirects: the last answer, and how many requests it took."""
         site = site_of(url)
+        wanted = replace(wanted, headers={**wanted.headers, **self._tokens.headers(url)})
         for tried in range(1, self._retries + 2):
             real = self._route(url)
             pause = max(self._delay, self.robots.delay(url))
@@ -202,6 +213,8 @@ class Client:
             if real != url and answer.status == 200 and not answer.failure and b"</html>" not in answer.body[-64:]:
                 # pydoc sends no length: a page it died over would pass for a whole one.
                 answer = replace(answer, body=b"", failure="truncated", reason="the page has no end")
+            if self._judge and not answer.failure and answer.status // 100 != 3 and (said := self._judge(answer)):
+                answer = replace(answer, body=b"", size=0, failure=said[0], reason=said[1])
             again = answer.failure in RETRY_FAILURES or answer.status in RETRY_STATUS or answer.status >= 500
             if not again or tried > self._retries:
                 break

@@ -10,16 +10,31 @@ from pydantic import Field
 from lmcore.collect import books, chat, parallel, qa, subtitles
 from lmcore.collect.books import BooksSource
 from lmcore.collect.chat import ChatSource
+from lmcore.collect.feed_params import FeedSource
+from lmcore.collect.hub_params import HubSource
 from lmcore.collect.items import Read
 from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
 from lmcore.collect.subtitles import SubtitlesSource
-from lmcore.collect.unpack import plain_name
+from lmcore.collect.unpack import is_archive, plain_name
+from lmcore.collect.wikipedia import WikipediaSource, is_dump
 
-KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource)
+KINDS = (
+    WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource, WikipediaSource,
+    FeedSource, HubSource,
+)  # fmt: skip
 SourceParams = Annotated[
-    WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource | ParallelSource | BooksSource,
+    WebSource
+    | FilesSource
+    | QaSource
+    | ChatSource
+    | SubtitlesSource
+    | ParallelSource
+    | BooksSource
+    | WikipediaSource
+    | FeedSource
+    | HubSource,
     Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
@@ -50,3 +65,10 @@ def reader(params: PathsSource, name: str) -> Read | None:
     name = plain_name(name.lower())
     found = [suffix for suffix in formats(params) if name.endswith(suffix)]
     return formats(params)[max(found, key=len)] if found else None
+
+
+def is_read(params: PathsSource, name: str) -> bool:
+    """Whether a file of this name is one of those that the source reads."""
+    if isinstance(params, WikipediaSource):
+        return is_dump(name)
+    return is_archive(name) or reader(params, name) is not None

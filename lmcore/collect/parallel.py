@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from lmcore.collect.charset import clean, decode
 from lmcore.collect.items import Item, Read, read_bytes
-from lmcore.collect.json_rows import json_lines
+from lmcore.collect.json_rows import JsonRow, json_lines
 from lmcore.collect.params import PathsSource, TextKind
 from lmcore.collect.turns import conversation
 from lmcore.collect.unpack import PIECE, Member, Unreadable, plain_name
@@ -214,20 +214,20 @@ def _table(rows: Iterator[tuple[list[str], str]], params: ParallelSource) -> Ite
 
 
 def _read_jsonl(member: Member, params: ParallelSource) -> Iterator[Item]:
-    """Rows with a key for each side, or with {"translation": {"en": ..., "hu": ...}} as on Hugging Face."""
+    yield from records(row_pairs(json_lines(member), params), params, "jsonl")
 
-    def pairs() -> Iterator[Pair]:
-        for row, value, problem in json_lines(member):
-            nested = value.get("translation")
-            found = nested if isinstance(nested, dict) and not params.source_field else value
-            source = found.get(params.source_field or params.source_lang)
-            target = found.get(params.target_field or params.target_lang)
-            if problem or not isinstance(source, str) or not isinstance(target, str):
-                yield Pair(row, problem=problem or "no text of both languages")
-            else:
-                yield Pair(row, source, target)
 
-    yield from records(pairs(), params, "jsonl")
+def row_pairs(rows: Iterator[JsonRow], params: ParallelSource) -> Iterator[Pair]:
+    """Pairs of rows with a key for each side, or with {"translation": {"en": ..., "hu": ...}} as on Hugging Face."""
+    for row, value, problem in rows:
+        nested = value.get("translation")
+        found = nested if isinstance(nested, dict) and not params.source_field else value
+        source = found.get(params.source_field or params.source_lang)
+        target = found.get(params.target_field or params.target_lang)
+        if problem or not isinstance(source, str) or not isinstance(target, str):
+            yield Pair(row, problem=problem or "no text of both languages")
+        else:
+            yield Pair(row, source, target)
 
 
 def formats(params: ParallelSource) -> Mapping[str, Read]:

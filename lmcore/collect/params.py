@@ -194,3 +194,16 @@ class CollectRuntime(Runtime):
         max_length=200,
         description="E-mail or page of whoever runs the crawl, put into the User-Agent; needed for public hosts.",
     )
+    tokens: dict[str, str] = Field(
+        default={"huggingface.co": "hf-token"},
+        description="Host to name of the token for it: a Secret block of Prefect, or an environment variable "
+        "(`hf-token`: HF_TOKEN). Where there is neither, it is asked without.",
+    )
+
+    @field_validator("tokens")
+    @classmethod
+    def _names_of_tokens(cls, tokens: dict[str, str]) -> dict[str, str]:
+        for host, name in tokens.items():
+            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", name):  # and so that no token is written here by mistake
+                raise ValueError(f"the name of the token for {host} is to be of a-z, 0-9 and -, as of a Secret block")
+        return tokens

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from lmcore.collect.charset import clean
 from lmcore.collect.items import Item, Read
-from lmcore.collect.json_rows import json_lines, json_value
+from lmcore.collect.json_rows import JsonRow, json_lines, json_value
 from lmcore.collect.params import PathsSource, TextKind
 from lmcore.collect.turns import hidden_turn, written
 from lmcore.collect.unpack import Member, Unreadable
@@ -78,13 +78,18 @@ def _paragraphs(articles: list[Any]) -> Iterator[_Paragraph | Item]:
 
 def _read_rows(member: Member, params: QaSource) -> Iterator[Item]:
     """The rows that data sets of this form have on Hugging Face: id, title, context, question, answers."""
-    yield from _records(_rows(member), params)
+    yield from questions(json_lines(member), params)
 
 
-def _rows(member: Member) -> Iterator[_Paragraph | Item]:
+def questions(rows: Iterator[JsonRow], params: QaSource) -> Iterator[Item]:
+    """The records of such rows, whatever file they are from."""
+    yield from _records(_rows(rows), params)
+
+
+def _rows(rows: Iterator[JsonRow]) -> Iterator[_Paragraph | Item]:
     """Paragraphs of neighbouring rows that have one."""
     paragraph: _Paragraph | None = None
-    for row, value, problem in json_lines(member):
+    for row, value, problem in rows:
         if problem or not _is_text(value.get("context")):
             yield Item(row, problem=problem or "a paragraph without context")
             continue

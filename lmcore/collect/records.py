@@ -45,9 +45,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Kept:
-    """The records that the edition before has of a file which has not changed since."""
+    """Records of the edition before that stay: those of a file which has not changed since, or `records` by name."""
 
-    url: str
+    url: str = ""
+    records: frozenset[str] | None = None
 
 
 class Gathered(Protocol):

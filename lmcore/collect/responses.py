@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lmcore.collect.editions import Locate, Place, inside, places, read_edition
 from lmcore.collect.http import Response, Validators
@@ -68,7 +69,6 @@ class Before:
         self._facts: dict[str, dict[str, Any]] = {}
         self._bodies: dict[str, dict[str, tuple[Path, int]]] = {}  # by artifact and URL: file and row
         self._open: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
-        self._open_rows: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
         for row in self._rows_of(folder) if folder else []:
             self._facts[row["url"]] = row
 
@@ -77,31 +77,63 @@ class Before:
         """Where each record of the edition before lies."""
         return places(self._folder, self._digest) if self._folder and self._digest else {}
 
-    def rows(self, url: str) -> Iterator[dict[str, Any]]:
-        """The DOCUMENT rows of the edition before that were read from the page or file at `url`, by record_id."""
-        found: list[dict[str, Any]] = []
-        for path, index in self._rows_by_url.get(url, []):
-            if self._open_rows[0] != path:
-                self._open_rows = path, read_parquet(path)
-            found += self._open_rows[1].slice(index, 1).to_pylist()
-        yield from sorted(found, key=lambda row: str(row["record_id"]))
+    def rows(self, url: str = "", records: frozenset[str] | None = None) -> Iterator[dict[str, Any]]:
+        """The DOCUMENT rows of the edition before that were read from the page or file at `url`, or `records` by name;
+        file by file, sorted by record_id in each."""
+        places = self._by_url.get(url, {}) if records is None else dict(self._files())
+        for path, wanted in places.items():
+            names = wanted if records is None else wanted & records
+            if names:
+                table = read_parquet(path)
+                kept = table.filter(pc.is_in(table["record_id"], pa.array(sorted(names))))
+                yield from kept.sort_by("record_id").to_pylist()
 
     @cached_property
-    def _rows_by_url(self) -> dict[str, list[tuple[Path, int]]]:
-        """Where the rows of the edition before lie, file and row, by the URL of their page or file."""
+    def _by_url(self) -> dict[str, dict[Path, set[str]]]:
+        """The records of each page or file of the edition before, by the files in which they lie."""
+        found: defaultdict[str, dict[Path, set[str]]] = defaultdict(dict)
+        for path, wanted in self._files():
+            names = read_parquet(path, ["record_id", "url"])
+            for record, url in zip(*(column.to_pylist() for column in names.columns), strict=True):
+                if record in wanted:
+                    found[url.partition("#")[0]].setdefault(path, set()).add(record)
+        return found
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """record_id, url and meta of every record of the edition before. Of a file that cannot be read none."""
+        try:
+            for path, wanted in self._files():
+                for row in read_parquet(path, ["record_id", "url", "meta"]).to_pylist():
+                    if row["record_id"] in wanted:
+                        yield row | {"meta": json.loads(row["meta"])}
+        except RunError as error:
+            self.tell(error)
+
+    def log(self) -> Iterator[dict[str, Any]]:
+        """The fetch log of the edition before; nothing where it cannot be read."""
+        path = self._folder / "provenance" / "fetch_log.parquet" if self._folder else None
+        if path is None or not path.exists():
+            return
+        try:
+            yield from read_parquet(path).to_pylist()
+        except RunError as error:
+            self.tell(error)
+
+    def body(self, url: str) -> bytes | None:
+        """What was sent for `url` then; None when there was nothing, or it cannot be had any more."""
+        row = self._facts.get(url)
+        place = self._held_by(row["held_by"]).get(url) if row and row["digest"] else None
+        return None if place is None else self._body(place)
+
+    def _files(self) -> Iterator[tuple[Path, set[str]]]:
+        """The files in which records of the edition before lie, and which of those in each it has."""
         wanted: defaultdict[Place, set[str]] = defaultdict(set)
         for record, place in self.places.items():
             wanted[place].add(record)
-        found: defaultdict[str, list[tuple[Path, int]]] = defaultdict(list)
         for (digest, file), records in sorted(wanted.items()):
             folder = self._folder if digest == self._digest else self._locate(digest)
             assert folder is not None
-            path = inside(folder, file)
-            names = read_parquet(path, ["record_id", "url"])
-            for index, (record, url) in enumerate(zip(*(column.to_pylist() for column in names.columns), strict=True)):
-                if record in records:
-                    found[url.partition("#")[0]].append((path, index))
-        return found
+            yield inside(folder, file), records
 
     def tell(self, error: RunError) -> None:
         """Say that something of an edition before is lost, and what follows."""
@@ -113,6 +145,10 @@ class Before:
         if row is None or not row["digest"] or url not in self._held_by(row["held_by"]):
             return None
         return self.filled(Response(url, row["final_url"], "unchanged", status=200, tries=0))
+
+    def etags(self, prefix: str) -> dict[str, str]:
+        """By what the files of the edition before were known, whose URLs begin so."""
+        return {url: row["etag"] for url, row in self._facts.items() if url.startswith(prefix)}
 
     def validators(self, url: str) -> Validators | None:
         """By what to ask whether a page has changed; None when it was not there or its server gave none."""
@@ -126,10 +162,7 @@ class Before:
         """An "unchanged" answer with the body of then, as outcome "ok"; others as they are."""
         if response.outcome != "unchanged":
             return response
-        path, index = self._held_by(self._facts[response.url]["held_by"])[response.url]
-        if self._open[0] != path:
-            self._open = path, read_parquet(path, ["body"])
-        body: bytes = self._open[1]["body"][index].as_py()
+        body = self._body(self._held_by(self._facts[response.url]["held_by"])[response.url])
         return replace(self.dated(response), outcome="ok", body=body, size=len(body))
 
     def dated(self, response: Response) -> Response:
@@ -148,6 +181,13 @@ class Before:
         """The content digest of the artifact that has this very body; None when none has."""
         row = self._facts.get(url)
         return (row["held_by"] or self._digest) if row and row["digest"] == digest else None
+
+    def _body(self, place: tuple[Path, int]) -> bytes:
+        path, index = place
+        if self._open[0] != path:
+            self._open = path, read_parquet(path, ["body"])
+        body: bytes = self._open[1]["body"][index].as_py()
+        return body
 
     def _held_by(self, digest: str | None) -> dict[str, tuple[Path, int]]:
         """File and row of every body that an artifact holds, by URL; None is the edition before itself."""

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Protocol
 from xml.etree.ElementTree import Element
 
 import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
 from lmcore.collect.unpack import Unreadable
+
+
+class Readable(Protocol):
+    """What a document is read from."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes; none at the end."""
+        ...
+
 
 MAX_DEPTH = 256  # libxml2's limit too; Python's own walks through a tree are recursive
 
@@ -29,13 +38,13 @@ def parse_xml(data: bytes) -> Element:
     return root
 
 
-def elements(file: BinaryIO, name: str) -> Iterator[Element]:
-    """Every element of that name (without its namespace), whole, of a document of any length. Raises Unreadable."""
+def elements(file: Readable, *names: str) -> Iterator[Element]:
+    """Every element of these names (without namespaces), whole, of a document of any length. Raises Unreadable."""
     path: list[Element] = []
     inside = 0
     try:
         for event, element in defusedxml.ElementTree.iterparse(file, events=("start", "end")):
-            wanted = local(element) == name
+            wanted = local(element) in names
             if event == "start":
                 path.append(element)
                 inside += wanted

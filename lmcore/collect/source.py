@@ -29,12 +29,20 @@ from lmcore.collect.editions import (
     read_edition,
     write_references,
 )
+from lmcore.collect.feed import FeedReading
+from lmcore.collect.feed_params import FeedSource
 from lmcore.collect.files import FilesReading
+from lmcore.collect.hub import HubReading
+from lmcore.collect.hub_params import HubSource
 from lmcore.collect.kinds import SourceParams
 from lmcore.collect.params import CollectRuntime, WebSource
 from lmcore.collect.records import FETCH_LOG, Gathered, Kept, Record
 from lmcore.collect.responses import SETTINGS, Before, write_responses
+from lmcore.collect.tokens import NO_TOKENS, Tokens
 from lmcore.collect.web import WebCrawl
+from lmcore.collect.wikipedia import WikipediaSource
+from lmcore.collect.wikipedia_dumps import WikiDumps
+from lmcore.collect.wikipedia_pages import WikiReading
 from lmcore.documents import DOCUMENT, FORGOTTEN, make_table, record_id
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
@@ -51,7 +59,7 @@ CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer
 # Outcomes that are the site's or the recipe's wish, not a failure to get a page.
 NO_FAILURE = frozenset(
     {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
-    | {"companion", "other_language"}
+    | {"companion", "other_language", "disambiguation", "redirect", "namespace", "removed"}
 )
 
 
@@ -66,19 +74,20 @@ def collect(
     runtime: CollectRuntime,
     report: Report,
     forgotten: Forgotten | None = None,
+    tokens: Tokens = NO_TOKENS,
 ) -> dict[str, Any]:
     """Collect one source into `work/out`; continues after a kill with the same `work`.
 
     `parent` is the folder of the edition before, `parent_digest` its content digest. What is `forgotten` becomes no
-    record; a forgotten page's links are followed. Gives counts of records, bytes and pages. Raises RunError when
-    there is no record at all, with the counts by outcome.
+    record; a forgotten page's links are followed. `tokens` go to the servers that want one. Gives counts of records,
+    bytes and pages. Raises RunError when there is no record at all, with the counts by outcome.
     """
     assert (parent is None) == (parent_digest is None), "a parent has a folder and a digest"
     settings = digest_json([STAGE_VERSION, params.key_values()])
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         before = Before(parent, parent_digest, locate, settings, edition, report)
-        gathered = _gathered(work, params, runtime, report, before, forgotten)
+        gathered = _gathered(work, params, runtime, report, before, forgotten, tokens)
         try:
             gathered.run()
             return _write(work, gathered, edition, parent, parent_digest, locate, params, before, settings, forgotten)
@@ -93,10 +102,18 @@ def _gathered(
     report: Report,
     before: Before,
     forgotten: Forgotten | None,
+    tokens: Tokens,
 ) -> Gathered:
     if isinstance(params, WebSource):
         return WebCrawl(work, params, runtime, report, before, forgotten)
-    return FilesReading(work, params, runtime, report, before)
+    if isinstance(params, FeedSource):
+        return FeedReading(work, params, runtime, report, before, forgotten, tokens)
+    if isinstance(params, HubSource):
+        return HubReading(work, params, runtime, report, before, tokens)
+    if isinstance(params, WikipediaSource):
+        reading = WikiDumps if params.paths else WikiReading
+        return reading(work, params, runtime, report, before)
+    return FilesReading(work, params, runtime, report, before, tokens)
 
 
 def _write(
@@ -206,7 +223,7 @@ def _rows(gathered: Gathered, edition: str, params: SourceParams, before: Before
     """The DOCUMENT rows of what was gathered."""
     for record in gathered.records():
         if isinstance(record, Kept):
-            yield from before.rows(record.url)
+            yield from before.rows(record.url, record.records)
         else:
             yield _row(record, edition, params)
 
