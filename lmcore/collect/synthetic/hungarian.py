@@ -170,7 +170,7 @@ def _syllables(word: str) -> int:
 
 def conjugated(lemma: str, past3: str, past_stem: str, marks: Marks, person: str, past: bool, definite: bool) -> str:
     """A verb without its preverb: `person` is s1 (I), s3 (he) or p3 (they); `past3` and `past_stem` are its entry's."""
-    base = lemma.removesuffix("ik") if len(letters(lemma)) > 3 or lemma in _IK else lemma
+    base = lemma.removesuffix("ik")
     place = harmony(base, marks)
     if past:
         if person == "s1":
@@ -189,9 +189,6 @@ def conjugated(lemma: str, past3: str, past_stem: str, marks: Marks, person: str
     if definite:
         return marks.get("defpl") or _present_definite(base, place, "ák", "ik")
     return marks.get("pl") or base + _link_nak(base, place) + ("nak", "nek", "nek")[place]
-
-
-_IK = ("eszik", "iszik")
 
 
 def _present_definite(base: str, place: int, back: str, front: str) -> str:
