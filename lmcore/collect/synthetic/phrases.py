@@ -198,7 +198,8 @@ class Clause:
         if self.object:
             words.append(self.object.en())
         if self.other and self.role in ("with", "gives"):
-            words.append(f"{'with' if self.role == 'with' else 'to'} {self.other.en()}")
+            to = "for" if "for" in self.verb.marks else "to"
+            words.append(f"{'with' if self.role == 'with' else to} {self.other.en()}")
         if self.place:
             words.append(self.place.en())
         if self.time:

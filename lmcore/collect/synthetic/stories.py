@@ -45,12 +45,14 @@ class Story:
 def draw_story(draw: Draw, lang: str) -> Story:
     """A story."""
     plot = draw.one(plots())
-    persons, places = draw.some(names(), 2), draw.some(nouns_of(frozenset({"place"})), 2)
-    cast = {"A": Phrase(persons[0]), "B": Phrase(persons[1]), "P": Phrase(places[0]), "Q": Phrase(places[1])}
+    persons = draw.some(names(), 2)
+    cast = {"A": Phrase(persons[0]), "B": Phrase(persons[1])}
     for name, classes in plot["cast"].items():
-        noun = draw.one([noun for noun in nouns_of(frozenset(classes.split())) if name != "X" or noun.his])
+        taken = {phrase.noun for phrase in cast.values()}
+        choices = nouns_of(frozenset(classes.split()))
+        noun = draw.one([noun for noun in choices if noun not in taken and (name != "X" or noun.his)])
         said = [adjective for adjective in fitting(noun) if adjective.hu not in ("törött", "üres")]
-        cast[name] = Phrase(noun, "the", (draw.one(said),) if said else ())
+        cast[name] = Phrase(noun, "the", (draw.one(said),) if said and name not in "PQ" else ())
     told = [sentence(filled(draw.one(wordings), cast, lang), "") for wordings in plot[lang]]
     return Story(lang, sentence(filled(plot["title"][lang], cast, lang), ""), tuple(told), cast, plot)
 
@@ -84,7 +86,8 @@ def _hungarian(phrase: Phrase, way: list[str]) -> str:
     if "pack" in way:  # food to take along: several, or some
         return replace(phrase, determiner="a", count=1 if phrase.noun.mass else 0).hu(case)
     if "his" in way:
-        return replace(phrase, determiner="owner", owner=None).hu(case)
+        owned = replace(phrase, determiner="owner", owner=None).hu(case)
+        return owned if "bare" in way else f"{hungarian.article(owned)} {owned}"
     return replace(phrase, determiner=_determiner(way)).hu(case)
 
 
