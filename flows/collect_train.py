@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from prefect import flow
 from prefect.futures import wait
@@ -17,6 +17,7 @@ from flows.publish import move_champion, report_run
 from flows.record import record_run
 from flows.stages import Finished, Range
 from flows.start import WarmStart, has_learnt, learnt_before, warm_start
+from lmcore.collect.kinds import SourceParams
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.release import ReleaseRuntime
 from storage.registry import Registry, RegistryMoved
@@ -151,23 +152,35 @@ def _evaluated(
 
 
 def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:
-    """Every source, beside each other; what one source's failure leaves finished is kept."""
-    store, edition, mode = built.store, built.plan.edition, wanted.mode("collect")
-    calls: list[dict[str, Any]] = []
-    for source in recipe.sources:
+    """Every source in the recipe's order: those that are made of others when these are there."""
+    mode, done = wanted.mode("collect"), {}
+    for sources in recipe.waves:
+        done.update(_collect_together(built, recipe, sources, done, mode))
+    return [done[source.name] for source in recipe.sources]
+
+
+def _collect_together(
+    built: Built, recipe: Recipe, sources: Sequence[SourceParams], done: Mapping[str, Artifact], mode: Mode
+) -> dict[str, Artifact]:
+    """These sources beside each other, by name; what one source's failure leaves finished is kept."""
+    store, edition = built.store, built.plan.edition
+    calls: list[tuple[list[Artifact], list[Artifact], CollectParams]] = []
+    for source in sources:
         digest = edition.parents.get(source.name)
         parent = [store.by_digest(digest, "collect")] if digest else []
-        calls.append({"parent": parent, "params": CollectParams(source=source, edition=edition.name)})
+        articles = [done[name] for name in source.articles_of]
+        calls.append((parent, articles, CollectParams(source=source, edition=edition.name)))
+    runtime, names = recipe.runtime.collect, [source.name for source in sources]
     if len(calls) == 1:
-        (call,) = calls
-        return [collect(store, call["parent"], params=call["params"], runtime=recipe.runtime.collect, mode=mode)]
+        ((parent, articles, params),) = calls
+        return {names[0]: collect(store, parent, articles, params=params, runtime=runtime, mode=mode)}
     futures = [
-        collect.submit(store, call["parent"], params=call["params"], runtime=recipe.runtime.collect, mode=mode)
-        for call in calls
+        collect.submit(store, parent, articles, params=params, runtime=runtime, mode=mode)
+        for parent, articles, params in calls
     ]
     try:
         wait(futures)
     except BaseException:
         stop_all()  # Ctrl-C reaches this thread only
         raise
-    return [future.result() for future in futures]
+    return dict(zip(names, [future.result() for future in futures], strict=True))

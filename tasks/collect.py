@@ -27,18 +27,28 @@ class CollectParams(Params):
 
 @step("collect", version=STAGE_VERSION, pure=False)
 def collect(
-    work: Path, parent: list[Artifact], *, params: CollectParams, runtime: CollectRuntime, report: Report
+    work: Path,
+    parent: list[Artifact],
+    articles: list[Artifact] = [],  # noqa: B006  never changed; empty is left out of the key
+    *,
+    params: CollectParams,
+    runtime: CollectRuntime,
+    report: Report,
 ) -> dict[str, Any]:
-    """Collect one source. `parent` holds the edition before, or nothing."""
+    """Collect one source. `parent` holds the edition before, or nothing.
+
+    `articles` are the editions of the sources that a synthetic one is made of (its `from`), in its order.
+    """
     before = parent[0] if parent else None
     return collect_source(
         work,
         edition=params.edition,
         parent=before.local() if before else None,
         parent_digest=before.digest if before else None,
-        locate=lambda digest: parent[0].store.by_digest(digest, "collect").local(),
+        locate=lambda digest: (parent or articles)[0].store.by_digest(digest, "collect").local(),
         params=params.source,
         runtime=runtime,
         report=report,
         forgotten=forgotten_in(Store.of_work(work).root),
+        articles=[artifact.local() for artifact in articles],
     )

@@ -15,11 +15,12 @@ from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
 from lmcore.collect.subtitles import SubtitlesSource
+from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.unpack import plain_name
 
-KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource)
+KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource, SyntheticSource)
 SourceParams = Annotated[
-    WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource | ParallelSource | BooksSource,
+    WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource | ParallelSource | BooksSource | SyntheticSource,
     Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them

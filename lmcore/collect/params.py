@@ -37,6 +37,11 @@ class Source(Params):
     )
     text_kind: TextKind = Field(default="prose", description="What kind of text this is.")
 
+    @property
+    def articles_of(self) -> tuple[str, ...]:
+        """Names of the sources whose texts this one is made of; they are collected before it."""
+        return ()
+
 
 class WebSource(Source):
     """Pages of web sites, found by following links from the seeds."""

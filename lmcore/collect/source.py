@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,7 @@ from lmcore.collect.kinds import SourceParams
 from lmcore.collect.params import CollectRuntime, WebSource
 from lmcore.collect.records import FETCH_LOG, Gathered, Kept, Record
 from lmcore.collect.responses import SETTINGS, Before, write_responses
+from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.web import WebCrawl
 from lmcore.documents import DOCUMENT, FORGOTTEN, make_table, record_id
 from lmcore.progress import Report
@@ -50,7 +51,7 @@ CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer
 # Outcomes that are the site's or the recipe's wish, not a failure to get a page.
 NO_FAILURE = frozenset(
     {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
-    | {"companion", "other_language"}
+    | {"companion", "other_language", "other_kind", "no_topic", "repeated"}
 )
 
 
@@ -65,10 +66,11 @@ def collect(
     runtime: CollectRuntime,
     report: Report,
     forgotten: Forgotten | None = None,
+    articles: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Collect one source into `work/out`; continues after a kill with the same `work`.
 
-    `parent` is the folder of the edition before, `parent_digest` its content digest. What is `forgotten` becomes no
+    `articles` are the folders of the editions of the sources that a synthetic one is made of, in its order. `parent` is the folder of the edition before, `parent_digest` its content digest. What is `forgotten` becomes no
     record; a forgotten page's links are followed. Gives counts of records, bytes and pages. Raises RunError when
     there is no record at all, with the counts by outcome.
     """
@@ -77,7 +79,7 @@ def collect(
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         before = Before(parent, parent_digest, locate, settings, report)
-        gathered = _gathered(work, params, runtime, report, before, forgotten)
+        gathered = _gathered(work, params, runtime, report, before, forgotten, articles, locate)
         try:
             gathered.run()
             return _write(work, gathered, edition, parent, parent_digest, locate, params, before, settings, forgotten)
@@ -92,7 +94,13 @@ def _gathered(
     report: Report,
     before: Before,
     forgotten: Forgotten | None,
+    articles: Sequence[Path],
+    locate: Locate,
 ) -> Gathered:
+    if isinstance(params, SyntheticSource):
+        from lmcore.collect.synthetic.gathered import Synthetic
+
+        return Synthetic(params, articles, locate, report, forgotten)
     if isinstance(params, WebSource):
         return WebCrawl(work, params, runtime, report, before, forgotten)
     return FilesReading(work, params, runtime, report, before)
@@ -125,7 +133,8 @@ def _write(
     gone: set[str] = set()
     with _DocumentWriter(out / "documents") as writer:
         for row in _rows(gathered, edition, params, before):
-            if forgotten and forgotten.record(row["record_id"], (row["url"], row["page_of_origin"]), row["text"]):
+            names = (row["url"], row["page_of_origin"])
+            if forgotten and forgotten.record(row["record_id"], names, row["text"], row["parent_record"]):
                 gone.add(row["url"])
                 continue
             counts["records"] += 1

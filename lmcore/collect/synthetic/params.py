@@ -18,9 +18,7 @@ _From = create_model(  # `from` is no name that a class body may give
     **{
         "from": (
             tuple[str, ...],
-            Field(
-                default=(), description="Sources of this recipe whose texts questions and summaries are made of."
-            ),
+            Field(default=(), description="Sources of this recipe whose texts questions and summaries are made of."),
         )
     },
 )

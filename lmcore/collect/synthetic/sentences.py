@@ -131,9 +131,7 @@ def draw_clause(draw: Draw, *, negative: bool | None = None, subject: Phrase | N
 I_SPEAK = Phrase(Noun("én", "I", frozenset({"person"})))
 
 
-def draw_subject(
-    draw: Draw, who: str, taken: set[Noun] | None = None, *, one: bool = False
-) -> Phrase:
+def draw_subject(draw: Draw, who: str, taken: set[Noun] | None = None, *, one: bool = False) -> Phrase:
     """A person or an animal other than those `taken`; `one`: not several."""
     taken = taken or set()
     if who == "person" and draw.chance(0.55):
