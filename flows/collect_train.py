@@ -153,7 +153,8 @@ def _evaluated(
 
 def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:
     """Every source in the recipe's order: those that are made of others when these are there."""
-    mode, done = wanted.mode("collect"), {}
+    mode = wanted.mode("collect")
+    done: dict[str, Artifact] = {}
     for sources in recipe.waves:
         done.update(_collect_together(built, recipe, sources, done, mode))
     return [done[source.name] for source in recipe.sources]

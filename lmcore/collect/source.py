@@ -70,9 +70,10 @@ def collect(
 ) -> dict[str, Any]:
     """Collect one source into `work/out`; continues after a kill with the same `work`.
 
-    `articles` are the folders of the editions of the sources that a synthetic one is made of, in its order. `parent` is the folder of the edition before, `parent_digest` its content digest. What is `forgotten` becomes no
-    record; a forgotten page's links are followed. Gives counts of records, bytes and pages. Raises RunError when
-    there is no record at all, with the counts by outcome.
+    `parent` is the folder of the edition before, `parent_digest` its content digest. What is `forgotten` becomes no
+    record; a forgotten page's links are followed. `articles` are the folders of the editions that a synthetic source
+    is made of, in its order. Gives counts of records, bytes and pages. Raises RunError when there is no record at all,
+    with the counts by outcome.
     """
     assert (parent is None) == (parent_digest is None), "a parent has a folder and a digest"
     settings = digest_json([STAGE_VERSION, params.key_values()])

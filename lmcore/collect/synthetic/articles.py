@@ -17,7 +17,7 @@ from lmcore.collect.records import Record
 from lmcore.collect.synthetic.cutting import sentences
 from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.turns import conversation, hidden_turn, written
-from lmcore.conversation import Pieces, labelled
+from lmcore.conversation import Pieces, labelled, pieces
 from lmcore.strict_yaml import load_yaml
 
 MAX_TOPIC_WORDS = 4
@@ -85,7 +85,7 @@ def topic_of(title: str, told: list[str], rules: dict[str, Any]) -> Topic | None
         for run in runs:
             for start in range(len(run) - size + 1):
                 words = run[start : start + size]
-                if {words[0].lower(), words[-1].lower()} & banned or not _is_name(words):
+                if (not whole and {words[0].lower(), words[-1].lower()} & banned) or not _is_name(words):
                     continue
                 found = _mentioned(words, told, rules)
                 needed = 1 if size > 1 or (whole and len(runs[0]) == 1) else 2
@@ -142,11 +142,8 @@ def _questions(
     for number, question in enumerate(rules["questions"], 1):
         asked = question["ask"].replace("{topic}", topic.name)
         answer = " ".join(topic.mentions[: question["sentences"]])
-        lines = [
-            (labels["title"], "", title),
-            (labels["question"], "user", asked),
-            (labels["answer"], "assistant", answer),
-        ]
+        said = [(labels["question"], "user", asked), (labels["answer"], "assistant", answer)]
+        lines = [(labels["title"], "", title), *said]
         yield from _written(f"question-{number}", lines, [("user", asked), ("assistant", answer)], params)
 
 
@@ -170,8 +167,6 @@ def _written(
     if params.article_template == "labels":
         yield name, labelled(lines)
         return
-    from lmcore.conversation import pieces
-
     if not conversation(name, messages, params.article_template, {}).problem:
         yield name, pieces(messages, params.article_template)
 

@@ -69,9 +69,7 @@ class Synthetic:
             yield record
         for section, counts in sections.items():
             for outcome, count in sorted(counts.items()):
-                reason = (
-                    "" if outcome == "ok" else f"{count:,} numbers left out: no text that is new was found for them"
-                )
+                reason = "" if outcome == "ok" else f"{count:,} numbers are left out: no new text was found for them"
                 self._end(f"synthetic:{params.seed}/{section}", outcome, reason, count)
         for folder in self._articles:
             yield from self._of_articles(folder)

@@ -48,19 +48,19 @@ def _new(section: str, number: int, lang: str, params: SyntheticSource, seen: se
     return []
 
 
-def _sentence(draw: Draw, lang: str, locator: str, params: SyntheticSource) -> list[Record]:
+def _sentence(draw: Draw, lang: str, locator: str, _params: SyntheticSource) -> list[Record]:
     text = getattr(draw_sentence(draw), lang)
     meta = {"extractor": "generator", "section": "sentences"}
     return [Record(locator, "", text, locator, lang, "prose", synthetic=True, meta=meta)]
 
 
-def _story(draw: Draw, lang: str, locator: str, params: SyntheticSource) -> list[Record]:
+def _story(draw: Draw, lang: str, locator: str, _params: SyntheticSource) -> list[Record]:
     story = draw_story(draw, lang)
     meta = {"extractor": "generator", "section": "stories", "plot": story.plot["name"]}
     return [Record(locator, story.title, story.text, locator, lang, "prose", synthetic=True, meta=meta)]
 
 
-def _translation(draw: Draw, lang: str, locator: str, params: SyntheticSource) -> list[Record]:
+def _translation(draw: Draw, _lang: str, locator: str, params: SyntheticSource) -> list[Record]:
     both = draw_sentence(draw)
     sides = {"en": both.en, "hu": both.hu}
     found = []

@@ -1,4 +1,4 @@
-"""Tasks with answers that are right: computed, looked up in the word banks, or told by the story that is asked about."""
+"""Tasks with answers that are right: computed, looked up in the word banks, or told by the story asked about."""
 
 from __future__ import annotations
 

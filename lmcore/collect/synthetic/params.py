@@ -11,7 +11,7 @@ from lmcore.conversation import Template
 
 MANY = 10_000_000
 
-_From = create_model(  # `from` is no name that a class body may give
+_From = create_model(  # type: ignore[call-overload]  # `from` is no name that a class body may give
     "_From",
     __base__=Source,
     __module__=__name__,

@@ -47,7 +47,7 @@ class Draw:
     """A generator of choices. Built on `random()` alone, whose values no version of Python has changed."""
 
     def __init__(self, *name: object) -> None:
-        self._random = random.Random("/".join(map(str, name)))
+        self._random = random.Random("/".join(map(str, name)))  # noqa: S311  nothing secret
 
     def chance(self, share: float) -> bool:
         """True in this share of cases."""

@@ -1,4 +1,4 @@
-"""Stories: a plot told of drawn persons, places and things, in either language; what they tell is known, for questions."""
+"""Stories: a plot told of drawn persons, places and things, in either language, and questions that they answer."""
 
 from __future__ import annotations
 
