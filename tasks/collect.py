@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class CollectParams(Params):
 def collect(
     work: Path,
     parent: list[Artifact],
-    articles: list[Artifact] = [],  # noqa: B006  never changed; empty is left out of the key
+    articles: Sequence[Artifact] = (),
     *,
     params: CollectParams,
     runtime: CollectRuntime,
