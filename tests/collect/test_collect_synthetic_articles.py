@@ -21,10 +21,7 @@ ADDIS = (
     "አዲስ አበባ የኢትዮጵያ ዋና ከተማ ናት። ከተማዋ በ1879 ዓ.ም. ተመሠረተች። በአዲስ አበባ ብዙ ሕዝብ ይኖራል። "
     "የአፍሪካ ኅብረት ዋና ጽሕፈት ቤት በአዲስ አበባ ይገኛል። ከተማዋ በተራሮች የተከበበች ናት።"
 )
-COFFEE = (
-    "የኢትዮጵያ ቡና በዓለም ታዋቂ ነው፡፡ ገበሬዎች በዚህ ዓመት ብዙ ቡና ሸጡ፡፡ የኢትዮጵያ ቡና ዋጋ ጨምሯል፡፡ "
-    "ኢትዮጵያ ከአፍሪካ ትልቋ ቡና አምራች ናት፡፡"
-)
+COFFEE = "የኢትዮጵያ ቡና በዓለም ታዋቂ ነው፡፡ ገበሬዎች በዚህ ዓመት ብዙ ቡና ሸጡ፡፡ የኢትዮጵያ ቡና ዋጋ ጨምሯል፡፡ ኢትዮጵያ ከአፍሪካ ትልቋ ቡና አምራች ናት፡፡"
 DUNA = (
     "A Duna Európa második leghosszabb folyója. A Fekete-erdőben ered. Budapest a Dunán fekszik. "
     "A folyó a Fekete-tengerbe torkollik. A Dunának sok mellékfolyója van."
@@ -49,14 +46,11 @@ def article(title, text, lang, **changes):
 
 def test_an_amharic_article():
     made = {record.meta["template"]: record for record in made_of(article("አዲስ አበባ", ADDIS, "am"), source())}
-    assert made["question-1"].text == (
-        "ርዕስ: አዲስ አበባ\nጥያቄ: ስለ አዲስ አበባ ምን ይታወቃል?\nመልስ: አዲስ አበባ የኢትዮጵያ ዋና ከተማ ናት።"
-    )
+    assert made["question-1"].text == ("ርዕስ: አዲስ አበባ\nጥያቄ: ስለ አዲስ አበባ ምን ይታወቃል?\nመልስ: አዲስ አበባ የኢትዮጵያ ዋና ከተማ ናት።")
     assert made["question-2"].turns[1][1].count("።") == 3
     assert made["question-3"].turns[1][1] == "አዲስ አበባ የኢትዮጵያ ዋና ከተማ ናት። በአዲስ አበባ ብዙ ሕዝብ ይኖራል።"
     assert made["summary"].text == (
-        f"መመሪያ: የሚከተለውን ጽሑፍ በአጭሩ አጠቃልል።\nግብዓት: {ADDIS}\n"
-        "ውጤት: አዲስ አበባ የኢትዮጵያ ዋና ከተማ ናት። ከተማዋ በ1879 ዓ.ም. ተመሠረተች።"
+        f"መመሪያ: የሚከተለውን ጽሑፍ በአጭሩ አጠቃልል።\nግብዓት: {ADDIS}\nውጤት: አዲስ አበባ የኢትዮጵያ ዋና ከተማ ናት። ከተማዋ በ1879 ዓ.ም. ተመሠረተች።"
     )
     for record in made.values():
         assert (record.license, record.license_source, record.lang) == ("CC-BY-SA-4.0", "page", "am")
@@ -199,7 +193,7 @@ def test_the_same_bytes_whatever_edition_holds_the_articles(tmp_path):
 
 def test_the_log_names_every_article_that_gave_nothing(tmp_path):
     articles, _ = collected(tmp_path, 3)
-    run(tmp_path / "made", source(min_chars=330, sentences=4), articles=[articles])
+    run(tmp_path / "made", source(sentences=4), articles=[articles])
     rows = log(tmp_path / "made")
     assert [(row["url"], row["outcome"]) for row in rows][:2] == [
         ("synthetic:0/sentences", "ok"), ("synthetic:question-1/file:wiki.jsonl#1", "ok"),
