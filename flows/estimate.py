@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # A page while it is crawled; 250 pages of pydoc, 39 kB of HTML and 7 kB of text each, took 32 kB, and 8 kB afterwards.
 PAGE_BYTES = 40_000
 FILE_FACTOR = 1.5  # of a text's bytes: collected, curated, measured and as tokens; 1.4 for these pages
-SENTENCE_BYTES, STORY_BYTES = 60, 600  # of generated texts; 25,000 of them were 5.6 MB
+SENTENCE_BYTES, STORY_BYTES = 60, 600  # of generated texts; 25,000 of them were 5.4 MB
 REST_BYTES = 30_000_000  # Prefect's database, logs, reports, the vocabulary
 
 

@@ -103,15 +103,19 @@ def test_every_plot_can_be_told_and_answers_its_questions(lang):
     told = [draw_story(Draw("story", number), lang) for number in range(120)]
     assert {story.plot["name"] for story in told} == {plot["name"] for plot in plots()}
     for plot in plots():
-        assert len(plot["hu"]) == len(plot["en"]) and len(plot["ask"]["hu"]) == len(plot["ask"]["en"])
+        assert len(plot["hu"]) == len(plot["en"])
+        assert len(plot["ask"]["hu"]) == len(plot["ask"]["en"])
         assert [len(w) for w in plot["hu"]] == [len(w) for w in plot["en"]], plot["name"]
     for story in told:
         assert len(story.text.split()) >= 50, "what curation wants of prose"
-        assert "{" not in story.text + story.title and "\n" not in story.text
+        assert "{" not in story.text + story.title
+        assert "\n" not in story.text
         for sentence in story.sentences:
             assert sentence[0].isupper() or sentence[0] in '–"'
         for asked, answer in story.questions():
-            assert asked.endswith("?") and answer.endswith(".") and "{" not in asked + answer
+            assert asked.endswith("?")
+            assert answer.endswith(".")
+            assert "{" not in asked + answer
 
 
 def test_answers_are_right():
@@ -131,7 +135,8 @@ def check(task):
     if task.name in ("sum", "gain"):
         assert told[-1] == sum(numbers)
     elif task.name == "loss":
-        assert told == [numbers[0] - numbers[1]] and told[0] > 0
+        assert told == [numbers[0] - numbers[1]]
+        assert told[0] > 0
     elif task.name == "product":
         assert told[-1] == numbers[0] * numbers[1]
     elif task.name == "largest":
@@ -172,7 +177,8 @@ def test_made_texts_are_never_held_out(tmp_path):
     for split in SPLITS[1:]:
         assert all(read_parquet(path).num_rows == 0 for path in (out / split).glob("*.parquet"))
     train = [row for path in (out / "train").glob("*.parquet") for row in read_parquet(path).to_pylist()]
-    assert train and all(row["synthetic"] for row in train)
+    assert train
+    assert all(row["synthetic"] for row in train)
     sides = {}
     for row in decisions:
         if row["url"].startswith("synthetic:0/translations/"):

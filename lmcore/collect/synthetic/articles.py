@@ -127,7 +127,7 @@ def _mentioned(words: list[str], told: list[str], rules: dict[str, Any]) -> Topi
         last = last[:-1] + {"a": "[aá]", "e": "[eé]"}[own[-1][-1]]
     between = r"[\s፡]+"
     pattern = rf"(?<!\w){before}{between.join([*map(re.escape, own[:-1]), last])}{rules['after']}(?!\w)"
-    looked_for = re.compile(pattern)
+    looked_for = re.compile(pattern, re.IGNORECASE)  # Old Mill in a headline, old mill in the text
     return Topic(" ".join(own), tuple(text for text in told if looked_for.search(text)))
 
 
