@@ -19,6 +19,7 @@ from flows.record import record_run
 from flows.rounds import collect_in_rounds
 from flows.stages import Finished, Range
 from flows.start import WarmStart, has_learnt, learnt_before, warm_start
+from lmcore.collect.params import CollectRuntime
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.release import ReleaseRuntime
 from storage.registry import Registry, RegistryMoved
@@ -33,6 +34,8 @@ from tasks.step import Inputs, Mode, keep
 from tasks.tokenizer import train_tokenizer
 from tasks.tokens import make_tokens
 from tasks.train import train
+
+_Call = tuple[list[Artifact], list[Artifact], CollectParams]  # the edition before, the articles, what to collect
 
 
 @flow(
@@ -154,33 +157,38 @@ def _evaluated(
 
 def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:
     """Every source, in as many rounds as its target wants."""
-    store, edition = built.store, built.plan.edition
+    store, edition, mode = built.store, built.plan.edition, wanted.mode("collect")
     parents = {name: store.by_digest(digest, "collect") for name, digest in edition.parents.items()}
 
     def collected(rounds: Mapping[str, int], before: Mapping[str, Artifact]) -> dict[str, Artifact]:
-        known = {**parents, **before}
-        calls = {
-            source.name: {
-                "parent": [known[source.name]] if source.name in known else [],
-                "params": CollectParams(source=source.untargeted(), edition=edition.name, round=rounds[source.name]),
-                "runtime": recipe.runtime.collect,
-                "mode": wanted.mode("collect"),
-            }
-            for source in recipe.sources
-            if source.name in rounds
-        }
-        return _side_by_side(store, calls)
+        """These sources, and what is made of them, when those are there."""
+        new: dict[str, Artifact] = {}
+        for sources in recipe.waves:
+            calls: dict[str, _Call] = {}
+            for source in sources:
+                if source.name in rounds or new.keys() & set(source.articles_of):
+                    name, known = source.name, {**parents, **before}
+                    params = CollectParams(source=source.untargeted(), edition=edition.name, round=rounds.get(name, 1))
+                    articles = [{**before, **new}[other] for other in source.articles_of]
+                    calls[name] = [known[name]] if name in known else [], articles, params
+            new |= _side_by_side(store, calls, recipe.runtime.collect, mode)
+        return new
 
     first = {name: round_of(parent) for name, parent in parents.items()}
     made = collect_in_rounds(recipe, collected, first, say)
     return [made[source.name] for source in recipe.sources]
 
 
-def _side_by_side(store: Store, calls: dict[str, dict[str, Any]]) -> dict[str, Artifact]:
-    """Collect these sources beside each other; what one source's failure leaves finished is kept."""
+def _side_by_side(store: Store, calls: Mapping[str, _Call], runtime: CollectRuntime, mode: Mode) -> dict[str, Artifact]:
+    """Collect these sources beside each other, by name; what one source's failure leaves finished is kept."""
+    settings: dict[str, Any] = {"runtime": runtime, "mode": mode}
     if len(calls) == 1:
-        return {name: collect(store, call.pop("parent"), **call) for name, call in calls.items()}
-    futures = {name: collect.submit(store, call.pop("parent"), **call) for name, call in calls.items()}
+        ((name, (parent, articles, params)),) = calls.items()
+        return {name: collect(store, parent, articles, params=params, **settings)}
+    futures = {
+        name: collect.submit(store, parent, articles, params=params, **settings)
+        for name, (parent, articles, params) in calls.items()
+    }
     try:
         wait(list(futures.values()))
     except BaseException:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lmcore.collect.files import find_files
 from lmcore.collect.params import PathsSource
+from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.models.lora import adapter_parameters
 from lmcore.recipe import Recipe
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 # A page while it is crawled; 250 pages of pydoc, 39 kB of HTML and 7 kB of text each, took 32 kB, and 8 kB afterwards.
 PAGE_BYTES = 40_000
 FILE_FACTOR = 1.5  # of a text's bytes: collected, curated, measured and as tokens; 1.4 for these pages
+SENTENCE_BYTES, STORY_BYTES = 60, 600  # of generated texts; 25,000 of them were 5.4 MB
 REST_BYTES = 30_000_000  # Prefect's database, logs, reports, the vocabulary
 
 
@@ -59,4 +61,7 @@ def _text_bytes(source: object) -> int:
     if isinstance(source, PathsSource):
         sizes = (found.path.stat().st_size for found in find_files(source) if found.refusal is None)
         return int(FILE_FACTOR * sum(sizes))
+    if isinstance(source, SyntheticSource):  # what is made of articles is about as long as they are
+        return int(FILE_FACTOR * (SENTENCE_BYTES * (source.sentences + 4 * source.translations)
+                                  + STORY_BYTES * (source.stories + source.instructions)))  # fmt: skip
     return PAGE_BYTES * int(getattr(source, "max_pages", 0))

@@ -43,7 +43,10 @@ class Planned:
 
     def to_come(self, run: RunState) -> list[str]:
         """Labels of the stages that a run has yet to begin."""
-        sources = [source["name"] for source in (self._recipe(run.run) or {}).get("sources", [])]
+        collected = sorted(
+            (self._recipe(run.run) or {}).get("sources", []), key=lambda source: bool(source.get("from"))
+        )
+        sources = [source["name"] for source in collected]
         stages = STAGES[: STAGES.index(run.begun["last"]) + 1]
         labels = [
             label

@@ -22,6 +22,14 @@ def label(role: str) -> str:
     return f"{role.capitalize()}:"
 
 
+def labelled(lines: Iterable[tuple[str, str, str]]) -> Pieces:
+    """Lines of a label and a text ("Question: ..."); each is (label, role, text), the role "" for what nobody says."""
+    written: Pieces = []
+    for name, role, text in lines:
+        written += [("", f"{chr(10) if written else ''}{name}: "), (role, text.strip())]
+    return written
+
+
 def pieces(messages: Iterable[tuple[str, str]], template: Template) -> Pieces:
     """The conversation in that form, cut where its messages begin and end; a message is (role, text)."""
     written: Pieces = []

@@ -114,7 +114,19 @@ class Recipe(Settings):
         names = [source.name for source in sources]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two sources are called {', '.join(sorted(twice))}")
+        for source in sources:
+            for name in source.articles_of:
+                if name not in names:
+                    raise ValueError(f"source {source.name} is made from {name}, and there is no such source")
+                if sources[names.index(name)].kind == "synthetic":
+                    raise ValueError(f"source {source.name} is made from {name}, which is synthetic itself")
         return sources
+
+    @property
+    def waves(self) -> list[list[SourceParams]]:
+        """The sources in the order they are collected in: first those that are made of nothing collected."""
+        parts = [[source for source in self.sources if bool(source.articles_of) is made] for made in (False, True)]
+        return [part for part in parts if part]
 
     @property
     def training(self) -> TrainParams:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact, Store
 from tasks.hosts import shared_limits
-from tasks.step import step
 from tasks.source_tokens import tokens_for
+from tasks.step import step
 
 
 class CollectParams(Params):
@@ -31,9 +32,18 @@ class CollectParams(Params):
 
 @step("collect", version=STAGE_VERSION, pure=False)
 def collect(
-    work: Path, parent: list[Artifact], *, params: CollectParams, runtime: CollectRuntime, report: Report
+    work: Path,
+    parent: list[Artifact],
+    articles: Sequence[Artifact] = (),
+    *,
+    params: CollectParams,
+    runtime: CollectRuntime,
+    report: Report,
 ) -> dict[str, Any]:
-    """Collect one source. `parent` holds the edition before, or nothing."""
+    """Collect one source. `parent` holds the edition before, or nothing.
+
+    `articles` are the editions of the sources that a synthetic one is made of (its `from`), in its order.
+    """
     before = parent[0] if parent else None
     GATE.set(shared_limits())
     return collect_source(
@@ -41,10 +51,11 @@ def collect(
         edition=params.edition,
         parent=before.local() if before else None,
         parent_digest=before.digest if before else None,
-        locate=lambda digest: parent[0].store.by_digest(digest, "collect").local(),
+        locate=lambda digest: (parent or articles)[0].store.by_digest(digest, "collect").local(),
         params=params.source.grown(params.round),
         runtime=runtime,
         report=report,
         forgotten=forgotten_in(Store.of_work(work).root),
         tokens=tokens_for(params.source, runtime),
+        articles=[artifact.local() for artifact in articles],
     )

@@ -13,6 +13,7 @@ from flows.look import human_bytes
 from lmcore.collect.files import find_files
 from lmcore.collect.links import is_local
 from lmcore.collect.params import PathsSource, WebSource
+from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.recipe import Recipe
 
 CONNECT_SECONDS = 3.0
@@ -25,6 +26,9 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
         name = f"source {source.name}"
         if isinstance(source, PathsSource):
             yield _files(name, source)
+        elif isinstance(source, SyntheticSource):
+            told = f"made of {', '.join(source.articles_of)}" if source.articles_of else "made on this machine"
+            yield ok(name, f"{told}; no network needed")
         elif source.serve == "pydoc":
             yield ok(name, "Python's own documentation, served on this machine; no network needed")
         else:

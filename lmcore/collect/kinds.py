@@ -17,12 +17,13 @@ from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
 from lmcore.collect.subtitles import SubtitlesSource
+from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.unpack import is_archive, plain_name
 from lmcore.collect.wikipedia import WikipediaSource, is_dump
 
 KINDS = (
     WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource, WikipediaSource,
-    FeedSource, HubSource,
+    FeedSource, HubSource, SyntheticSource,
 )  # fmt: skip
 SourceParams = Annotated[
     WebSource
@@ -34,7 +35,8 @@ SourceParams = Annotated[
     | BooksSource
     | WikipediaSource
     | FeedSource
-    | HubSource,
+    | HubSource
+    | SyntheticSource,
     Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them

@@ -55,6 +55,11 @@ class Source(Params):
             update={name: _times(type(self), name, getattr(self, name), rounds) for name in self.BUDGETS}
         )
 
+    @property
+    def articles_of(self) -> tuple[str, ...]:
+        """Names of the sources whose texts this one is made of; they are collected before it."""
+        return ()
+
 
 def _times(kind: type[Source], name: str, budget: int | None, rounds: int) -> int | None:
     """A budget so many times as large, within the limit of its setting; none stays none."""

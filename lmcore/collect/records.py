@@ -41,6 +41,9 @@ class Record:
     tags: dict[str, str] = field(default_factory=dict)
     turns: tuple[tuple[str, str], ...] | None = None  # (role, text) in order
     meta: dict[str, Any] = field(default_factory=dict)
+    synthetic: bool = False  # made by a machine
+    parent_record: str | None = None  # the record it was made of
+    license_source: str = ""  # who says the licence; "" is the recipe, or the file when it says one
 
 
 @dataclass(frozen=True)

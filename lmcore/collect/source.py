@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ from lmcore.collect.kinds import SourceParams
 from lmcore.collect.params import CollectRuntime, WebSource
 from lmcore.collect.records import FETCH_LOG, Gathered, Kept, Record
 from lmcore.collect.responses import SETTINGS, Before, write_responses
+from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.tokens import NO_TOKENS, Tokens
 from lmcore.collect.web import WebCrawl
 from lmcore.collect.wikipedia import WikipediaSource
@@ -60,6 +61,7 @@ CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer
 NO_FAILURE = frozenset(
     {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
     | {"companion", "other_language", "disambiguation", "redirect", "namespace", "removed"}
+    | {"other_kind", "no_topic", "repeated"}
 )
 
 
@@ -75,19 +77,21 @@ def collect(
     report: Report,
     forgotten: Forgotten | None = None,
     tokens: Tokens = NO_TOKENS,
+    articles: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Collect one source into `work/out`; continues after a kill with the same `work`.
 
     `parent` is the folder of the edition before, `parent_digest` its content digest. What is `forgotten` becomes no
-    record; a forgotten page's links are followed. `tokens` go to the servers that want one. Gives counts of records,
-    bytes and pages. Raises RunError when there is no record at all, with the counts by outcome.
+    record; a forgotten page's links are followed. `tokens` go to the servers that want one. `articles` are the folders
+    of the editions that a synthetic source is made of, in its order. Gives counts of records, bytes and pages. Raises
+    RunError when there is no record at all, with the counts by outcome.
     """
     assert (parent is None) == (parent_digest is None), "a parent has a folder and a digest"
     settings = digest_json([STAGE_VERSION, params.key_values()])
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         before = Before(parent, parent_digest, locate, settings, edition, report)
-        gathered = _gathered(work, params, runtime, report, before, forgotten, tokens)
+        gathered = _gathered(work, params, runtime, report, before, forgotten, tokens, articles, locate)
         try:
             gathered.run()
             return _write(work, gathered, edition, parent, parent_digest, locate, params, before, settings, forgotten)
@@ -103,7 +107,13 @@ def _gathered(
     before: Before,
     forgotten: Forgotten | None,
     tokens: Tokens,
+    articles: Sequence[Path],
+    locate: Locate,
 ) -> Gathered:
+    if isinstance(params, SyntheticSource):
+        from lmcore.collect.synthetic.gathered import Synthetic
+
+        return Synthetic(params, articles, locate, report, forgotten)
     if isinstance(params, WebSource):
         return WebCrawl(work, params, runtime, report, before, forgotten)
     if isinstance(params, FeedSource):
@@ -141,15 +151,16 @@ def _write(
     extractors: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     gone: set[str] = set()
-    names: list[tuple[str, str]] = []  # record id and URL of every record
+    there: list[tuple[str, str]] = []  # record id and URL of every record
     unique: set[int] = set()  # hashes of the texts
     with _DocumentWriter(out / "documents") as writer:
         for row in _rows(gathered, edition, params, before):
-            if forgotten and forgotten.record(row["record_id"], (row["url"], row["page_of_origin"]), row["text"]):
+            names = (row["url"], row["page_of_origin"])
+            if forgotten and forgotten.record(row["record_id"], names, row["text"], row["parent_record"]):
                 gone.add(row["url"])
                 continue
             unique.add(hash(row["text"].strip()))
-            names.append((row["record_id"], row["url"]))
+            there.append((row["record_id"], row["url"]))
             counts["records"] += 1
             counts["bytes"] += len(row["text"].encode())
             extractors[json.loads(row["meta"])["extractor"]] += 1
@@ -174,7 +185,7 @@ def _write(
     write_parquet(out / "provenance" / "fetch_log.parquet", fetches)
     gathered_counts = log.counts()
     old = names_of(parent, locate, before.tell) if parent else NAMES.empty_table()
-    new = pa.Table.from_arrays(list(map(pa.array, zip(*names, strict=True))), schema=NAMES)
+    new = pa.Table.from_arrays(list(map(pa.array, zip(*there, strict=True))), schema=NAMES)
     write_removed(out / REMOVED, old, new, _why_gone(fetches))
     changes = compare(old, new)
     stats = {
@@ -307,11 +318,11 @@ def _row(record: Record, edition: str, params: SourceParams) -> dict[str, Any]:
         "kind": record.kind or params.text_kind,
         "lang": record.lang if params.lang == "und" else params.lang,
         "license": record.license or params.license,
-        "license_source": "file" if record.license else "recipe",
+        "license_source": record.license_source or ("file" if record.license else "recipe"),
         "edition": edition,
-        "synthetic": False,
+        "synthetic": record.synthetic,
         "page_of_origin": record.page_of_origin,
-        "parent_record": None,
+        "parent_record": record.parent_record,
         "tags": sorted(record.tags.items()),
         "turns": None if record.turns is None else [{"role": role, "text": text} for role, text in record.turns],
         "meta": canonical_json(record.meta),

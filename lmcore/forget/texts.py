@@ -29,9 +29,9 @@ class Forgotten:
         """Whether a page that is known under these canonical URLs is forgotten."""
         return not self.urls.isdisjoint(names)
 
-    def record(self, record_id: str, names: Iterable[str], text: str) -> bool:
-        """Whether a record is forgotten, by its id, by one of its `names` (URLs) or by its text."""
-        return record_id in self.records or self.page(*names) or self.text(text)
+    def record(self, record_id: str, names: Iterable[str], text: str, parent: str | None = None) -> bool:
+        """Whether a record is forgotten: by its id or its parent's, by one of its `names` (URLs) or by its text."""
+        return not self.records.isdisjoint({record_id, parent}) or self.page(*names) or self.text(text)
 
     def text(self, text: str) -> bool:
         """Whether this text is one of the forgotten, letter case and white space apart."""

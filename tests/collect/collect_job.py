@@ -22,5 +22,6 @@ if __name__ == "__main__":
         params=TypeAdapter(SourceParams).validate_python(job["params"]),
         runtime=CollectRuntime(**job["runtime"]),
         report=silent,
+        articles=[Path(folder) for folder in job.get("articles", [])],
     )
     print(json.dumps(metrics))

@@ -26,7 +26,18 @@ def web(site, **params):
     return WebSource(**{**given, **params})
 
 
-def run(work, params, *, edition="first", parent=None, parent_digest=None, locate=nowhere, report=silent, **runtime):
+def run(
+    work,
+    params,
+    *,
+    edition="first",
+    parent=None,
+    parent_digest=None,
+    locate=nowhere,
+    report=silent,
+    articles=(),
+    **runtime,
+):
     return collect(
         work,
         edition=edition,
@@ -36,6 +47,7 @@ def run(work, params, *, edition="first", parent=None, parent_digest=None, locat
         params=params,
         runtime=CollectRuntime(**runtime),
         report=report,
+        articles=articles,
     )
 
 

@@ -35,12 +35,13 @@ def undisturbed(site, tmp_path_factory):
     return digests(work / "out")
 
 
-def start(tmp_path, params, fault=None):
+def start(tmp_path, params, fault=None, articles=()):
     job = {
         "work": str(tmp_path / "work"),
         "edition": "first",
         "params": params.model_dump(mode="json"),
         "runtime": {"concurrency": CONCURRENCY},
+        "articles": [str(folder) for folder in articles],
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -139,3 +140,26 @@ def test_full_disk_is_an_error_and_not_a_loss(tmp_path, site, undisturbed):
     code, _ = finish(start(tmp_path, web(site)))
     assert code == 0
     assert digests(tmp_path / "work" / "out") == undisturbed
+
+
+MAKING = ["collect.documents-written:2", "collect.before-documents", "collect.before-edition"]
+
+
+@pytest.mark.parametrize("point", [MAKING[0], *(pytest.param(p, marks=pytest.mark.slow) for p in MAKING[1:])])
+def test_killed_while_making_texts(tmp_path, point):
+    from helpers_collect import FilesSource
+
+    from lmcore.collect.synthetic.params import SyntheticSource
+
+    rows = [{"title": "Duna", "text": f"A Duna nagy. A Duna {n} éve folyik. Szép. Mély. " * 5} for n in range(20)]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    run(tmp_path / "articles", FilesSource(name="wiki", base=str(tmp_path), paths=("a.jsonl",), lang="hu"))
+    made_of = [tmp_path / "articles" / "out"]
+    params = SyntheticSource(name="made", sentences=5_100, translations=50, **{"from": ("wiki",)})
+    code, _ = finish(start(tmp_path, params, point, made_of))
+    assert code == -signal.SIGKILL
+    code, output = finish(start(tmp_path, params, articles=made_of))
+    assert code == 0
+    run(tmp_path / "undisturbed", params, articles=made_of)
+    assert digests(tmp_path / "work" / "out") == digests(tmp_path / "undisturbed" / "out")
+    assert json.loads(output)["records"] == 5_100 + 100 + 80

@@ -217,6 +217,27 @@ def test_the_kinds_of_sources_are_listed():
     assert error.mend == f"write kind: one of {', '.join(NAMES)}"
 
 
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [("wiki", "is made from wiki, and there is no such source"), ("others", "is made from others, which is synthetic")],
+)
+def test_what_is_made_of_articles_names_a_source_that_has_some(named, told):
+    made = [
+        {"kind": "synthetic", "name": "made", "from": [named]},
+        {"kind": "synthetic", "name": "others", "stories": 1},
+    ]
+    assert told in refused(MINIMAL | {"sources": [*MINIMAL["sources"], *made]}).what
+
+
+def test_what_is_made_of_articles_is_collected_after_them():
+    made = {"kind": "synthetic", "name": "made", "from": ["docs"]}
+    recipe = parse_recipe(MINIMAL | {"sources": [made, *MINIMAL["sources"]]}, "mine.yaml")
+    assert [[source.name for source in wave] for wave in recipe.waves] == [["docs"], ["made"]]
+    again = parse_recipe(recipe.model_dump(mode="json"), "the plan")
+    assert again == recipe
+    assert again.sources[0].articles_of == ("docs",)
+
+
 def test_two_sources_need_two_names():
     twice = [MINIMAL["sources"][0], FILES | {"name": "docs"}]
     assert refused(MINIMAL | {"sources": twice}).what == "mine.yaml: sources: two sources are called docs"
