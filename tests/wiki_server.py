@@ -7,7 +7,7 @@
 
 Written after https://www.mediawiki.org/wiki/API:Query and the help pages of the modules (MediaWiki 1.43). What it knows
 is what a reader needs: siteinfo, info, pageprops, categories, revisions, extracts, categorymembers, allpages, random,
-recentchanges. Time stands still but for `put`, `delete`, `move` and `wait`, each of which takes a second or as long as asked.
+recentchanges. Time stands still but for `put`, `delete`, `move` and `wait`.
 """
 
 from __future__ import annotations

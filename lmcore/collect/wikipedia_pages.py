@@ -50,7 +50,7 @@ class WikiReading:
         self._kept: dict[int, tuple[Known, str]] = {}  # pages that stay, each with its outcome
         self._rest: list[tuple[str, str, str]] = []  # URL, outcome, reason of what is no page, or none any more
         self._site: Response | None = None
-        self._beyond = 0
+        self._cut = False
 
     def run(self) -> None:
         """Ask the wiki and read what it sends. Raises RunError when it cannot be had; the next run goes on."""
@@ -74,7 +74,7 @@ class WikiReading:
             selection = Selection(api, self._params, wiki, known, since)
             self._report(0, None, "asks which pages there are")
             selection.find()
-            self._beyond = selection.beyond
+            self._cut = selection.cut
             self._rest += selection.lost
             changed = self._of_old(selection, known)
             self._read(api, wiki, self._revisions(api, wiki, changed, known))
@@ -122,14 +122,14 @@ class WikiReading:
             yield log_row(url, outcome, reason, status=200, tries=1)
 
     def counts(self) -> dict[str, Any]:
-        """Pages by outcome, and how many `max_pages` left out as far as that was seen."""
+        """Pages by outcome, and whether there are more than `max_pages`."""
         outcomes = self._pages.outcomes()
         outcomes.update(outcome for _, outcome in self._kept.values())
         outcomes.update(outcome for _, outcome, _ in self._rest)
         return {
             "pages": sum(outcomes.values()),
             "outcomes": dict(sorted(outcomes.items())),
-            "pages_beyond_limit": self._beyond,
+            "cut_by_max_pages": self._cut,
         }
 
     def why_empty(self) -> tuple[str, str]:
