@@ -56,7 +56,7 @@ def needs(recipe: Recipe, precision: str) -> Needs:
 
 
 def _text_bytes(source: object) -> int:
-    if isinstance(source, PathsSource):
+    if isinstance(source, PathsSource) and source.paths:
         sizes = (found.path.stat().st_size for found in find_files(source) if found.refusal is None)
         return int(FILE_FACTOR * sum(sizes))
     return PAGE_BYTES * int(getattr(source, "max_pages", 0))

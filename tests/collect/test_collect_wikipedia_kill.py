@@ -68,12 +68,14 @@ FAST = {("extracts", "wikipedia.pages-stored:2"), ("random", "collect.page-store
 )
 def test_killed_at_a_named_point(tmp_path, wiki, undisturbed, way, point):
     wiki.texts.clear()
+    wiki.requests.clear()
     code, _ = finish(start(tmp_path, given(wiki, way), point))
     assert code == -signal.SIGKILL
     code, output = finish(start(tmp_path, given(wiki, way)))
     assert code == 0
     assert json.loads(output)["records"] == PAGES
     check(tmp_path, wiki, undisturbed[way], 1)
+    assert len(wiki.asked(list="random")) == (way == "random"), "what was drawn is not drawn again"
 
 
 @pytest.mark.slow
