@@ -1,6 +1,8 @@
 """A wiki by its API: which pages, what becomes of them, and that a later edition asks only for what has changed."""
 
 import json
+import random
+from collections import Counter
 
 import pytest
 from helpers_collect import digests, documents, log, run
@@ -359,6 +361,44 @@ class TestErrors:
     def test_a_public_wiki_needs_a_contact(self, tmp_path):
         with pytest.raises(UserError, match="needs a contact"):
             run(tmp_path, WikipediaSource(name="w", site="am", random=3))
+
+
+JUNK = (None, 0, -1, 2**70, "", "junk\n\u0000", [], {}, [[]], {"a": 1}, ["x"], True, 0.5, "||", "\ud800")
+
+
+def mangled(answer, draw):
+    """An answer with one value in it replaced by junk."""
+    places = []
+
+    def walk(value):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            places.append((value, key))
+            if isinstance(value[key], (dict, list)):
+                walk(value[key])
+
+    answer = json.loads(json.dumps(answer))
+    walk(answer)
+    value, key = draw.choice(places)
+    value[key] = draw.choice(JUNK)
+    return answer
+
+
+@pytest.mark.parametrize("extractor", ["extracts", "wikitext"])
+def test_answers_with_junk_in_them_give_records_or_one_error(tmp_path, small, extractor, seed):
+    draw = random.Random(seed)
+    small.mangle = lambda answer: mangled(answer, draw) if draw.random() < 0.5 else answer
+    ended = Counter()
+    for number in range(30):
+        given = source(
+            small, titles=("Apple", "nincs"), categories=("Gyümölcs",), recent_changes=True, random=3,
+            extractor=extractor, retries=0,
+        )  # fmt: skip
+        try:
+            run(tmp_path / f"{number}", given)
+            ended["records"] += 1
+        except (RunError, UserError):
+            ended["error"] += 1
+    assert ended["records"]
 
 
 class TestSettings:
