@@ -58,7 +58,7 @@ def needs(recipe: Recipe, precision: str) -> Needs:
 
 
 def _text_bytes(source: object) -> int:
-    if isinstance(source, PathsSource):
+    if isinstance(source, PathsSource) and source.paths:
         sizes = (found.path.stat().st_size for found in find_files(source) if found.refusal is None)
         return int(FILE_FACTOR * sum(sizes))
     if isinstance(source, SyntheticSource):  # what is made of articles is about as long as they are

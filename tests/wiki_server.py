@@ -7,7 +7,7 @@
 
 Written after https://www.mediawiki.org/wiki/API:Query and the help pages of the modules (MediaWiki 1.43). What it knows
 is what a reader needs: siteinfo, info, pageprops, categories, revisions, extracts, categorymembers, allpages, random,
-recentchanges. Time stands still but for `put`, `delete`, `move` and `wait`, each of which takes a second or as long as asked.
+recentchanges. Time stands still but for `put`, `delete`, `move` and `wait`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import random
 import re
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -58,6 +59,7 @@ class WikiServer:
         self.lagging = 0
         self.broken: list[bytes | tuple[int, bytes]] = []
         self.extracts = extracts
+        self.mangle: Callable[[dict], object] = lambda answer: answer
         self.latency = latency
         self.categories_per_answer = 500
         self.chars_per_answer = 1_000_000
@@ -366,6 +368,7 @@ class _Handler(BaseHTTPRequestHandler):
                 headers["MediaWiki-API-Error"] = error.code
                 if error.code == "maxlag":
                     headers |= {"Retry-After": "0", "X-Database-Lag": "7"}
+            answer = wiki.mangle(answer)
             body = json.dumps(answer, ensure_ascii=False).encode()
         with contextlib.suppress(ConnectionError, TimeoutError):
             self.send_response(status)

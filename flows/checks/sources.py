@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from flows.checks.finding import Finding, failure, ok, warning
@@ -12,8 +12,9 @@ from flows.checks.server import Pools
 from flows.look import human_bytes
 from lmcore.collect.files import find_files
 from lmcore.collect.links import is_local
-from lmcore.collect.params import PathsSource, WebSource
+from lmcore.collect.params import PathsSource
 from lmcore.collect.synthetic.params import SyntheticSource
+from lmcore.collect.wikipedia import WikipediaSource
 from lmcore.recipe import Recipe
 
 CONNECT_SECONDS = 3.0
@@ -24,7 +25,9 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
     """One line for each source."""
     for source in recipe.sources:
         name = f"source {source.name}"
-        if isinstance(source, PathsSource):
+        if isinstance(source, WikipediaSource) and source.site:
+            yield from _seeds(name, [source.api], recipe.runtime.collect.contact)
+        elif isinstance(source, PathsSource):
             yield _files(name, source)
         elif isinstance(source, SyntheticSource):
             told = f"made of {', '.join(source.articles_of)}" if source.articles_of else "made on this machine"
@@ -32,7 +35,7 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
         elif source.serve == "pydoc":
             yield ok(name, "Python's own documentation, served on this machine; no network needed")
         else:
-            yield from _seeds(name, source, recipe.runtime.collect.contact)
+            yield from _seeds(name, source.start, recipe.runtime.collect.contact)
 
 
 def check_mixture(recipe: Recipe) -> Iterator[Finding]:
@@ -92,8 +95,8 @@ def _files(name: str, source: PathsSource) -> Finding:
     return ok(name, told)
 
 
-def _seeds(name: str, source: WebSource, contact: str) -> Iterator[Finding]:
-    public = [seed for seed in source.start if not is_local(seed)]
+def _seeds(name: str, urls: Sequence[str], contact: str) -> Iterator[Finding]:
+    public = [seed for seed in urls if not is_local(seed)]
     if public and not contact:
         yield failure(
             name,
@@ -102,7 +105,7 @@ def _seeds(name: str, source: WebSource, contact: str) -> Iterator[Finding]:
         )
         return
     reached, silent = [], []
-    for host, port in sorted({_place(seed) for seed in source.start}):
+    for host, port in sorted({_place(seed) for seed in urls}):
         try:
             with socket.create_connection((host, port), CONNECT_SECONDS):
                 reached.append(host)

@@ -66,8 +66,8 @@ class Api:
     def wiki(self) -> tuple[Wiki, dict[str, Any]]:
         """What the wiki says about itself, in our words and in its own. Raises UserError for what is no wiki."""
         (answer,) = self.answers(_SITE)
-        found: dict[str, Any] = _mapping(answer.get("query"))
-        general, rights = _mapping(found.get("general")), _mapping(found.get("rightsinfo"))
+        found: dict[str, Any] = mapping(answer.get("query"))
+        general, rights = mapping(found.get("general")), mapping(found.get("rightsinfo"))
         server, path = general.get("server"), general.get("articlepath")
         if not isinstance(server, str) or not isinstance(path, str) or "$1" not in path:
             raise UserError(
@@ -78,8 +78,8 @@ class Api:
             server = f"{urlsplit(self._url).scheme}:{server}"
         named: list[tuple[int, str]] = []
         spaces = found.get("namespaces")
-        for space in [*_mapping(spaces).values(), *_list(found.get("namespacealiases"))]:
-            known = _mapping(space)
+        for space in [*mapping(spaces).values(), *listed(found.get("namespacealiases"))]:
+            known = mapping(space)
             if isinstance(known.get("id"), int):
                 named += [(known["id"], str(known[key])) for key in ("name", "canonical", "alias") if known.get(key)]
         names = Names.of(named)
@@ -104,7 +104,7 @@ class Api:
             answers = [self._read(response)]
             asked = {response.url}
             while further := answers[-1].get("continue"):
-                url = self.url({**question, **_mapping(further)})
+                url = self.url({**question, **mapping(further)})
                 if url in asked or not isinstance(further, dict):
                     raise self._error(url, "continues in a circle")
                 asked.add(url)
@@ -143,7 +143,7 @@ class Api:
                     given += 1
                     if limit is not None and given >= limit:
                         return
-                further = _mapping(answer.get("continue"))
+                further = mapping(answer.get("continue"))
                 if not further:
                     break
 
@@ -185,16 +185,18 @@ def title_batches(titles: Iterable[str]) -> list[list[str]]:
 
 def _all(answers: Iterable[dict[str, Any]], name: str) -> Iterator[dict[str, Any]]:
     for answer in answers:
-        for row in _list(_mapping(answer.get("query")).get(name)):
+        for row in listed(mapping(answer.get("query")).get(name)):
             if isinstance(row, dict):
                 yield row
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def mapping(value: Any) -> dict[str, Any]:
+    """A value that is an object, else an empty one: an answer may hold anything."""
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def listed(value: Any) -> list[Any]:
+    """A value that is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 

@@ -17,11 +17,12 @@ from typing import Any
 from lmcore.collect.charset import clean
 from lmcore.collect.fetched import FETCHED, Fetcher, check_contact, own_sites
 from lmcore.collect.http import Response
+from lmcore.collect.links import tidy_url
 from lmcore.collect.params import CollectRuntime
 from lmcore.collect.records import Kept, Record
 from lmcore.collect.responses import Before
 from lmcore.collect.wikipedia import Wiki, WikipediaSource, language
-from lmcore.collect.wikipedia_api import MAX_BYTES, TITLES, Api, batches, judge
+from lmcore.collect.wikipedia_api import MAX_BYTES, TITLES, Api, batches, judge, listed, mapping
 from lmcore.collect.wikipedia_select import Known, Selection, known_pages, time_of
 from lmcore.collect.wikipedia_store import PAGES, Page, Pages
 from lmcore.collect.wikitext import Plain, Unparsable, intro, tidy
@@ -50,7 +51,7 @@ class WikiReading:
         self._kept: dict[int, tuple[Known, str]] = {}  # pages that stay, each with its outcome
         self._rest: list[tuple[str, str, str]] = []  # URL, outcome, reason of what is no page, or none any more
         self._site: Response | None = None
-        self._beyond = 0
+        self._cut = False
 
     def run(self) -> None:
         """Ask the wiki and read what it sends. Raises RunError when it cannot be had; the next run goes on."""
@@ -74,7 +75,7 @@ class WikiReading:
             selection = Selection(api, self._params, wiki, known, since)
             self._report(0, None, "asks which pages there are")
             selection.find()
-            self._beyond = selection.beyond
+            self._cut = selection.cut
             self._rest += selection.lost
             changed = self._of_old(selection, known)
             self._read(api, wiki, self._revisions(api, wiki, changed, known))
@@ -122,14 +123,14 @@ class WikiReading:
             yield log_row(url, outcome, reason, status=200, tries=1)
 
     def counts(self) -> dict[str, Any]:
-        """Pages by outcome, and how many `max_pages` left out as far as that was seen."""
+        """Pages by outcome, and whether there are more than `max_pages`."""
         outcomes = self._pages.outcomes()
         outcomes.update(outcome for _, outcome in self._kept.values())
         outcomes.update(outcome for _, outcome, _ in self._rest)
         return {
             "pages": sum(outcomes.values()),
             "outcomes": dict(sorted(outcomes.items())),
-            "pages_beyond_limit": self._beyond,
+            "cut_by_max_pages": self._cut,
         }
 
     def why_empty(self) -> tuple[str, str]:
@@ -185,7 +186,7 @@ class WikiReading:
         for done, (_, pages) in enumerate(api.pages(questions)):
             self._report(done * TITLES, len(ids), f"{done * TITLES} of {len(ids)} pages looked up")
             for page in pages:
-                number, url = _number(page), str(page.get("fullurl") or wiki.url(str(page.get("title"))))
+                number, url = _number(page), _url(page, wiki)
                 revision = str(page.get("lastrevid"))
                 old = known.get(number)
                 if old and (page.get("missing") or old.url != url):
@@ -252,29 +253,30 @@ class WikiReading:
 
     def _sent(self, number: int, sent: dict[str, Any], wiki: Wiki, moment: str) -> tuple[Page, str | None]:
         title = clean(str(sent.get("title") or ""))
-        page = Page(number, str(sent.get("fullurl") or wiki.url(title)), title=title, moment=moment)
-        revision = next((row for row in sent.get("revisions") or [] if isinstance(row, dict)), {})
+        page = Page(number, _url(sent, wiki), title=title, moment=moment)
+        revision = next(map(mapping, listed(sent.get("revisions"))), {})
         if sent.get("missing") or not revision:
             page.outcome, page.reason = "missing", "deleted while the source was collected"
             return page, None
         page.revision = str(revision.get("revid"))
         page.lang = language(sent.get("pagelanguage")) if sent.get("pagelanguage") else wiki.lang
         page.raw = canonical_json(sent).encode("utf-8", "surrogatepass")
-        categories = [clean(str(row.get("title"))).partition(":")[2] for row in sent.get("categories") or []]
+        rows = map(mapping, listed(sent.get("categories")))
+        categories = [name for row in rows if (name := clean(str(row.get("title"))).partition(":")[2])]
         page.tags = {"categories": "|".join(dict.fromkeys(categories))} if categories else {}
         if _is_disambiguation(sent):
             page.tags["disambiguation"] = "yes"
         page.meta = {
             "extractor": "extracts" if self._extracts else "mwparserfromhell",
             "pageid": number,
-            "revid": revision.get("revid"),
-            "timestamp": str(revision.get("timestamp") or ""),
+            "revid": revision["revid"] if isinstance(revision.get("revid"), int) else 0,
+            "timestamp": clean(str(revision.get("timestamp") or "")),
             "license": wiki.license,
         }
         if self._extracts:
             page.text = str(sent.get("extract") or "")
             return page, None
-        slot = (revision.get("slots") or {}).get("main") or {}
+        slot = mapping(mapping(revision.get("slots")).get("main"))
         content = slot.get("content")
         if slot.get("contentmodel", "wikitext") != "wikitext" or not isinstance(content, str):
             page.outcome, page.reason = "no_text", f"no wikitext but {clean(str(slot.get('contentmodel')))[:40]}"
@@ -358,4 +360,9 @@ def _number(page: dict[str, Any]) -> int:
 
 
 def _is_disambiguation(page: dict[str, Any]) -> bool:
-    return "disambiguation" in (page.get("pageprops") or {})
+    return "disambiguation" in mapping(page.get("pageprops"))
+
+
+def _url(page: dict[str, Any], wiki: Wiki) -> str:
+    given = page.get("fullurl")
+    return (tidy_url(given) if isinstance(given, str) else None) or wiki.url(str(page.get("title")))

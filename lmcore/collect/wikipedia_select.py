@@ -38,12 +38,12 @@ class Selection:
         self._since = since
         self.pages: dict[int, None] = {}
         self.lost: list[tuple[str, str, str]] = []  # URL, outcome, reason
-        self.beyond = 0  # pages that max_pages leaves out, as far as they were seen
+        self.cut = False  # there are more pages than max_pages
         self.changed: frozenset[int] | None = None  # pages of the edition before that may have; None: ask of all
 
     def find(self) -> None:
         """Ask the wiki."""
-        self._take(self._by_title())
+        self._take(list(self._by_title()))
         self._take(self._by_category())
         if self._params.all_pages:
             self._take(self._of_all())
@@ -57,14 +57,9 @@ class Selection:
             if page in self.pages:
                 continue
             if len(self.pages) >= self._params.max_pages:
-                self.beyond += 1
-            else:
-                self.pages[page] = None
-
-    @property
-    def _room(self) -> int:
-        """Rows that are worth asking for, at least one, so that it is seen whether there are more."""
-        return max(0, self._params.max_pages - len(self.pages)) + 1
+                self.cut = True
+                return
+            self.pages[page] = None
 
     def _by_title(self) -> Iterator[int]:
         questions = [{"titles": "|".join(titles), "redirects": 1} for titles in title_batches(self._params.titles)]
@@ -98,8 +93,6 @@ class Selection:
         for depth in range(self._params.depth + 1):
             below: list[str] = []
             for name in level:
-                if self.beyond:
-                    return
                 kinds = "page|subcat" if depth < self._params.depth else "page"
                 question = {
                     "list": "categorymembers", "cmtitle": name, "cmtype": kinds, "cmprop": "ids|title|type",
@@ -135,7 +128,7 @@ class Selection:
             {"list": "allpages", "apnamespace": space, "apfilterredir": "nonredirects", "aplimit": ROWS}
             for space in spaces
         ]
-        yield from _ids(self._api.rows("allpages", questions, self._room))
+        yield from _ids(self._api.rows("allpages", questions))
 
     def _recent(self) -> Iterator[int]:
         """Pages of the edition before, then those that the list of changes names, the latest first."""
@@ -153,7 +146,7 @@ class Selection:
         ids: dict[int, None] = {}
         # What has been deleted is in the list by title only; and all of it is needed to know what has not changed.
         for row in self._api.rows("recentchanges", [question]):
-            if not reaches and len(ids) >= self._room:
+            if not reaches and len(ids) > self._params.max_pages:
                 break
             titles.add(str(row.get("title")))
             if row.get("type") != "log":

@@ -88,7 +88,7 @@ def plain(wikitext: str, names: Names) -> Plain:
 
 
 def tidy(text: str) -> str:
-    """Lines without stray blanks and hollow brackets, one empty line at most, headings only where a text follows."""
+    """Lines without stray blanks and hollow brackets, one empty line at most, headings just above what they head."""
     lines = []
     for line in text.replace("\u00a0", " ").splitlines():
         bare = _LOOSE.sub("", _HOLLOW.sub("", _BLANKS.sub(" ", line))).strip()
@@ -102,6 +102,8 @@ def tidy(text: str) -> str:
             if not found[2] or below <= level:
                 continue
             below = level
+            if not kept[-1]:
+                kept.pop()
             line = f"{found[1]} {found[2]} {found[1]}"
         elif line:
             below = 7

@@ -31,9 +31,10 @@ Key = TypeVar("Key")
 class Workers:
     """`count` processes that read wikitext of one wiki. Use as a context; without a text nothing is started."""
 
-    def __init__(self, count: int, names: Names) -> None:
+    def __init__(self, count: int, names: Names, cpu_seconds: float = CPU_SECONDS) -> None:
         self._count = count
         self._names = names
+        self._cpu_seconds = cpu_seconds
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         self._all: list[_Worker] = []
 
@@ -47,7 +48,7 @@ class Workers:
     def read(self, texts: Iterable[tuple[Key, str | None]]) -> Iterator[tuple[Key, Plain | Unparsable | None]]:
         """What each text says, under the key it came with; None for no text. Texts are taken a few ahead."""
         for _ in range(self._count - len(self._all)):
-            self._all.append(_Worker(self._names))
+            self._all.append(_Worker(self._names, self._cpu_seconds))
             self._idle.put(self._all[-1])
         left = iter(texts)
         waiting: deque[tuple[Key, Future[Plain | Unparsable] | None]] = deque()
@@ -74,8 +75,9 @@ class Workers:
 class _Worker:
     """One process; started when it is needed, and again after a text that it died of."""
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, cpu_seconds: float) -> None:
         self._names = names
+        self._cpu_seconds = cpu_seconds
         self._process: subprocess.Popen[bytes] | None = None
 
     def read(self, text: str) -> Plain | Unparsable:
@@ -90,7 +92,7 @@ class _Worker:
         if answer is None:
             self.stop()
             if process.returncode == -signal.SIGPROF:
-                return Unparsable(f"wikitext that takes more than {CPU_SECONDS:g} s to read")
+                return Unparsable(f"wikitext that takes more than {self._cpu_seconds:g} s to read")
             return Unparsable(f"wikitext that its reader dies of (status {process.returncode})")
         if "problem" in answer:
             return Unparsable(answer["problem"])
@@ -114,7 +116,7 @@ class _Worker:
             stdout=subprocess.PIPE,
         )
         assert process.stdin
-        _send(process.stdin, [sorted(self._names.files), sorted(self._names.categories)])
+        _send(process.stdin, [self._cpu_seconds, sorted(self._names.files), sorted(self._names.categories)])
         self._process = process
         return process
 
@@ -138,10 +140,10 @@ def _serve() -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    files, categories = _receive(sys.stdin.buffer)
+    cpu_seconds, files, categories = _receive(sys.stdin.buffer)
     names = Names(frozenset(files), frozenset(categories))
     while (text := _receive(sys.stdin.buffer)) is not None:
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)  # SIGPROF ends the process, also in the midst of C code
+        signal.setitimer(signal.ITIMER_PROF, cpu_seconds)  # SIGPROF ends the process, also in the midst of C code
         try:
             found = plain(text, names)
             answer: dict[str, Any] = dict(vars(found))

@@ -30,7 +30,9 @@ SAMPLES = {
 
 
 def test_every_kind_that_reads_files_has_a_sample():
-    assert set(SAMPLES) == {kind.model_fields["kind"].default for kind in KINDS if issubclass(kind, PathsSource)}
+    # Dumps of wikis are streams that are no archives' members: they have tests of their own.
+    readers = {kind.model_fields["kind"].default for kind in KINDS if issubclass(kind, PathsSource)} - {"wikipedia"}
+    assert set(SAMPLES) == readers
 
 
 @pytest.mark.parametrize("kind", SAMPLES)
