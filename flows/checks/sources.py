@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from flows.checks.finding import Finding, failure, ok, warning
@@ -12,7 +12,7 @@ from flows.checks.server import Pools
 from flows.look import human_bytes
 from lmcore.collect.files import find_files
 from lmcore.collect.links import is_local
-from lmcore.collect.params import PathsSource, WebSource
+from lmcore.collect.params import PathsSource, is_url
 from lmcore.recipe import Recipe
 
 CONNECT_SECONDS = 3.0
@@ -24,11 +24,15 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
     for source in recipe.sources:
         name = f"source {source.name}"
         if isinstance(source, PathsSource):
-            yield _files(name, source)
+            lying = any(not is_url(path) for path in source.paths)
+            if source.urls:
+                yield from _hosts(f"{name}: downloads" if lying else name, source.urls, recipe.runtime.collect.contact)
+            if lying:
+                yield _files(name, source)
         elif source.serve == "pydoc":
             yield ok(name, "Python's own documentation, served on this machine; no network needed")
         else:
-            yield from _seeds(name, source, recipe.runtime.collect.contact)
+            yield from _hosts(name, source.start, recipe.runtime.collect.contact)
 
 
 def check_mixture(recipe: Recipe) -> Iterator[Finding]:
@@ -76,7 +80,9 @@ def _files(name: str, source: PathsSource) -> Finding:
     locked = [file for file in usable if not os.access(file.path, os.R_OK)]
     if not usable:
         reasons = sorted({file.refusal[1] for file in found if file.refusal})
-        told = f"no file matches {', '.join(source.paths)}" + (f": {reasons[0]}" if reasons else "")
+        told = f"no file matches {', '.join(path for path in source.paths if not is_url(path))}" + (
+            f": {reasons[0]}" if reasons else ""
+        )
         return failure(name, told, mend)
     told = f"{len(usable):,} files, {human_bytes(sum(file.path.stat().st_size for file in usable))}"
     if locked:
@@ -88,17 +94,18 @@ def _files(name: str, source: PathsSource) -> Finding:
     return ok(name, told)
 
 
-def _seeds(name: str, source: WebSource, contact: str) -> Iterator[Finding]:
-    public = [seed for seed in source.start if not is_local(seed)]
+def _hosts(name: str, urls: Sequence[str], contact: str) -> Iterator[Finding]:
+    """Whether the hosts of these URLs can be reached, and somebody is named whom they could write to."""
+    public = [url for url in urls if not is_local(url)]
     if public and not contact:
         yield failure(
             name,
-            f"crawling {urlsplit(public[0]).hostname} needs a contact address in the User-Agent",
-            "set runtime.collect.contact to your e-mail address or a page about the crawl",
+            f"fetching from {urlsplit(public[0]).hostname} needs a contact address in the User-Agent",
+            "set runtime.collect.contact to your e-mail address or a page about what you do",
         )
         return
     reached, silent = [], []
-    for host, port in sorted({_place(seed) for seed in source.start}):
+    for host, port in sorted({_place(url) for url in urls}):
         try:
             with socket.create_connection((host, port), CONNECT_SECONDS):
                 reached.append(host)

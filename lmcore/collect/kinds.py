@@ -23,8 +23,12 @@ SourceParams = Annotated[
     Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
-NUMBERS = frozenset(  # settings of a source that say how much is read, never what
-    name for kind in KINDS for name, field in kind.model_fields.items() if field.annotation in (int, float)
+NUMBERS = frozenset(  # settings of a source that say how much is read and how politely, never what: so they are named
+    name
+    for kind in KINDS
+    for name, field in kind.model_fields.items()
+    if field.annotation in (int, float)
+    and (name.startswith(("max_", "min_")) or name in ("delay", "timeout", "retries"))
 )
 _FORMATS: dict[type[PathsSource], Mapping[str, Read]] = {
     QaSource: qa.FORMATS,

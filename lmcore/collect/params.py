@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -100,6 +100,8 @@ class WebSource(Source):
 class PathsSource(Source):
     """What every source says that reads files, on this machine or from a server."""
 
+    together: ClassVar[bool] = False  # what a file gives may be another when one beside it has changed
+
     base: str = Field(default=".", description="Folder that relative paths start from: the recipe's own folder.")
     paths: tuple[str, ...] = Field(
         min_length=1,
@@ -119,6 +121,12 @@ class PathsSource(Source):
         return paths
 
     @property
+    def advice(self) -> tuple[str, ...]:
+        """The settings to look at when there is no record."""
+        fields = (name for name in type(self).model_fields if name.endswith("_field"))
+        return ("paths", *fields, "max_bytes", "min_chars")
+
+    @property
     def urls(self) -> list[str]:
         """Those of `paths` that are URLs, in one spelling, each once."""
         tidy = (tidy_url(path) for path in self.paths if is_url(path))
@@ -126,7 +134,7 @@ class PathsSource(Source):
 
 
 class FilesSource(PathsSource):
-    """Text files, one record per file, or per row for jsonl and parquet."""
+    """Text files, one record per file, or per row for jsonl, csv, tsv and parquet."""
 
     kind: Literal["files"] = Field(default="files", description="Files on disk.")
     text_field: str = Field(default="text", min_length=1, description="Key or column of a row that holds the text.")

@@ -56,11 +56,17 @@ class Member:
     inside: str = ""
     refusal: tuple[str, str] | None = None  # outcome and reason, for a member that may not be read
     others: Mapping[str, Path] = field(default_factory=dict)  # the archive's other members by `inside`
+    near: Callable[[str], Path | None] | None = None  # the file of a name next to one that is in no archive
 
     def beside(self, name: str) -> Path | None:
-        """The plain file of that name next to this one, in the archive or in the folder; None when there is none."""
+        """The plain file of that name, or the packed one unpacked, next to this one: in the archive, in the folder, or
+        of the same source at the same place of a server; None when there is none. Raises Unreadable for a damaged one.
+        """
         if self.inside:
-            return self.others.get(str(PurePosixPath(self.inside).with_name(name)))
+            wanted = (str(PurePosixPath(self.inside).with_name(spelling)) for spelling in spellings(name))
+            return next((self.others[spelling] for spelling in wanted if spelling in self.others), None)
+        if self.near:
+            return self.near(name)
         path = self.path.with_name(name)
         return path if path.is_file() and not path.is_symlink() else None
 
@@ -71,17 +77,30 @@ def plain_name(name: str) -> str:
     return stem if suffix.lower() in PACKINGS else name
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """The names under which a plain file may lie: its own, and packed."""
+    return name, *(name + packing for packing in PACKINGS)
+
+
 def is_archive(name: str) -> bool:
     """Whether a file of this name holds members."""
     return name.lower().endswith(ARCHIVES)
 
 
 @contextlib.contextmanager
-def opened(path: Path, name: str, work: Path, max_bytes: int, wanted: Callable[[str], bool]) -> Iterator[list[Member]]:
+def opened(
+    path: Path,
+    name: str,
+    work: Path,
+    max_bytes: int,
+    wanted: Callable[[str], bool],
+    near: Callable[[str], Path | None] | None = None,
+) -> Iterator[list[Member]]:
     """The plain files in a file, ordered by name; unpacked copies in `work` are removed afterwards.
 
     `name` tells how it is packed; of an archive only members `wanted` by name are unpacked, at most `max_bytes` of
-    them together. Raises Unreadable for what is no plain file, too large when unpacked, truncated or damaged.
+    them together. `near` gives, by its name as it lies there, the file next to this one. Raises Unreadable for what is
+    no plain file, too large when unpacked, truncated or damaged.
     """
     try:
         facts = path.stat()
@@ -94,19 +113,34 @@ def opened(path: Path, name: str, work: Path, max_bytes: int, wanted: Callable[[
     folder = work / "unpacked"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+
+    def beside(wanted_name: str) -> Path | None:
+        for spelling in spellings(wanted_name):
+            if found := near(spelling) if near else None:
+                try:
+                    return _plain(found, spelling, folder / "beside", max_bytes)
+                except Unreadable as error:
+                    raise Unreadable(error.outcome, f"{spelling} beside it: {error.reason}") from error
+        return None
+
     try:
         if is_archive(name):
             yield _members(path, name, folder, max_bytes, wanted)
-        elif plain_name(name) != name:
-            plain = folder / "plain"
-            _unpack(path, name, plain, max_bytes)
-            yield [Member(name, plain)]
-        elif facts.st_size > max_bytes:
-            raise Unreadable("too_large", f"{facts.st_size:,} bytes, more than {max_bytes:,}")
         else:
-            yield [Member(name, path)]
+            yield [Member(name, _plain(path, name, folder / "plain", max_bytes), near=beside if near else None)]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plain(path: Path, name: str, target: Path, max_bytes: int) -> Path:
+    """Where the plain file is: a packed one is unpacked into `target`."""
+    if plain_name(name) != name:
+        _unpack(path, name, target, max_bytes)
+        return target
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise Unreadable("too_large", f"{size:,} bytes, more than {max_bytes:,}")
+    return path
 
 
 def _members(path: Path, name: str, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
@@ -130,13 +164,25 @@ class _Room:
         self.refused: dict[str, tuple[str, str]] = {}
 
     def take(self, inside: str, source: IO[bytes]) -> None:
-        path = self._folder / f"{len(self.found):06d}"
+        path = self._folder / f"{len(self.found) + len(self.refused):06d}"
         with open(path, "wb") as target:
             while piece := source.read(PIECE):
                 self._left -= len(piece)
                 if self._left < 0:
                     raise Unreadable("too_large", f"more than {self._cap:,} bytes unpacked")
                 target.write(piece)
+        if plain_name(inside) != inside and not is_archive(inside):
+            packed, path = path, path.with_name(f"{path.name}-plain")
+            try:
+                _unpack(packed, inside, path, self._left)
+            except Unreadable as error:
+                if error.outcome == "too_large":
+                    raise Unreadable("too_large", f"more than {self._cap:,} bytes unpacked") from error
+                self.refuse(inside, error.outcome, error.reason)
+                return
+            finally:
+                packed.unlink()
+            self._left -= path.stat().st_size
         self.found[inside] = path
 
     def refuse(self, inside: str, outcome: str, reason: str) -> None:

@@ -276,6 +276,17 @@ class TestSources:
         (tmp_path / "b.xyz").write_text("what is this")
         assert states(self.check(**mine, paths=["*"])) == {"source s": "warning"}
 
+    def test_files_of_a_server(self, tmp_path):
+        with frozen_site() as site:
+            url = f"{site.url}/section/1"
+            (found,) = self.check(kind="files", base=str(tmp_path), paths=[url])
+            assert (found.state, found.told) == ("ok", "reached: 127.0.0.1")
+            (tmp_path / "a.txt").write_text("a text")
+            found = self.check(kind="files", base=str(tmp_path), paths=[url, "*.txt"])
+            assert states(found) == {"source s: downloads": "ok", "source s": "ok"}
+        (found,) = self.check(kind="files", paths=["https://example.org/a.txt"])
+        assert (found.state, "runtime.collect.contact" in found.mend) == ("failure", True)
+
     def test_a_mixture_of_sources_that_are_not_there(self):
         def check(**train):
             return list(sources.check_mixture(recipe(train={"steps": 1, **train})))
