@@ -153,8 +153,7 @@ class FilesReading:
     def _read(self, file: Found) -> Iterator[Record | Kept]:
         started = time.monotonic()
         response = self._downloads[file.locator][0] if file.locator in self._downloads else None
-        if response and response.outcome == "unchanged":
-            self._end(file.locator, "unchanged", "", response.size, response.last_modified, response.seconds)
+        if response and self._keeps(file.locator):
             yield Kept(file.locator)
             return
         size, modified = 0, ""
@@ -162,7 +161,7 @@ class FilesReading:
             if file.refusal:
                 raise Unreadable(*file.refusal)
             size, modified = _facts(file.path)
-            name = _url_name(file.locator) if response else file.path.name
+            name = url_name(file.locator) if response else file.path.name
             near = self._near(file)
             with opened(file.path, name, self._work, self._params.max_bytes, self._wanted, near) as members:
                 if not members:
@@ -172,6 +171,14 @@ class FilesReading:
                     started = time.monotonic()
         except Unreadable as error:
             self._end(file.locator, error.outcome, error.reason, size, modified, time.monotonic() - started)
+
+    def _keeps(self, url: str) -> bool:
+        """Whether a download has not changed since the edition before; if so, says it in the log."""
+        response = self._downloads[url][0]
+        if response.outcome != "unchanged":
+            return False
+        self._end(url, "unchanged", "", response.size, response.last_modified, response.seconds)
+        return True
 
     def _near(self, file: Found) -> Callable[[str], Path | None]:
         """Finds the file of a name beside this one, as it lies there."""
@@ -277,7 +284,7 @@ def find_files(params: PathsSource) -> list[Found]:
                 )
             elif not _known(params, path.name):
                 refusal = ("unknown_format", f"the suffix of {path.name} is not known")
-            entry = Found(_locator(path, base), path, refusal)
+            entry = Found(locator_of(path, base), path, refusal)
             other = found.get(real)
             if other is None or entry.locator < other.locator:
                 found[real] = entry
@@ -326,17 +333,19 @@ def _record(item: Item, locator: str, inside: bool) -> Record:
     )
 
 
-def _url_name(url: str) -> str:
+def url_name(url: str) -> str:
+    """The name of the file that a URL is of."""
     return PurePosixPath(unquote(urlsplit(url).path)).name
 
 
 def _place(url: str) -> tuple[str, str, str, str]:
     """Scheme, host, folder and name of a file on a server."""
     parts = urlsplit(url)
-    return parts.scheme, parts.netloc, parts.path.rpartition("/")[0], _url_name(url)
+    return parts.scheme, parts.netloc, parts.path.rpartition("/")[0], url_name(url)
 
 
-def _locator(path: Path, base: Path) -> str:
+def locator_of(path: Path, base: Path) -> str:
+    """What a path is called wherever the recipe lies: file:RELATIVE, percent-encoded."""
     name = path.relative_to(base) if path.is_relative_to(base) else path
     return "file:" + quote(os.fsencode(name))
 

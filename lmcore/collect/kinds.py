@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmcore.collect import books, chat, parallel, qa, subtitles
+from lmcore.collect import books, chat, code, parallel, qa, subtitles
 from lmcore.collect.books import BooksSource
 from lmcore.collect.chat import ChatSource
+from lmcore.collect.code import CodeSource
 from lmcore.collect.items import Read
 from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
@@ -17,9 +18,9 @@ from lmcore.collect.qa import QaSource
 from lmcore.collect.subtitles import SubtitlesSource
 from lmcore.collect.unpack import plain_name
 
-KINDS = (WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource)
+KINDS = (WebSource, FilesSource, CodeSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource)
 SourceParams = Annotated[
-    WebSource | FilesSource | QaSource | ChatSource | SubtitlesSource | ParallelSource | BooksSource,
+    WebSource | FilesSource | CodeSource | QaSource | ChatSource | SubtitlesSource | ParallelSource | BooksSource,
     Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
@@ -44,6 +45,8 @@ def formats(params: PathsSource) -> Mapping[str, Read]:
         from lmcore.collect.file_formats import FORMATS
 
         return FORMATS
+    if isinstance(params, CodeSource):
+        return code.formats()
     if isinstance(params, ParallelSource):
         return parallel.formats(params)
     return _FORMATS[type(params)]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from lmcore.collect.code import CodeSource
 from lmcore.collect.editions import (
     EDITION,
     MAX_DEPTH,
@@ -50,7 +51,7 @@ CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer
 # Outcomes that are the site's or the recipe's wish, not a failure to get a page.
 NO_FAILURE = frozenset(
     {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
-    | {"companion", "other_language"}
+    | {"companion", "other_language", "vendored", "generated", "minified", "binary", "link", "submodule"}
 )
 
 
@@ -95,6 +96,10 @@ def _gathered(
 ) -> Gathered:
     if isinstance(params, WebSource):
         return WebCrawl(work, params, runtime, report, before, forgotten)
+    if isinstance(params, CodeSource):
+        from lmcore.collect.code_reading import CodeReading
+
+        return CodeReading(work, params, runtime, report, before)
     return FilesReading(work, params, runtime, report, before)
 
 

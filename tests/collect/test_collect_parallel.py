@@ -288,12 +288,17 @@ def test_tables(tmp_path, name, text, params):
 
 
 def test_bad_rows_of_tables(tmp_path):
-    text = 'a,b\none\n\n,x\ny,\nsame,same\n"' + "q" * 140_000 + '",z\nlast,utolsó\n'
+    text = 'a,b\none\n\n,x\ny,\nsame,same\n"q"q,z\nlast,utolsó\n'
     good, bad = taken(tmp_path, "a.csv", text, directions="forward")
     assert said(good)[0] == ("a", "b")
     assert said(good)[-1] == ("last", "utolsó")
     assert bad.pop("too few columns")[0] == 2
-    assert bad == {"no source text": [4], "untranslated": [5], "the same in both languages": [6], "not CSV": [7]}
+    assert bad == {
+        "no source text": [4],
+        "untranslated": [5],
+        "the same in both languages": [6],
+        "a quote in the middle of a field": [7],
+    }
     _, bad = taken(tmp_path, "a.jsonl", '{"en": "x"}\n{"translation": {"en": 1, "hu": "x"}}\n[]\nx')
     assert bad == {"no text of both languages": [1, 2], "not a JSON object": [3], "not JSON": [4]}
     with pytest.raises(Unreadable, match="no_text_field"):
