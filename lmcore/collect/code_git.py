@@ -104,7 +104,7 @@ class GitTree:
 
     def _ask(self, *arguments: str) -> bytes:
         try:
-            done = subprocess.run(  # noqa: S603 - no shell, and the arguments are ours
+            done = subprocess.run(
                 [*self._git, *arguments], env=self._environment, capture_output=True, timeout=SECONDS, check=False
             )
         except subprocess.TimeoutExpired as error:

@@ -100,7 +100,8 @@ class CodeReading(FilesReading):
         return archive_tree(repository.path, name, self._work, self._code.max_bytes, lambda inside: bool(_kind(inside)))
 
     def _read_tree(self, repository: Repository, tree: Tree) -> Iterator[Record]:
-        licences = _licences(tree)
+        vendor = "vendored" in self._code.leave_out
+        licences = _licences([blob for blob in tree.blobs if not (vendor and vendored_folder(blob.path))])
         vendored: Counter[str] = Counter()
         name = tree.name or repository.name
         for blob in tree.blobs:
@@ -108,7 +109,7 @@ class CodeReading(FilesReading):
             known = language and (not self._code.languages or language in self._code.languages)
             if not blob.refusal and not (known and self._passes(blob.path)):
                 continue
-            others = vendored_folder(blob.path) if "vendored" in self._code.leave_out else ""
+            others = vendored_folder(blob.path) if vendor else ""
             if others:
                 vendored[others] += 1
                 continue
@@ -222,10 +223,10 @@ def _repository(path: Path, base: Path, named: bool, params: CodeSource) -> Repo
     return Repository(locator, path, name, git)
 
 
-def _licences(tree: Tree) -> dict[str, Licence]:
+def _licences(blobs: list[Blob]) -> dict[str, Licence]:
     """The licence file of each folder that has one, by folder; of several the first by name."""
     found: dict[str, Licence] = {}
-    for blob in tree.blobs:
+    for blob in blobs:
         folder = str(PurePosixPath(blob.path).parent)
         if folder in found and found[folder].spdx:
             continue

@@ -18,8 +18,9 @@ CsvRow = tuple[list[str], str]  # its cells, and why there are none
 
 def csv_rows(text: str, delimiter: str = ",", *, quoted: bool = True) -> Iterator[CsvRow]:
     """The rows of a text whose newlines are \\n; a row that is none comes with its problem, and the next is read."""
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
+    lines = io.StringIO(text, newline="")
+    usual = csv.reader(lines, delimiter=delimiter, strict=True)
+    rows = usual if quoted else csv.reader(lines, delimiter=delimiter, strict=True, quoting=csv.QUOTE_NONE)
     while True:
         try:
             yield next(rows), ""

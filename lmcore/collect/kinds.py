@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmcore.collect import books, chat, code, parallel, qa, subtitles
+from lmcore.collect import books, chat, code, parallel, qa, stackexchange, subtitles
 from lmcore.collect.books import BooksSource
 from lmcore.collect.chat import ChatSource
 from lmcore.collect.code import CodeSource
@@ -15,12 +15,31 @@ from lmcore.collect.items import Read
 from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
+from lmcore.collect.stackexchange import StackexchangeSource
 from lmcore.collect.subtitles import SubtitlesSource
 from lmcore.collect.unpack import plain_name
 
-KINDS = (WebSource, FilesSource, CodeSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource)
+KINDS = (
+    WebSource,
+    FilesSource,
+    CodeSource,
+    QaSource,
+    StackexchangeSource,
+    ChatSource,
+    SubtitlesSource,
+    ParallelSource,
+    BooksSource,
+)
 SourceParams = Annotated[
-    WebSource | FilesSource | CodeSource | QaSource | ChatSource | SubtitlesSource | ParallelSource | BooksSource,
+    WebSource
+    | FilesSource
+    | CodeSource
+    | QaSource
+    | StackexchangeSource
+    | ChatSource
+    | SubtitlesSource
+    | ParallelSource
+    | BooksSource,
     Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
@@ -36,6 +55,7 @@ _FORMATS: dict[type[PathsSource], Mapping[str, Read]] = {
     ChatSource: chat.FORMATS,
     SubtitlesSource: subtitles.FORMATS,
     BooksSource: books.FORMATS,
+    StackexchangeSource: stackexchange.FORMATS,
 }
 
 
