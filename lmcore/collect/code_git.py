@@ -56,7 +56,7 @@ class GitTree:
         commit = revision if _HASH.fullmatch(revision) else self._ref(revision)
         self._git = [program, "--no-pager"]
         self._environment = _own(work, repository, commit)
-        self.commit = self._commit(commit or revision)
+        self.commit = self._commit(commit or revision or "HEAD")
         self._batch: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> GitTree:
@@ -115,7 +115,7 @@ class GitTree:
 
     def _ref(self, revision: str) -> str:
         """The object that a branch or tag names; "" when none is called so (a short hash, most likely)."""
-        if not revision:
+        if revision in ("", "HEAD"):
             said = _line(self._repository / "HEAD")
             if _HASH.fullmatch(said):
                 return said

@@ -12,7 +12,8 @@ _NO_CODE = frozenset({"text", "asc", "todotxt", "output", "debcontrol", "debsour
 # Of suffixes that several languages have, the commonest (GitHub's heuristics); the rest is the first by name.
 _COMMON = {
     ".h": "c", ".s": "gas", ".S": "gas", ".as": "actionscript3", ".g": "antlr-java", ".G": "antlr-java",
-    ".bas": "vb.net",    ".cl": "common-lisp", ".cp": "cpp", ".pl": "perl", ".pm": "perl", ".t": "perl", ".pro": "prolog", ".hh": "cpp",
+    ".bas": "vb.net",
+    ".cl": "common-lisp", ".cp": "cpp", ".pl": "perl", ".pm": "perl", ".t": "perl", ".pro": "prolog", ".hh": "cpp",
     ".fs": "fsharp", ".gd": "gdscript", ".inf": "ini", ".m": "objective-c", ".mm": "objective-c++", ".asm": "nasm",
     ".ASM": "nasm", ".inc": "php", ".sql": "sql", ".v": "verilog", ".ttl": "turtle", ".toc": "tex", ".lean": "lean4",
     ".xsl": "xslt", ".xslt": "xslt", ".sc": "supercollider", ".prolog": "prolog", ".n": "nemerle",

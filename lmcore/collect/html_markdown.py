@@ -14,6 +14,7 @@ _SPACE = re.compile(r"[ \t\r\n\f]+")
 # What XML cannot hold, and the characters that stand for code ("\ue000NUMBER\ue001") and indents until the end.
 _NEVER = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ue000-\ue002\ufffe\uffff]")
 _INDENT = "\ue002"
+_TAG = re.compile(r"<(script|style)\b.*?(?:</\1|\Z)|<[^<>]{0,1000}>", re.IGNORECASE | re.DOTALL)
 _HELD = re.compile("([\ue002> ]*)\ue000(\\d+)\ue001")
 
 
@@ -28,7 +29,7 @@ def markdown(html: str) -> str:
     except (lxml.etree.LxmlError, ValueError, RecursionError):
         said = ""
     if not said:  # elements hundreds deep, which lxml leaves out
-        said = _SPACE.sub(" ", re.sub(r"<[^<>]{0,1000}>", " ", text)).strip() if "<script" not in text.lower() else ""
+        said = _SPACE.sub(" ", _TAG.sub(" ", text)).strip()
     return writer.with_code(said).replace(_INDENT, " ")
 
 

@@ -1,4 +1,4 @@
-"""Archives in 7-Zip's format, by py7zr (the extra `sevenzip`: its licence is the LGPL, and it brings eight packages)."""
+"""Archives in 7-Zip's format, by py7zr (the extra `sevenzip`: LGPL, and it brings eight packages)."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def _unpacked(archive: py7zr.SevenZipFile, names: list[str], folder: Path) -> di
             self._size += len(s)
             return self._file.write(s)
 
-        def read(self, size: int | None = None) -> bytes:
+        def read(self, size: int | None = None) -> bytes:  # noqa: ARG002
             return b""
 
-        def seek(self, offset: int, whence: int = 0) -> int:
+        def seek(self, offset: int, whence: int = 0) -> int:  # noqa: ARG002
             return 0
 
         def flush(self) -> None:
