@@ -68,12 +68,16 @@ class GitTree:
             self._batch.communicate()
 
     def entries(self) -> Iterator[tuple[str, str, str, int]]:
-        """(mode, object, path, bytes) of everything in the tree, ordered by path; submodules are not entered."""
+        """(mode, object, path, bytes) of everything in the tree, ordered by path; submodules are not entered.
+
+        -1 bytes are those of an object that is missing or damaged. Raises Unreadable for a damaged tree.
+        """
         listed = self._ask("ls-tree", "-r", "-z", "--long", "--full-tree", self.commit)
         for line in listed.split(b"\0")[:-1]:
             facts, _, path = line.partition(b"\t")
             mode, _, name, size = facts.decode("ascii").split()
-            yield mode, name, path.decode("utf-8", "backslashreplace"), 0 if size == "-" else int(size)
+            length = int(size) if size.isdecimal() else 0 if size == "-" else -1
+            yield mode, name, path.decode("utf-8", "backslashreplace"), length
 
     def read(self, name: str) -> bytes:
         """The bytes of an object whose size is known to be small."""

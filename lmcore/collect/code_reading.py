@@ -113,7 +113,7 @@ class CodeReading(FilesReading):
             if others:
                 vendored[others] += 1
                 continue
-            if blob.refusal and not (known or blob.refusal[0] in ("submodule", "unreadable")):
+            if blob.refusal and not (known or blob.refusal[0] == "submodule"):
                 continue
             url = _url(repository, tree.prefix + blob.path)
             started = time.monotonic()

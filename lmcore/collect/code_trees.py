@@ -11,11 +11,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from lmcore.collect.code_git import GitTree
-from lmcore.collect.unpack import MAX_MEMBERS, Member, Unreadable, opened
+from lmcore.collect.unpack import Member, Unreadable, opened
+
+if TYPE_CHECKING:
+    import pathspec
 
 LINK = ("link", "a symbolic link, which is not followed")
+DAMAGED = ("damaged", "git cannot read the object")
 SUBMODULE = ("submodule", "a repository of its own; name it in `paths`")
 _HASH_DIGITS = 40
 
@@ -70,11 +75,11 @@ def _member_blob(member: Member, prefix: str) -> Blob:
 
 
 def _git_blob(tree: GitTree, mode: str, name: str, path: str, size: int) -> Blob:
-    refusal = {"160000": SUBMODULE, "120000": LINK}.get(mode)
-    return Blob(path, size, lambda: tree.read(name), refusal)
+    refusal = {"160000": SUBMODULE, "120000": LINK}.get(mode) or (DAMAGED if size < 0 else None)
+    return Blob(path, max(size, 0), lambda: tree.read(name), refusal)
 
 
-def _walk(folder: Path, inside: str, ignores: list[tuple[str, object]]) -> Iterator[Blob]:
+def _walk(folder: Path, inside: str, ignores: list[tuple[str, pathspec.GitIgnoreSpec]]) -> Iterator[Blob]:
     """The files of a folder and those below; `ignores` are the patterns of the folders above, with these folders."""
     import pathspec
 
@@ -82,7 +87,7 @@ def _walk(folder: Path, inside: str, ignores: list[tuple[str, object]]) -> Itera
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         yield Blob(
-            inside.rstrip("/"), 0, bytes, Unreadable.of(error).args and ("unreadable", os.strerror(error.errno or 0))
+            inside.rstrip("/"), 0, bytes, ("unreadable", os.strerror(error.errno or 0))
         )
         return
     own = folder / ".gitignore"
@@ -125,10 +130,10 @@ def _patterns(lines: list[str]) -> Iterator[str]:
         yield line
 
 
-def _ignored(path: str, ignores: list[tuple[str, object]]) -> bool:
+def _ignored(path: str, ignores: list[tuple[str, pathspec.GitIgnoreSpec]]) -> bool:
     """The innermost .gitignore that says anything of a path decides."""
     for folder, spec in reversed(ignores):
-        said = spec.check_file(path.removeprefix(folder)).include  # type: ignore[attr-defined]
+        said = spec.check_file(path.removeprefix(folder)).include
         if said is not None:
             return bool(said)
     return False
@@ -157,6 +162,3 @@ def _archived_commit(path: Path, name: str) -> str:
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, ValueError):
         return ""
     return said if len(said) == _HASH_DIGITS and set(said) <= set("0123456789abcdef") else ""
-
-
-__all__ = ["MAX_MEMBERS", "Blob", "Tree", "archive_tree", "folder_tree", "git_tree"]
