@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
@@ -10,6 +11,8 @@ from urllib.parse import urlsplit
 from flows.checks.finding import Finding, failure, ok, warning
 from flows.checks.server import Pools
 from flows.look import human_bytes
+from lmcore.collect.code import CodeSource
+from lmcore.collect.code_reading import repositories
 from lmcore.collect.files import find_files
 from lmcore.collect.links import is_local
 from lmcore.collect.params import PathsSource, is_url
@@ -28,7 +31,7 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
             if source.urls:
                 yield from _hosts(f"{name}: downloads" if lying else name, source.urls, recipe.runtime.collect.contact)
             if lying:
-                yield _files(name, source)
+                yield _repositories(name, source) if isinstance(source, CodeSource) else _files(name, source)
         elif source.serve == "pydoc":
             yield ok(name, "Python's own documentation, served on this machine; no network needed")
         else:
@@ -71,6 +74,20 @@ def check_pool(recipe: Recipe, pools: Pools | None) -> Iterator[Finding]:
         yield warning("training pool", f"{pool} has no worker online", mend)
     else:
         yield ok("training pool", f"{pool}: {pools.workers[pool]} workers online")
+
+
+def _repositories(name: str, source: CodeSource) -> Finding:
+    found = repositories(source)
+    refused = [repository.refusal[1] for repository in found if repository.refusal]
+    mend = f"check its paths; they start from {source.base}"
+    if not found or len(refused) == len(found):
+        named = ", ".join(path for path in source.paths if not is_url(path))
+        return failure(name, f"no repository matches {named}" + (f": {refused[0]}" if refused else ""), mend)
+    if refused:
+        return warning(name, f"{len(found)} repositories; {len(refused)} cannot be read: {refused[0]}", mend)
+    if any(repository.git for repository in found) and not shutil.which("git"):
+        return failure(name, "git repositories are read with git, and there is none", "install git")
+    return ok(name, f"{len(found):,} repositories")
 
 
 def _files(name: str, source: PathsSource) -> Finding:

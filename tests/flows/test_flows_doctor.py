@@ -287,6 +287,16 @@ class TestSources:
         (found,) = self.check(kind="files", paths=["https://example.org/a.txt"])
         assert (found.state, "runtime.collect.contact" in found.mend) == ("failure", True)
 
+    def test_repositories(self, tmp_path):
+        mine = {"kind": "code", "base": str(tmp_path)}
+        (found,) = self.check(**mine, paths=["code"])
+        assert (found.state, found.told) == ("failure", "no repository matches code")
+        (tmp_path / "code").mkdir()
+        (found,) = self.check(**mine, paths=["code"])
+        assert (found.state, found.told) == ("ok", "1 repositories")
+        (found,) = self.check(**mine, paths=["code"], revision="main")
+        assert found.told == "no repository matches code: no git repository; leave `revision` empty"
+
     def test_a_mixture_of_sources_that_are_not_there(self):
         def check(**train):
             return list(sources.check_mixture(recipe(train={"steps": 1, **train})))
