@@ -103,6 +103,7 @@ class CodeReading(FilesReading):
         vendor = "vendored" in self._code.leave_out
         licences = _licences([blob for blob in tree.blobs if not (vendor and vendored_folder(blob.path))])
         vendored: Counter[str] = Counter()
+        before = len(self._log)
         name = tree.name or repository.name
         for blob in tree.blobs:
             language = language_of(blob.path)
@@ -124,6 +125,8 @@ class CodeReading(FilesReading):
                 continue
             self._end(url, "ok", "", blob.size, "", time.monotonic() - started)
             yield record
+        if len(self._log) == before and not vendored:
+            self._end(repository.locator, "no_text", "no file of a language that is wanted", 0, "", 0.0)
         for folder, files in sorted(vendored.items()):
             reason = f"{files:,} files of others' code, by the name of their folder"
             self._end(_url(repository, f"{tree.prefix}{folder}/"), "vendored", reason, 0, "", 0.0)

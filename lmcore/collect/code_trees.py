@@ -86,9 +86,7 @@ def _walk(folder: Path, inside: str, ignores: list[tuple[str, pathspec.GitIgnore
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        yield Blob(
-            inside.rstrip("/"), 0, bytes, ("unreadable", os.strerror(error.errno or 0))
-        )
+        yield Blob(inside.rstrip("/"), 0, bytes, ("unreadable", os.strerror(error.errno or 0)))
         return
     own = folder / ".gitignore"
     if own.is_file() and not own.is_symlink():

@@ -45,7 +45,8 @@ def table(text: str, suffix: str, column: str) -> tuple[list[str], Iterator[CsvR
         if column in names:
             return names, islice(csv_rows(text, delimiter, quoted=quoted), 1, None)
         tried[delimiter] = names
-    found = ", ".join(name for name in max(tried.values(), key=len)[:20] if name)
+    names = max(tried.values(), key=len)[:20]
+    found = ", ".join(" ".join(name.split()) for name in names if name)
     raise Unreadable("no_text_field", f"no column {column} in the first row; there are {found[:300] or 'none'}")
 
 

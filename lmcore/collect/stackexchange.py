@@ -16,10 +16,8 @@ import zstandard
 from pydantic import Field
 
 from lmcore.collect.charset import clean
-from lmcore.collect.html_markdown import markdown
 from lmcore.collect.items import Item, Read
 from lmcore.collect.params import PathsSource, TextKind
-from lmcore.collect.safe_xml import elements
 from lmcore.collect.turns import hidden_turn, written
 from lmcore.collect.unpack import Member, Unreadable
 from lmcore.conversation import Pieces
@@ -129,6 +127,8 @@ def _read_posts(member: Member, params: StackexchangeSource) -> Iterator[Item]:
 
 def _put_by(member: Member, database: sqlite3.Connection) -> Iterator[Item]:
     """Every question and answer into the database; gives, when the file is whole, the rows that are neither."""
+    from lmcore.collect.safe_xml import elements
+
     bad: list[Item] = []
     rows = 0
     database.execute("begin")
@@ -225,6 +225,8 @@ def tag_names(tags: str) -> list[str]:
 
 
 def _text(packed: bytes) -> str:
+    from lmcore.collect.html_markdown import markdown
+
     return clean(markdown(zstandard.decompress(packed).decode("utf-8"))).strip()
 
 
