@@ -203,7 +203,8 @@ def test_nothing_of_a_repository_is_run(tmp_path, repository):
     script.write_text(f"#!/bin/sh\ntouch {mark}\n")
     script.chmod(0o755)
     for name in ("core.fsmonitor", "core.pager", "core.sshCommand", "core.editor", "diff.external",
-                 "core.alternateRefsCommand", "filter.x.smudge", "filter.x.clean", "diff.x.textconv", "uploadpack.packObjectsHook"):  # fmt: skip
+                 "core.alternateRefsCommand",
+                 "filter.x.smudge", "filter.x.clean", "diff.x.textconv", "uploadpack.packObjectsHook"):  # fmt: skip
         git(repository, "config", name, str(script))
     git(repository, "config", "core.hooksPath", str(tmp_path))
     git(repository, "config", "extensions.partialClone", "origin")
@@ -227,7 +228,7 @@ def test_nothing_of_a_repository_is_run(tmp_path, repository):
 def test_repositories_that_lead_elsewhere(tmp_path, repository):
     other = tmp_path / "borrowing"
     git(tmp_path, "clone", "-q", "--shared", "--bare", str(repository), str(other))
-    with pytest.raises(RunError, match="outside.*clone it whole"):
+    with pytest.raises(RunError, match=r"outside.*clone it whole"):
         run(tmp_path / "1", source(tmp_path, "borrowing"))
     tree = tmp_path / "tree"
     git(repository, "worktree", "add", "-q", str(tree), "v1")
