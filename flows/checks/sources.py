@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
@@ -10,11 +11,11 @@ from urllib.parse import urlsplit
 from flows.checks.finding import Finding, failure, ok, warning
 from flows.checks.server import Pools
 from flows.look import human_bytes
+from lmcore.collect.code import CodeSource
+from lmcore.collect.code_reading import repositories
 from lmcore.collect.files import find_files
 from lmcore.collect.links import is_local
-from lmcore.collect.params import PathsSource
-from lmcore.collect.synthetic.params import SyntheticSource
-from lmcore.collect.wikipedia import WikipediaSource
+from lmcore.collect.params import PathsSource, WebSource, is_url
 from lmcore.recipe import Recipe
 
 CONNECT_SECONDS = 3.0
@@ -25,17 +26,16 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
     """One line for each source."""
     for source in recipe.sources:
         name = f"source {source.name}"
-        if isinstance(source, WikipediaSource) and source.site:
-            yield from _seeds(name, [source.api], recipe.runtime.collect.contact)
-        elif isinstance(source, PathsSource):
-            yield _files(name, source)
-        elif isinstance(source, SyntheticSource):
+        local = isinstance(source, PathsSource) and any(not is_url(path) for path in source.paths)
+        if source.asks:
+            yield from _hosts(f"{name}: downloads" if local else name, source.asks, recipe.runtime.collect.contact)
+        if isinstance(source, PathsSource) and local:
+            yield _repositories(name, source) if isinstance(source, CodeSource) else _files(name, source)
+        elif isinstance(source, WebSource) and source.serve == "pydoc":
+            yield ok(name, "Python's own documentation, served on this machine; no network needed")
+        elif not source.asks:
             told = f"made of {', '.join(source.articles_of)}" if source.articles_of else "made on this machine"
             yield ok(name, f"{told}; no network needed")
-        elif source.serve == "pydoc":
-            yield ok(name, "Python's own documentation, served on this machine; no network needed")
-        else:
-            yield from _seeds(name, source.start, recipe.runtime.collect.contact)
 
 
 def check_mixture(recipe: Recipe) -> Iterator[Finding]:
@@ -76,6 +76,20 @@ def check_pool(recipe: Recipe, pools: Pools | None) -> Iterator[Finding]:
         yield ok("training pool", f"{pool}: {pools.workers[pool]} workers online")
 
 
+def _repositories(name: str, source: CodeSource) -> Finding:
+    found = repositories(source)
+    refused = [repository.refusal[1] for repository in found if repository.refusal]
+    mend = f"check its paths; they start from {source.base}"
+    if not found or len(refused) == len(found):
+        named = ", ".join(path for path in source.paths if not is_url(path))
+        return failure(name, f"no repository matches {named}" + (f": {refused[0]}" if refused else ""), mend)
+    if refused:
+        return warning(name, f"{len(found)} repositories; {len(refused)} cannot be read: {refused[0]}", mend)
+    if any(repository.git for repository in found) and not shutil.which("git"):
+        return failure(name, "git repositories are read with git, and there is none", "install git")
+    return ok(name, f"{len(found):,} repositories")
+
+
 def _files(name: str, source: PathsSource) -> Finding:
     found = find_files(source)
     mend = f"check its paths; they start from {source.base}"
@@ -83,7 +97,9 @@ def _files(name: str, source: PathsSource) -> Finding:
     locked = [file for file in usable if not os.access(file.path, os.R_OK)]
     if not usable:
         reasons = sorted({file.refusal[1] for file in found if file.refusal})
-        told = f"no file matches {', '.join(source.paths)}" + (f": {reasons[0]}" if reasons else "")
+        told = f"no file matches {', '.join(path for path in source.paths if not is_url(path))}" + (
+            f": {reasons[0]}" if reasons else ""
+        )
         return failure(name, told, mend)
     told = f"{len(usable):,} files, {human_bytes(sum(file.path.stat().st_size for file in usable))}"
     if locked:
@@ -95,17 +111,18 @@ def _files(name: str, source: PathsSource) -> Finding:
     return ok(name, told)
 
 
-def _seeds(name: str, urls: Sequence[str], contact: str) -> Iterator[Finding]:
-    public = [seed for seed in urls if not is_local(seed)]
+def _hosts(name: str, urls: Sequence[str], contact: str) -> Iterator[Finding]:
+    """Whether the hosts of these URLs can be reached, and somebody is named whom they could write to."""
+    public = [url for url in urls if not is_local(url)]
     if public and not contact:
         yield failure(
             name,
-            f"crawling {urlsplit(public[0]).hostname} needs a contact address in the User-Agent",
-            "set runtime.collect.contact to your e-mail address or a page about the crawl",
+            f"fetching from {urlsplit(public[0]).hostname} needs a contact address in the User-Agent",
+            "set runtime.collect.contact to your e-mail address or a page about what you do",
         )
         return
     reached, silent = [], []
-    for host, port in sorted({_place(seed) for seed in urls}):
+    for host, port in sorted({_place(url) for url in urls}):
         try:
             with socket.create_connection((host, port), CONNECT_SECONDS):
                 reached.append(host)

@@ -92,6 +92,11 @@ class FeedSource(Source):
         return self
 
     @property
+    def asks(self) -> list[str]:
+        """The feeds."""
+        return self.urls
+
+    @property
     def urls(self) -> list[str]:
         """The feeds in one spelling, each once, in the order given."""
         return list(dict.fromkeys(url for url in map(tidy_url, self.feeds) if url))

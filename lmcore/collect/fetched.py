@@ -179,15 +179,16 @@ class Fetcher:
                 self._client.close()
                 raise
 
-    def download(self, url: str) -> tuple[Response, Path]:
+    def download(self, url: str, *, anew: bool = False) -> tuple[Response, Path]:
         """A large file: the answer and where it lies. "unchanged" (and no file) only for an edition of the same
-        settings, whose records stay as they are."""
+        settings, whose records stay as they are; never when it is to be had `anew`."""
         path = self._folder / digest_json(url)[:32]
         answer = self.fetched.answer(url, body=False)
-        if answer and answer.outcome not in PASSING and (answer.outcome != "ok" or path.exists()):
+        settled = answer and answer.outcome not in PASSING and (answer.outcome != "ok" or path.exists())
+        if answer and settled and not (anew and answer.outcome == "unchanged"):
             return answer, path
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = self._before.validators(url) if self._before.same_settings else None
+        known = self._before.validators(url) if self._before.same_settings and not anew else None
         response = self._client.download(url, path, known=known)
         if response.outcome == "unchanged":
             response = self._before.dated(response)

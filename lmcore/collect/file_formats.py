@@ -1,4 +1,4 @@
-"""Reading one plain file of the kind `files`: its text (txt, md, html, htm, py) or its rows (jsonl, parquet)."""
+"""One plain file of the kind `files`: its text (txt, md, html, htm, py) or its rows (jsonl, csv, tsv, parquet)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmcore.collect.charset import clean, decode
+from lmcore.collect.csv_rows import table
 from lmcore.collect.extract import html_text
 from lmcore.collect.items import Item, Read, read_bytes
 from lmcore.collect.json_rows import json_lines
 from lmcore.collect.params import FilesSource
-from lmcore.collect.unpack import Member, Unreadable
+from lmcore.collect.unpack import Member, Unreadable, plain_name
 
 ROWS = 256
 
@@ -56,6 +58,25 @@ def _read_jsonl(member: Member, params: FilesSource) -> Iterator[Item]:
             yield Item(row, problem=problem)
         else:
             yield _row_item(row, value.get(params.text_field), value.get(params.title_field), params)
+
+
+def _read_table(member: Member, params: FilesSource) -> Iterator[Item]:
+    decoded = decode(read_bytes(member.path), lang=params.lang)
+    about = {"charset": decoded.charset, "charset_source": decoded.source, "extractor": "as is"}
+    suffix = PurePosixPath(plain_name(member.name.lower())).suffix
+    names, rows = table(clean(decoded.text), suffix, params.text_field)
+    place = names.index(params.text_field)
+    title_place = names.index(params.title_field) if params.title_field in names else None
+    for number, (row, problem) in enumerate(rows, 2):  # the names are row 1
+        if problem:
+            yield Item(number, problem=problem)
+        elif len(row) > len(names):
+            yield Item(number, problem="more fields than names")
+        elif place < len(row):
+            title = row[title_place] if title_place is not None and title_place < len(row) else ""
+            yield Item(number, row[place], title.strip(), meta=about)
+        elif row:
+            yield Item(number, problem=f"no {params.text_field}")
 
 
 def _read_parquet(member: Member, params: FilesSource) -> Iterator[Item]:
@@ -104,5 +125,7 @@ FORMATS: Mapping[str, Read] = {
     ".htm": _read_html,
     ".py": _read_python,
     ".jsonl": _read_jsonl,
+    ".csv": _read_table,
+    ".tsv": _read_table,
     ".parquet": _read_parquet,
 }

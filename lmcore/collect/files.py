@@ -12,11 +12,13 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+
+import xxhash
 
 from lmcore.collect.fetched import FETCHED, PASSING, Fetcher, check_contact, own_sites
 from lmcore.collect.http import Response
@@ -85,13 +87,20 @@ class FilesReading:
         ) as fetcher:
             for done, url in enumerate(urls):
                 self._report(done, len(urls), f"{done} of {len(urls)} downloads")
-                response, path = fetcher.download(url)
-                if response.outcome in PASSING:
-                    raise RunError(
-                        f"source {self._params.name}: {url} could not be had ({response.outcome}: {response.reason})",
-                        "see that the host is up and run the same command again; it goes on from what has come",
-                    )
-                self._downloads[url] = response, path
+                self._downloads[url] = self._downloaded(fetcher, url)
+            if self._params.together and any(response.outcome == "ok" for response, _ in self._downloads.values()):
+                for url in urls:
+                    if self._downloads[url][0].outcome == "unchanged":
+                        self._downloads[url] = self._downloaded(fetcher, url, anew=True)
+
+    def _downloaded(self, fetcher: Fetcher, url: str, *, anew: bool = False) -> tuple[Response, Path]:
+        response, path = fetcher.download(url, anew=anew)
+        if response.outcome in PASSING:
+            raise RunError(
+                f"source {self._params.name}: {url} could not be had ({response.outcome}: {response.reason})",
+                "see that the host is up and run the same command again; it goes on from what has come",
+            )
+        return response, path
 
     def close(self) -> None:
         """Nothing is open between calls."""
@@ -131,7 +140,7 @@ class FilesReading:
         return (
             f"source {self._params.name}: no record in {sum(self._outcomes.values())} files: {', '.join(counts)}"
             + (f" (first reason: {reasons[0]})" if reasons else ""),
-            "check `paths`, `text_field`, `max_bytes` and `min_chars`",
+            f"check {', '.join(f'`{name}`' for name in self._params.advice)}",
         )
 
     def discard(self) -> None:
@@ -162,8 +171,7 @@ class FilesReading:
     def _read(self, file: Found) -> Iterator[Record | Kept]:
         started = time.monotonic()
         response = self._downloads[file.locator][0] if file.locator in self._downloads else None
-        if response and response.outcome == "unchanged":
-            self._end(file.locator, "unchanged", "", response.size, response.last_modified, response.seconds)
+        if response and self._keeps(file.locator):
             yield Kept(file.locator)
             return
         size, modified = 0, ""
@@ -171,8 +179,9 @@ class FilesReading:
             if file.refusal:
                 raise Unreadable(*file.refusal)
             size, modified = _facts(file.path)
-            name = PurePosixPath(unquote(urlsplit(file.locator).path)).name if response else file.path.name
-            with opened(file.path, name, self._work, self._params.max_bytes, self._wanted) as members:
+            name = url_name(file.locator) if response else file.path.name
+            near = self._near(file)
+            with opened(file.path, name, self._work, self._params.max_bytes, self._wanted, near) as members:
                 if not members:
                     raise Unreadable("no_text", "no file in it that could be read")
                 for member in members:
@@ -181,6 +190,30 @@ class FilesReading:
         except Unreadable as error:
             self._end(file.locator, error.outcome, error.reason, size, modified, time.monotonic() - started)
 
+    def _keeps(self, url: str) -> bool:
+        """Whether a download has not changed since the edition before; if so, says it in the log."""
+        response = self._downloads[url][0]
+        if response.outcome != "unchanged":
+            return False
+        self._end(url, "unchanged", "", response.size, response.last_modified, response.seconds)
+        return True
+
+    def _near(self, file: Found) -> Callable[[str], Path | None]:
+        """Finds the file of a name beside this one, as it lies there."""
+
+        def on_server(name: str) -> Path | None:
+            wanted = (*_place(file.locator)[:-1], name)
+            for url, (response, path) in self._downloads.items():
+                if response.outcome == "ok" and _place(url) == wanted:
+                    return path
+            return None
+
+        def in_folder(name: str) -> Path | None:
+            path = file.path.with_name(name)
+            return path if path.is_file() and not path.is_symlink() else None
+
+        return on_server if file.locator in self._downloads else in_folder
+
     def _wanted(self, name: str) -> bool:
         return self._reader(name) is not None
 
@@ -188,7 +221,9 @@ class FilesReading:
         """The records of one plain file, then its rows of the log."""
         locator = f"{file.locator}#{quote(member.inside)}" if member.inside else file.locator
         outcome, reason, kept = "ok", "", 0
-        bad: dict[str, tuple[int, str | int]] = {}  # reason to (rows, first part)
+        bad: dict[str, tuple[int, str | int]] = {}  # reason to (texts, first part)
+        parts: set[int] = set()  # digests of names, some 60 bytes each; numbers only need the last
+        last: int | None = None
         try:
             if member.refusal:
                 raise Unreadable(*member.refusal)
@@ -198,6 +233,12 @@ class FilesReading:
                 problem = item.problem or (
                     "short" if len(item.text) < self._params.min_chars or not item.text.strip() else ""
                 )
+                if not problem and isinstance(item.part, int):
+                    problem, last = "a second text of this name" if item.part == last else "", item.part
+                elif not problem:
+                    digest = xxhash.xxh3_64_intdigest(str(item.part).encode("utf-8", "surrogatepass"))
+                    problem = "a second text of this name" if digest in parts else ""
+                    parts.add(digest)
                 if problem:
                     count, first = bad.get(problem, (0, item.part))
                     bad[problem] = (count + 1, first)
@@ -207,11 +248,13 @@ class FilesReading:
         except Unreadable as error:
             outcome, reason = error.outcome, error.reason
         for problem, (count, first) in sorted(bad.items()):
-            if first != "":
-                self._bad_rows[problem] += count
-                self._add(locator, "bad_rows", f"{count} rows: {problem}; the first is row {first}")
+            if problem == "short" and first == "":  # the whole file: its outcome says so
+                continue
+            self._bad_rows[problem] += count
+            where = f"row {first}" if isinstance(first, int) else quote(first)[:200]
+            self._add(locator, "bad_rows", f"{count} rows: {problem}" + (f"; the first is {where}" if where else ""))
         if outcome == "ok" and not kept:
-            outcome, reason = ("short", "too little text") if bad else ("no_text", "no row in it")
+            outcome, reason = ("short", "too little text") if "short" in bad else ("no_text", "no good row in it")
         self._end(locator, outcome, reason, size, modified, time.monotonic() - started)
 
     def _end(self, locator: str, outcome: str, reason: str, size: int, modified: str, seconds: float) -> None:
@@ -259,7 +302,7 @@ def find_files(params: PathsSource) -> list[Found]:
                 )
             elif not is_read(params, path.name):
                 refusal = ("unknown_format", f"the suffix of {path.name} is not known")
-            entry = Found(_locator(path, base), path, refusal)
+            entry = Found(locator_of(path, base), path, refusal)
             other = found.get(real)
             if other is None or entry.locator < other.locator:
                 found[real] = entry
@@ -304,7 +347,19 @@ def _record(item: Item, locator: str, inside: bool) -> Record:
     )
 
 
-def _locator(path: Path, base: Path) -> str:
+def url_name(url: str) -> str:
+    """The name of the file that a URL is of."""
+    return PurePosixPath(unquote(urlsplit(url).path)).name
+
+
+def _place(url: str) -> tuple[str, str, str, str]:
+    """Scheme, host, folder and name of a file on a server."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc, parts.path.rpartition("/")[0], url_name(url)
+
+
+def locator_of(path: Path, base: Path) -> str:
+    """What a path is called wherever the recipe lies: file:RELATIVE, percent-encoded."""
     name = path.relative_to(base) if path.is_relative_to(base) else path
     return "file:" + quote(os.fsencode(name))
 

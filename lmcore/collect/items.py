@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lmcore.collect.charset import clean
 from lmcore.collect.unpack import Member, Unreadable
 
 
@@ -44,9 +43,3 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise Unreadable.of(error) from error
-
-
-def as_turns(turns: list[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Turns with clean texts, the empty ones left out."""
-    tidy = ((role, clean(text).strip()) for role, text in turns)
-    return tuple((role, text) for role, text in tidy if text)

@@ -7,47 +7,56 @@ from typing import Annotated
 
 from pydantic import Field
 
-from lmcore.collect import books, chat, parallel, qa, subtitles
+from lmcore.collect import books, chat, code, parallel, qa, stackexchange, subtitles
 from lmcore.collect.books import BooksSource
 from lmcore.collect.chat import ChatSource
+from lmcore.collect.code import CodeSource
 from lmcore.collect.feed_params import FeedSource
 from lmcore.collect.hub_params import HubSource
 from lmcore.collect.items import Read
 from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
+from lmcore.collect.stackexchange import StackexchangeSource
 from lmcore.collect.subtitles import SubtitlesSource
 from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.unpack import is_archive, plain_name
 from lmcore.collect.wikipedia import WikipediaSource, is_dump
 
 KINDS = (
-    WebSource, FilesSource, QaSource, ChatSource, SubtitlesSource, ParallelSource, BooksSource, WikipediaSource,
-    FeedSource, HubSource, SyntheticSource,
+    WebSource, WikipediaSource, FeedSource, HubSource, FilesSource, CodeSource, QaSource, StackexchangeSource,
+    ChatSource, SubtitlesSource, ParallelSource, BooksSource, SyntheticSource,
 )  # fmt: skip
 SourceParams = Annotated[
     WebSource
+    | WikipediaSource
+    | FeedSource
+    | HubSource
     | FilesSource
+    | CodeSource
     | QaSource
+    | StackexchangeSource
     | ChatSource
     | SubtitlesSource
     | ParallelSource
     | BooksSource
-    | WikipediaSource
-    | FeedSource
-    | HubSource
     | SyntheticSource,
     Field(discriminator="kind"),
 ]
 NAMES = {kind.model_fields["kind"].default: kind for kind in KINDS}  # as a recipe names them
-NUMBERS = frozenset(  # settings of a source that say how much is read, never what
-    name for kind in KINDS for name, field in kind.model_fields.items() if field.annotation in (int, float)
+NUMBERS = frozenset(  # settings of a source that say how much is read and how politely, never what: so they are named
+    name
+    for kind in KINDS
+    for name, field in kind.model_fields.items()
+    if field.annotation in (int, float)
+    and (name.startswith(("max_", "min_")) or name in ("delay", "timeout", "retries"))
 )
 _FORMATS: dict[type[PathsSource], Mapping[str, Read]] = {
     QaSource: qa.FORMATS,
     ChatSource: chat.FORMATS,
     SubtitlesSource: subtitles.FORMATS,
     BooksSource: books.FORMATS,
+    StackexchangeSource: stackexchange.FORMATS,
 }
 
 
@@ -57,6 +66,8 @@ def formats(params: PathsSource) -> Mapping[str, Read]:
         from lmcore.collect.file_formats import FORMATS
 
         return FORMATS
+    if isinstance(params, CodeSource):
+        return code.formats()
     if isinstance(params, ParallelSource):
         return parallel.formats(params)
     return _FORMATS[type(params)]

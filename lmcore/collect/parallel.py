@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from lmcore.collect.charset import clean, decode
+from lmcore.collect.csv_rows import csv_rows
 from lmcore.collect.items import Item, Read, read_bytes
 from lmcore.collect.json_rows import JsonRow, json_lines
 from lmcore.collect.params import PathsSource, TextKind
@@ -28,6 +27,8 @@ _LANG = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
 
 class ParallelSource(PathsSource):
     """Translations."""
+
+    together: ClassVar[bool] = True
 
     kind: Literal["parallel"] = Field(default="parallel", description="Pairs of a text and its translation.")
     text_kind: TextKind = Field(default="pair", description="What kind of text this is.")
@@ -137,7 +138,7 @@ def _beside(member: Member, lang: str) -> Path:
     name = f"{plain_name(member.name).rpartition('.')[0]}.{lang}"
     path = member.beside(name)
     if path is None:
-        raise Unreadable("no_pair", f"there is no {name} beside it (unpacked, or in the same archive)")
+        raise Unreadable("no_pair", f"there is no {name} beside it (in the same folder, archive or place of a server)")
     return path
 
 
@@ -174,18 +175,7 @@ def _read_tsv(member: Member, params: ParallelSource) -> Iterator[Item]:
 
 
 def _read_csv(member: Member, params: ParallelSource) -> Iterator[Item]:
-    yield from records(_table(_csv_rows(_decoded(member, params)), params), params, "csv")
-
-
-def _csv_rows(text: str) -> Iterator[tuple[list[str], str]]:
-    rows = csv.reader(io.StringIO(text, newline=""))
-    while True:
-        try:
-            yield next(rows), ""
-        except csv.Error:  # a field of more than 128 KiB: a quote that is never closed, most likely
-            yield [], "not CSV"
-        except StopIteration:
-            return
+    yield from records(_table(csv_rows(_decoded(member, params)), params), params, "csv")
 
 
 def _decoded(member: Member, params: ParallelSource) -> str:

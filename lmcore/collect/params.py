@@ -56,6 +56,11 @@ class Source(Params):
         )
 
     @property
+    def asks(self) -> list[str]:
+        """URLs of the servers that are asked first; none for what is read or made on this machine."""
+        return []
+
+    @property
     def articles_of(self) -> tuple[str, ...]:
         """Names of the sources whose texts this one is made of; they are collected before it."""
         return ()
@@ -144,6 +149,11 @@ class WebSource(PagesSource):
         return self
 
     @property
+    def asks(self) -> list[str]:
+        """The seeds, unless they are served on this machine."""
+        return [] if self.serve else list(self.seeds)
+
+    @property
     def start(self) -> tuple[str, ...]:
         """The seeds, or the front pages of the served site when none are given."""
         return self.seeds or PYDOC_SEEDS
@@ -151,6 +161,8 @@ class WebSource(PagesSource):
 
 class PathsSource(Source):
     """What every source says that reads files, on this machine or from a server."""
+
+    together: ClassVar[bool] = False  # what a file gives may be another when one beside it has changed
 
     base: str = Field(default=".", description="Folder that relative paths start from: the recipe's own folder.")
     paths: tuple[str, ...] = Field(
@@ -171,6 +183,17 @@ class PathsSource(Source):
         return paths
 
     @property
+    def advice(self) -> tuple[str, ...]:
+        """The settings to look at when there is no record."""
+        fields = (name for name in type(self).model_fields if name.endswith("_field"))
+        return ("paths", *fields, "max_bytes", "min_chars")
+
+    @property
+    def asks(self) -> list[str]:
+        """The files that are downloaded."""
+        return self.urls
+
+    @property
     def urls(self) -> list[str]:
         """Those of `paths` that are URLs, in one spelling, each once."""
         tidy = (tidy_url(path) for path in self.paths if is_url(path))
@@ -178,7 +201,7 @@ class PathsSource(Source):
 
 
 class FilesSource(PathsSource):
-    """Text files, one record per file, or per row for jsonl and parquet."""
+    """Text files, one record per file, or per row for jsonl, csv, tsv and parquet."""
 
     kind: Literal["files"] = Field(default="files", description="Files on disk.")
     text_field: str = Field(default="text", min_length=1, description="Key or column of a row that holds the text.")

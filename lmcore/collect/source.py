@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from lmcore.collect.changes import NAMES, REMOVED, compare, names_of, write_removed
+from lmcore.collect.code import CodeSource
 from lmcore.collect.editions import (
     EDITION,
     MAX_DEPTH,
@@ -61,7 +62,7 @@ CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer
 NO_FAILURE = frozenset(
     {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
     | {"companion", "other_language", "disambiguation", "redirect", "namespace", "removed"}
-    | {"other_kind", "no_topic", "repeated"}
+    | {"other_kind", "no_topic", "repeated", "vendored", "generated", "minified", "binary", "link", "submodule"}
 )
 
 
@@ -123,6 +124,10 @@ def _gathered(
     if isinstance(params, WikipediaSource):
         reading = WikiDumps if params.paths else WikiReading
         return reading(work, params, runtime, report, before)
+    if isinstance(params, CodeSource):
+        from lmcore.collect.code_reading import CodeReading
+
+        return CodeReading(work, params, runtime, report, before, tokens)
     return FilesReading(work, params, runtime, report, before, tokens)
 
 

@@ -1,6 +1,6 @@
 """From a file on disk to the plain files in it: compression undone with a cap, archives opened with checked names.
 
-A packed file (`.gz`, `.zst`, `.bz2`, `.xz`) holds one plain file. An archive (`.zip`, `.tar`, also packed) holds
+A packed file (`.gz`, `.zst`, `.bz2`, `.xz`) holds one plain file. An archive (`.zip`, `.7z`, `.tar`, also packed) holds
 members; each is written to a numbered file in the work folder, so that no name in an archive ever becomes a path.
 """
 
@@ -24,7 +24,7 @@ from typing import IO
 import zstandard
 
 PACKINGS = (".gz", ".zst", ".bz2", ".xz")
-ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz")
+ARCHIVES = (".zip", ".7z", ".tar", ".tgz", ".tar.gz", ".tar.zst", ".tar.bz2", ".tar.xz")
 PIECE = 64 * 1024
 # zstandard cannot be told to stop: 4 bytes may unpack to 128 KiB, so small pieces bound what one call gives.
 ZSTD_PIECE = 1024
@@ -56,11 +56,18 @@ class Member:
     inside: str = ""
     refusal: tuple[str, str] | None = None  # outcome and reason, for a member that may not be read
     others: Mapping[str, Path] = field(default_factory=dict)  # the archive's other members by `inside`
+    room: Path | None = None  # a folder for what a reader has to put by, removed afterwards; None is the system's
+    near: Callable[[str], Path | None] | None = None  # the file of a name next to one that is in no archive
 
     def beside(self, name: str) -> Path | None:
-        """The plain file of that name next to this one, in the archive or in the folder; None when there is none."""
+        """The plain file of that name, or the packed one unpacked, next to this one: in the archive, in the folder, or
+        of the same source at the same place of a server; None when there is none. Raises Unreadable for a damaged one.
+        """
         if self.inside:
-            return self.others.get(str(PurePosixPath(self.inside).with_name(name)))
+            wanted = (str(PurePosixPath(self.inside).with_name(spelling)) for spelling in spellings(name))
+            return next((self.others[spelling] for spelling in wanted if spelling in self.others), None)
+        if self.near:
+            return self.near(name)
         path = self.path.with_name(name)
         return path if path.is_file() and not path.is_symlink() else None
 
@@ -71,17 +78,30 @@ def plain_name(name: str) -> str:
     return stem if suffix.lower() in PACKINGS else name
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """The names under which a plain file may lie: its own, and packed."""
+    return name, *(name + packing for packing in PACKINGS)
+
+
 def is_archive(name: str) -> bool:
     """Whether a file of this name holds members."""
     return name.lower().endswith(ARCHIVES)
 
 
 @contextlib.contextmanager
-def opened(path: Path, name: str, work: Path, max_bytes: int, wanted: Callable[[str], bool]) -> Iterator[list[Member]]:
+def opened(
+    path: Path,
+    name: str,
+    work: Path,
+    max_bytes: int,
+    wanted: Callable[[str], bool],
+    near: Callable[[str], Path | None] | None = None,
+) -> Iterator[list[Member]]:
     """The plain files in a file, ordered by name; unpacked copies in `work` are removed afterwards.
 
     `name` tells how it is packed; of an archive only members `wanted` by name are unpacked, at most `max_bytes` of
-    them together. Raises Unreadable for what is no plain file, too large when unpacked, truncated or damaged.
+    them together. `near` gives, by its name as it lies there, the file next to this one. Raises Unreadable for what is
+    no plain file, too large when unpacked, truncated or damaged.
     """
     try:
         facts = path.stat()
@@ -94,25 +114,48 @@ def opened(path: Path, name: str, work: Path, max_bytes: int, wanted: Callable[[
     folder = work / "unpacked"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+
+    def beside(wanted_name: str) -> Path | None:
+        for spelling in spellings(wanted_name):
+            if found := near(spelling) if near else None:
+                try:
+                    return _plain(found, spelling, folder / "beside", max_bytes)
+                except Unreadable as error:
+                    raise Unreadable(error.outcome, f"{spelling} beside it: {error.reason}") from error
+        return None
+
     try:
         if is_archive(name):
             yield _members(path, name, folder, max_bytes, wanted)
-        elif plain_name(name) != name:
-            plain = folder / "plain"
-            _unpack(path, name, plain, max_bytes)
-            yield [Member(name, plain)]
-        elif facts.st_size > max_bytes:
-            raise Unreadable("too_large", f"{facts.st_size:,} bytes, more than {max_bytes:,}")
         else:
-            yield [Member(name, path)]
+            yield [
+                Member(
+                    name, _plain(path, name, folder / "plain", max_bytes), room=folder, near=beside if near else None
+                )
+            ]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plain(path: Path, name: str, target: Path, max_bytes: int) -> Path:
+    """Where the plain file is: a packed one is unpacked into `target`."""
+    if plain_name(name) != name:
+        _unpack(path, name, target, max_bytes)
+        return target
+    size = path.stat().st_size
+    if size > max_bytes:
+        raise Unreadable("too_large", f"{size:,} bytes, more than {max_bytes:,}")
+    return path
 
 
 def _members(path: Path, name: str, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
     suffix = os.path.splitext(name.lower())[1]
     if suffix == ".zip":
         return _from_zip(path, folder, max_bytes, wanted)
+    if suffix == ".7z":
+        from lmcore.collect.unpack_7z import members
+
+        return members(path, Room(folder, max_bytes), max_bytes, wanted)
     if suffix == ".tar":
         return _from_tar(path, folder, max_bytes, wanted)
     tar = folder / "archive.tar"
@@ -120,45 +163,71 @@ def _members(path: Path, name: str, folder: Path, max_bytes: int, wanted: Callab
     return _from_tar(tar, folder, max_bytes, wanted)
 
 
-class _Room:
+class Room:
     """Writes members to numbered files, at most `max_bytes` in all."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        self._folder = folder
+        self.folder = folder
         self._left = self._cap = max_bytes
         self.found: dict[str, Path] = {}
         self.refused: dict[str, tuple[str, str]] = {}
 
+    def place(self) -> Path:
+        """Where the next member is to be written."""
+        return self.folder / f"{len(self.found) + len(self.refused):06d}"
+
     def take(self, inside: str, source: IO[bytes]) -> None:
-        path = self._folder / f"{len(self.found):06d}"
+        """Write a member. Raises Unreadable when there is no room left."""
+        path = self.place()
         with open(path, "wb") as target:
             while piece := source.read(PIECE):
                 self._left -= len(piece)
                 if self._left < 0:
                     raise Unreadable("too_large", f"more than {self._cap:,} bytes unpacked")
                 target.write(piece)
+        self.keep(inside, path)
+
+    def keep(self, inside: str, path: Path) -> None:
+        """A member that has been written, unpacked where it is packed. Raises Unreadable when there is no room left."""
+        if plain_name(inside) != inside and not is_archive(inside):
+            packed, path = path, path.with_name(f"{path.name}-plain")
+            try:
+                _unpack(packed, inside, path, self._left)
+            except Unreadable as error:
+                if error.outcome == "too_large":
+                    raise Unreadable("too_large", f"more than {self._cap:,} bytes unpacked") from error
+                self.refuse(inside, error.outcome, error.reason)
+                return
+            finally:
+                packed.unlink()
+            self._left -= path.stat().st_size
         self.found[inside] = path
 
     def refuse(self, inside: str, outcome: str, reason: str) -> None:
+        """A member that may not be read."""
         self.refused[inside] = outcome, reason
 
     def members(self) -> list[Member]:
-        good = [Member(PurePosixPath(name).name, path, name, others=self.found) for name, path in self.found.items()]
-        bad = [Member(PurePosixPath(name).name, self._folder, name, why) for name, why in self.refused.items()]
+        """All of them, ordered by name."""
+        good = [
+            Member(PurePosixPath(name).name, path, name, others=self.found, room=self.folder)
+            for name, path in self.found.items()
+        ]
+        bad = [Member(PurePosixPath(name).name, self.folder, name, why) for name, why in self.refused.items()]
         return sorted(good + bad, key=lambda member: member.inside)
 
 
 def _from_zip(path: Path, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
-    room = _Room(folder, max_bytes)
+    room = Room(folder, max_bytes)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            _check_count(len(entries))
+            check_count(len(entries))
             for entry in entries:
                 if entry.is_dir() or not wanted(entry.filename):
                     continue
                 link = stat.S_ISLNK(entry.external_attr >> 16)
-                if why := _refusal(entry.filename, entry.filename in room.found, link):
+                if why := refusal(entry.filename, entry.filename in room.found, link):
                     room.refuse(entry.filename, *why)
                 elif entry.flag_bits & 1:
                     room.refuse(entry.filename, "encrypted", "the member is encrypted")
@@ -171,14 +240,14 @@ def _from_zip(path: Path, folder: Path, max_bytes: int, wanted: Callable[[str], 
 
 
 def _from_tar(path: Path, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
-    room = _Room(folder, max_bytes)
+    room = Room(folder, max_bytes)
     try:
         with tarfile.open(path, "r:") as archive:
             for count, entry in enumerate(archive):
-                _check_count(count)
+                check_count(count)
                 if entry.isdir() or not wanted(entry.name):
                     continue
-                if why := _refusal(entry.name, entry.name in room.found, not entry.isreg()):
+                if why := refusal(entry.name, entry.name in room.found, not entry.isreg()):
                     room.refuse(entry.name, *why)
                     continue
                 source = archive.extractfile(entry)
@@ -190,12 +259,13 @@ def _from_tar(path: Path, folder: Path, max_bytes: int, wanted: Callable[[str], 
     return room.members()
 
 
-def _check_count(count: int) -> None:
+def check_count(count: int) -> None:
+    """Raise Unreadable for an archive of too many members."""
     if count > MAX_MEMBERS:
         raise Unreadable("too_large", f"more than {MAX_MEMBERS:,} members")
 
 
-def _refusal(inside: str, doubled: bool, special: bool) -> tuple[str, str] | None:
+def refusal(inside: str, doubled: bool, special: bool) -> tuple[str, str] | None:
     """Why a member is left out: names are only labels here, but one that climbs is no honest archive's."""
     parts = PurePosixPath(inside.replace("\\", "/")).parts
     if inside.startswith(("/", "\\")) or ".." in parts or (parts and parts[0].endswith(":")):

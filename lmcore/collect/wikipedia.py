@@ -108,6 +108,11 @@ class WikipediaSource(PathsSource):
         return self
 
     @property
+    def asks(self) -> list[str]:
+        """The site's API, or the dumps that are downloaded."""
+        return [self.api] if self.site else self.urls
+
+    @property
     def api(self) -> str:
         """The URL of the site's api.php."""
         return _api_of(self.site)

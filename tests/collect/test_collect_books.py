@@ -102,7 +102,7 @@ def test_chapters_of_an_epub(tmp_path):
     assert dict(first["tags"]) == {"work": "The Mill & the River", "author": "Ann Other; B. Side"}
     assert first["meta"] == '{"extractor":"epub","identifier":"urn:x:1","rights":"Public domain"}'
     got = {row["outcome"]: row["reason"] for row in log(tmp_path / "work") if FRONT in row["reason"]}
-    assert got == {"bad_rows": f"4 rows: {FRONT}; the first is row OEBPS/front.xhtml"}
+    assert got == {"bad_rows": f"4 rows: {FRONT}; the first is OEBPS/front.xhtml"}
 
 
 def test_ruby(tmp_path):

@@ -1,6 +1,8 @@
 """Files of every kind, whole, damaged and misleading."""
 
+import csv
 import gzip
+import io
 import json
 import os
 
@@ -8,9 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from helpers_collect import FilesSource, digests, documents, log, run
+from helpers_collect import FilesSource, broken, damage, digests, documents, log, read, run, try_read
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from lmcore.collect.charset import clean
+from lmcore.collect.file_formats import FORMATS
 from lmcore.collect.files import find_files
+from lmcore.collect.items import Item
+from lmcore.collect.qa import QaSource
+from lmcore.collect.unpack import Unreadable
 from storage.errors import RunError
 
 STORY = "Once there was a mill by the river.\nNobody knew who had built it."
@@ -19,7 +28,7 @@ HTML = f"<html lang='en'><head><title>The mill</title></head><body>{MAIN}</body>
 
 
 def source(base, *paths, **params):
-    return FilesSource(name="local", base=str(base), paths=paths, **params)
+    return FilesSource(name="local", base=str(base), paths=paths or (".",), **params)
 
 
 def by_url(work):
@@ -247,7 +256,7 @@ def test_no_file_and_no_text_are_errors(folder, tmp_path):
         run(tmp_path / "work", source(folder, "*.txt", "*.md"))
     (folder / "a.txt").write_text("  ")
     (folder / "b.jsonl").write_text("{}\n{}\n")
-    with pytest.raises(RunError, match=r"no record in 2 files: 2 short, 2 rows: no text"):
+    with pytest.raises(RunError, match=r"no record in 2 files: 1 no_text, 1 short, 2 rows: no text"):
         run(tmp_path / "work", source(folder, "."))
     assert not (tmp_path / "work" / "out").exists()
 
@@ -270,3 +279,110 @@ def test_many_rows_make_several_files(folder, tmp_path):
     names = [name for name in digests(tmp_path / "work" / "out") if name.startswith("documents/")]
     assert names == ["documents/00000.parquet", "documents/00001.parquet", "documents/00002.parquet"]
     assert len(documents(tmp_path / "work")) == 12_001
+
+
+def test_names_of_bad_texts_in_the_log(folder, tmp_path):
+    """A row has a number, another text its name; what is wrong with a file that is one text is counted too."""
+    context = "Anna built it."
+    questions = [{"id": "q 1", "question": "Who?", "answers": [{"text": "Bert", "answer_start": 0}]}]
+    data = {"data": [{"title": "T", "paragraphs": [{"context": context, "qas": questions}]}]}
+    (folder / "a.json").write_text(json.dumps(data))
+    params = QaSource(name="q", base=str(folder), paths=("a.json",))
+    with pytest.raises(RunError, match="1 rows: a span that is not its answer") as error:
+        run(tmp_path / "work", params)
+    assert "text_field" not in error.value.mend
+    questions.append({"id": "good", "question": "Who?", "answers": [{"text": "Anna", "answer_start": 0}]})
+    (folder / "a.json").write_text(json.dumps(data))
+    run(tmp_path / "again", params)
+    assert results(tmp_path / "again")["file:a.json", "bad_rows"] == (
+        "1 rows: a span that is not its answer; the first is q%201"
+    )
+
+
+def test_a_name_that_comes_twice_is_a_bad_row(folder, tmp_path, monkeypatch):
+    """Whatever a reader does, two records never have one URL; our own readers all see to it themselves."""
+
+    def names(member, _):
+        for name in member.path.read_text().split():
+            yield Item(int(name) if name.isdigit() else name, STORY + name, meta={"extractor": "names"})
+
+    monkeypatch.setitem(FORMATS, ".names", names)
+    (folder / "a.names").write_text("a b a 1 1 2")
+    run(tmp_path / "work", source(folder, "a.names"))
+    assert list(by_url(tmp_path / "work")) == [f"file:a.names#{name}" for name in ("a", "b", "1", "2")]
+    assert results(tmp_path / "work")["file:a.names", "bad_rows"] == (
+        "2 rows: a second text of this name; the first is a"
+    )
+
+
+TABLE = 'title,text,n\nOne,"Once there was, a mill\nby the river.",1\n\nTwo,"He said ""no"".",2\n'
+
+
+@pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("charset", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_rows_of_csv(folder, tmp_path, packing, charset):
+    (folder / f"a.csv{packing}").write_bytes(
+        pack(packing, TABLE.replace("no", "né").replace("\n", "\r\n").encode(charset))
+    )
+    run(tmp_path / "work", source(folder, "."))
+    rows = by_url(tmp_path / "work")
+    assert {url: (row["title"], row["text"]) for url, row in rows.items()} == {
+        f"file:a.csv{packing}#2": ("One", "Once there was, a mill\nby the river."),
+        f"file:a.csv{packing}#4": ("Two", 'He said "né".'),
+    }
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_other_delimiters_are_told_by_the_column(tmp_path, delimiter):
+    data = f"n{delimiter}text\n1{delimiter}a, b, c, and d\n2{delimiter}e, f\n".encode()
+    good, _ = read(source(tmp_path), "a.csv", data, tmp_path)
+    assert [item.text for item in good] == ["a, b, c, and d", "e, f"]
+
+
+def test_quotes_in_tsv(tmp_path):
+    good, _ = read(source(tmp_path), "a.tsv", b'text\tn\n"Oh!" she said.\t1\n"open\t2\n', tmp_path)
+    assert [item.text for item in good] == ['"Oh!" she said.', '"open']
+    good, _ = read(source(tmp_path), "a.tsv", b'text\tn\n"two\nlines"\t1\n"a\tb"\t2\n', tmp_path)
+    assert [item.text for item in good] == ["two\nlines", "a\tb"]
+
+
+def test_bad_rows_of_csv(tmp_path):
+    huge = "x" * 1_000_000
+    data = f'n,text\n1,"a"b\n2,fine,or not\n3\n4,{huge}\n5,"{huge}\n6,lost\n'.encode()
+    good, bad = read(source(tmp_path), "a.csv", data, tmp_path)
+    assert [(item.part, len(item.text)) for item in good] == [(5, 1_000_000)]
+    assert bad == {
+        "a quote in the middle of a field": [2],
+        "more fields than names": [3],
+        "no text": [4],
+        "a quote that is never closed": [6],
+    }
+    for head, told in (
+        (b"id,body\n1,x\n", "there are id, body"),
+        (b"", "there are none"),
+        (b"a;b\n", "there are a, b"),
+    ):
+        with pytest.raises(Unreadable, match=f"no_text_field: no column text in the first row; {told}"):
+            read(source(tmp_path), "a.csv", head, tmp_path)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(suffix=st.sampled_from(["csv", "tsv"]), junk=st.binary(max_size=300), text=st.text(max_size=100))
+def test_any_bytes_as_a_table(tmp_path, suffix, junk, text):
+    for data in (junk, b"text,title\n" + junk, b"text\ttitle\n" + text.encode("utf-8", "surrogatepass")):
+        try_read(source(tmp_path), f"a.{suffix}", data, tmp_path)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@damage
+def test_a_damaged_table(tmp_path, at, junk, cut):
+    try_read(source(tmp_path), "a.csv", broken(TABLE.encode(), at, junk, cut), tmp_path)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), max_size=8))
+def test_what_csv_writes_is_read(tmp_path, rows):
+    out = io.StringIO()
+    csv.writer(out).writerows([["text", "n"], *([row, "x"] for row in rows)])
+    good, bad = read(source(tmp_path), "a.csv", out.getvalue().encode(), tmp_path)
+    assert ([item.text for item in good], bad) == ([clean(row) for row in rows], {})

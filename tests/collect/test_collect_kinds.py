@@ -19,8 +19,14 @@ from lmcore.strict_yaml import load_yaml
 CONTEXT = "The mill stands by the river. Anna built it in 1889."
 QUESTION = {"id": "q", "question": "Who?", "answers": [{"text": "Anna", "answer_start": CONTEXT.index("Anna")}]}
 SQUAD = {"data": [{"title": "T", "paragraphs": [{"context": CONTEXT, "qas": [QUESTION]}]}]}
+POSTS = (
+    '<posts><row Id="1" PostTypeId="1" Body="Who?" ContentLicense="CC BY-SA 4.0"/>'
+    '<row Id="2" PostTypeId="2" ParentId="1" Score="1" Body="Anna." ContentLicense="CC BY-SA 4.0"/></posts>'
+)
 SAMPLES = {
     "files": ({"a.txt": CONTEXT}, {}),
+    "code": ({"a.py": CONTEXT}, {}),
+    "stackexchange": ({"Posts.xml": POSTS}, {}),
     "qa": ({"a.json": json.dumps(SQUAD)}, {}),
     "chat": ({"a.jsonl": json.dumps({"prompt": "Who?", "completion": "Anna."}) + "\n{broken\n"}, {}),
     "subtitles": ({"a.srt": f"1\n00:00:01,000 --> 00:00:02,000\n{CONTEXT}\n"}, {}),
@@ -45,7 +51,7 @@ def test_the_same_again_alone_and_packed(tmp_path, kind):
         for name, text in files.items():
             (folder / name).write_text(text)
             archive.writestr(name, text)
-    source = NAMES[kind](name="sample", base=str(folder), paths=(".",), **params)
+    source = NAMES[kind](name="sample", base=str(folder), paths=(".", "*.zip") if kind == "code" else (".",), **params)
     run(tmp_path / "1", source)
     run(tmp_path / "2", source)
     assert digests(tmp_path / "1" / "out") == digests(tmp_path / "2" / "out")
@@ -59,7 +65,9 @@ def test_the_same_again_alone_and_packed(tmp_path, kind):
     run(tmp_path / "packed", source)
     assert [row["text"] for row in documents(tmp_path / "packed")] == [row["text"] for row in alone]
     assert [row["turns"] for row in documents(tmp_path / "packed")] == [row["turns"] for row in alone]
-    assert all(row["url"].startswith("file:all.zip#a.") for row in documents(tmp_path / "packed"))
+    assert all(
+        row["url"].startswith(("file:all.zip#a.", "file:all.zip#Posts.")) for row in documents(tmp_path / "packed")
+    )
 
 
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "sources").glob("*.md"))

@@ -1,5 +1,6 @@
 """Translations of every format: both directions, what is no pair, and what broken files give."""
 
+import gzip
 import io
 import json
 import struct
@@ -7,14 +8,18 @@ import zipfile
 
 import polib
 import pytest
+import zstandard
+from frozen_site import FrozenSite, Reply
 from helpers_collect import broken, damage, documents, log, read, run, try_read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lmcore.collect.editions import load_edition
 from lmcore.collect.parallel import ParallelSource, is_language, language
 from lmcore.collect.unpack import Unreadable
 from lmcore.tokens.roles import learnt_spans
+from storage.errors import RunError
 
 EN = "The mill stands by the river.\nGood morning!\nOK\nNobody knows.\n"
 HU = "A malom a folyó mellett áll.\nJó reggelt!\nOK\n\n"
@@ -75,7 +80,7 @@ def mo_of(po):
 
 def source(base=".", **params):
     given = {"source_lang": "en", "target_lang": "hu", **params}
-    return ParallelSource(name="pairs", base=str(base), paths=(".",), **given)
+    return ParallelSource(**{"name": "pairs", "base": str(base), "paths": (".",), **given})
 
 
 def taken(tmp_path, name, data, others=None, **params):
@@ -283,12 +288,17 @@ def test_tables(tmp_path, name, text, params):
 
 
 def test_bad_rows_of_tables(tmp_path):
-    text = 'a,b\none\n\n,x\ny,\nsame,same\n"' + "q" * 140_000 + '",z\nlast,utolsó\n'
+    text = 'a,b\none\n\n,x\ny,\nsame,same\n"q"q,z\nlast,utolsó\n'
     good, bad = taken(tmp_path, "a.csv", text, directions="forward")
     assert said(good)[0] == ("a", "b")
     assert said(good)[-1] == ("last", "utolsó")
     assert bad.pop("too few columns")[0] == 2
-    assert bad == {"no source text": [4], "untranslated": [5], "the same in both languages": [6], "not CSV": [7]}
+    assert bad == {
+        "no source text": [4],
+        "untranslated": [5],
+        "the same in both languages": [6],
+        "a quote in the middle of a field": [7],
+    }
     _, bad = taken(tmp_path, "a.jsonl", '{"en": "x"}\n{"translation": {"en": 1, "hu": "x"}}\n[]\nx')
     assert bad == {"no text of both languages": [1, 2], "not a JSON object": [3], "not JSON": [4]}
     with pytest.raises(Unreadable, match="no_text_field"):
@@ -328,3 +338,55 @@ def test_any_bytes(tmp_path, data, texts):
     row = json.dumps(dict(zip(("en", "hu"), texts, strict=True)))
     good, bad = taken(tmp_path, "b.jsonl", row, directions="forward", template="script")
     assert len(good) + sum(map(len, bad.values())) == 1
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+def test_two_packed_files(tmp_path, packing):
+    pack = {"gz": gzip.compress, "zst": zstandard.compress}[packing]
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    (folder / f"a.en.{packing}").write_bytes(pack(EN.encode()))
+    (folder / f"a.hu.{packing}").write_bytes(pack(HU.encode()))
+    run(tmp_path / "1", source(folder))
+    alone = documents(tmp_path / "1")
+    assert len(alone) == 4
+    assert alone[0]["url"] == f"file:a.en.{packing}#1/en-hu"
+    (folder / f"a.hu.{packing}").write_bytes(pack(HU.encode())[:-9])
+    with pytest.raises(RunError, match=rf"2 truncated .first reason: a.hu.{packing} beside it: breaks off"):
+        run(tmp_path / "cut", source(folder))
+    with zipfile.ZipFile(folder / "all.zip", "w") as archive:
+        archive.writestr("in/a.en.gz", gzip.compress(EN.encode()))
+        archive.writestr("in/a.hu", HU)
+        archive.writestr("in/b.hu.gz", gzip.compress(HU.encode())[:-9])
+    run(tmp_path / "2", source(folder, paths=("all.zip",)))
+    assert [row["text"] for row in documents(tmp_path / "2")] == [row["text"] for row in alone]
+    got = {row["url"]: row["outcome"] for row in log(tmp_path / "2") if row["outcome"] != "bad_rows"}
+    assert got["file:all.zip#in/b.hu.gz"] == "truncated"
+
+
+def test_two_files_of_a_server(tmp_path):
+    """Both come again when one of them has changed: what was read from the other is another text now."""
+    pages = {"/en-hu/a.en": Reply(body=EN), "/en-hu/a.hu": Reply(body=HU), "/other/a.hu": Reply(body="x")}
+    with FrozenSite(pages=pages) as site:
+        params = source(tmp_path, paths=tuple(site.url + path for path in pages))
+        run(tmp_path / "1", params)
+        first = documents(tmp_path / "1")
+        assert first[0]["url"] == f"{site.url}/en-hu/a.en#1/en-hu"
+        assert len(first) == 4
+        rows = log(tmp_path / "1")
+        assert {row["url"].removeprefix(site.url): row["outcome"] for row in rows if row["outcome"] != "bad_rows"} == {
+            "/en-hu/a.en": "ok",
+            "/en-hu/a.hu": "companion",
+            "/other/a.hu": "no_pair",
+        }
+        again = {
+            "parent": tmp_path / "1" / "out",
+            "parent_digest": "1" * 64,
+            "locate": lambda _: tmp_path / "1" / "out",
+        }
+        assert run(tmp_path / "2", params, edition="2", **again)["new"] == 0
+        site.replies["/en-hu/a.hu"] = [Reply(body=HU.replace("Jó reggelt", "Szép reggelt"))]
+        metrics = run(tmp_path / "3", params, edition="3", **again)
+        assert (metrics["records"], metrics["new"]) == (4, 2)
+        texts = load_edition(tmp_path / "3" / "out", again["locate"])["text"].to_pylist()
+        assert sum("Szép reggelt" in text for text in texts) == 2

@@ -174,7 +174,7 @@ def test_a_damaged_file_is_in_the_log(tmp_path):
     run(tmp_path / "work", source(tmp_path))
     rows = [(row["url"], row["outcome"], row["reason"]) for row in log(tmp_path / "work")]
     assert ("file:bad.json", "truncated") in [row[:2] for row in rows]
-    assert ("file:span.json", "bad_rows", "1 rows: a span that is not its answer; the first is row q1") in rows
+    assert ("file:span.json", "bad_rows", "1 rows: a span that is not its answer; the first is q1") in rows
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -276,6 +276,27 @@ class TestSources:
         (tmp_path / "b.xyz").write_text("what is this")
         assert states(self.check(**mine, paths=["*"])) == {"source s": "warning"}
 
+    def test_files_of_a_server(self, tmp_path):
+        with frozen_site() as site:
+            url = f"{site.url}/section/1"
+            (found,) = self.check(kind="files", base=str(tmp_path), paths=[url])
+            assert (found.state, found.told) == ("ok", "reached: 127.0.0.1")
+            (tmp_path / "a.txt").write_text("a text")
+            found = self.check(kind="files", base=str(tmp_path), paths=[url, "*.txt"])
+            assert states(found) == {"source s: downloads": "ok", "source s": "ok"}
+        (found,) = self.check(kind="files", paths=["https://example.org/a.txt"])
+        assert (found.state, "runtime.collect.contact" in found.mend) == ("failure", True)
+
+    def test_repositories(self, tmp_path):
+        mine = {"kind": "code", "base": str(tmp_path)}
+        (found,) = self.check(**mine, paths=["code"])
+        assert (found.state, found.told) == ("failure", "no repository matches code")
+        (tmp_path / "code").mkdir()
+        (found,) = self.check(**mine, paths=["code"])
+        assert (found.state, found.told) == ("ok", "1 repositories")
+        (found,) = self.check(**mine, paths=["code"], revision="main")
+        assert found.told == "no repository matches code: no git repository; leave `revision` empty"
+
     def test_a_mixture_of_sources_that_are_not_there(self):
         def check(**train):
             return list(sources.check_mixture(recipe(train={"steps": 1, **train})))

@@ -76,6 +76,7 @@ def test_the_rest_is_left_to_the_recipe_to_judge(override):
 
 def test_numbers_of_sources():
     assert {"max_pages", "max_bytes", "max_depth", "delay", "min_chars"} <= NUMBERS
+    assert "gap" not in NUMBERS, "where a scene ends is what is read, not how much"
 
 
 def test_every_text_of_a_recipe_is_judged():
