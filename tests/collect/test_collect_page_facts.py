@@ -96,10 +96,29 @@ def test_bulk_takes_the_main_part():
     assert len(whole.text) > 300, "an empty <main> is not the page"
 
 
+_PIECES = [
+    "<main>",
+    "</main>",
+    "<ul>",
+    "</ul>",
+    "<a href=x>",
+    "</a>",
+    "y ",
+    "</",
+    "<!--",
+    "\0",
+    "<table>",
+    "<b>",
+    "</b>",
+]
+_PIECES += ["<nav>", "<aside>", "<svg>", "<pre>", "<form>", "<template>", "<select>", "<header>", "<div class=toc>"]
+_PIECES += ["<div hidden>", "</div>", "<article>", "<noscript>", "<script>", "</script>", "<p>", "<math>", "<td>"]
+
+
 @given(
     st.one_of(
         st.text(),
-        st.lists(st.sampled_from(["<main>", "<ul>", "<a href=x>", "y", "</", "<!--", "\0", "<table>"])).map("".join),
+        st.lists(st.sampled_from(_PIECES), max_size=40).map("".join),
     )
 )
 def test_bulk_reads_whatever_comes(html):
