@@ -7,65 +7,36 @@ says how much the two differ on its pages.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
-from lmcore.collect.layout import full_lines, one_line
+from lmcore.collect.layout import one_line
 from lmcore.collect.links import LinkBase
 from lmcore.collect.page_facts import Facts, facts_of
 
-_NO_TEXT = ["script", "style", "noscript", "template", "iframe", "svg", "math", "object", "canvas", "select"]
-_FRAME = ["nav", "footer", "aside", "form", "button", "dialog", "menu"]
-_INLINE = [
-    "a",
-    "abbr",
-    "acronym",
-    "b",
-    "bdi",
-    "bdo",
-    "big",
-    "cite",
-    "code",
-    "data",
-    "del",
-    "dfn",
-    "em",
-    "font",
-    "i",
-    "ins",
-    "kbd",
-    "label",
-    "mark",
-    "q",
-    "rp",
-    "rt",
-    "ruby",
-    "s",
-    "samp",
-    "small",
-    "span",
-    "strike",
-    "strong",
-    "sub",
-    "sup",
-    "time",
-    "tt",
-    "u",
-    "var",
-    "wbr",
-]
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_DROPPED = _words(
+    "script style noscript template iframe svg math object canvas select nav footer aside form button dialog menu"
+)
+_INLINE = re.findall(
+    r"\w+",
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby s samp small span"
+    " strike strong sub sup time tt u var wbr",
+)
 # Parts that are marked by role, class or id as what they are; whole words, so that "navigate-the-sea" is text.
-_WORDS = (
+_WORDS = _words(
     "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"
+    " navheader navfooter docnav headerlink"
 )
-_MARKED = ", ".join(
-    [
-        "[role=navigation], [role=banner], [role=contentinfo], [role=complementary], [role=search], [hidden]",
-        "[aria-hidden=true], a.headerlink",
-        *(f"[class~={word}], [id={word}]" for word in _WORDS.split()),
-    ]
-)
+_ROLES = frozenset({"navigation", "banner", "contentinfo", "complementary", "search"})
+_SUSPECTS = ", ".join([*sorted(_DROPPED), "header", "[class]", "[id]", "[role]", "[hidden]", "[aria-hidden=true]"])
+_END = "\x1e"  # of a line, where white space of the page's source is none
 _LISTS = "ul, ol, dl, table"
 _LINKED = 0.5  # share of a list's letters that are links, from which on it leads elsewhere
 _FEW_LINKS = 3  # a list of fewer is left alone
@@ -92,14 +63,15 @@ def bulk_page(html: str, url: str) -> BulkPage | None:
         return None
     if body is None:
         return None
-    rules = "".join("," + _value(meta, "content").lower() for meta in page.css(_ROBOTS))
+    metas = [
+        (_value(tag, "property") or _value(tag, "name") or _value(tag, "http-equiv"), _value(tag, "content"))
+        for tag in page.css("meta[content]")
+    ]
+    rules = "".join("," + content.lower() for name, content in metas if name.lower() in ("robots", "collect-train"))
     base = LinkBase(url, next((_value(tag, "href") for tag in page.css("base[href]")), ""))
     links = base.links((_value(tag, "href"), _value(tag, "rel")) for tag in page.css("a[href], area[href]"))
     facts = facts_of(
-        [
-            (_value(m, "property") or _value(m, "name") or _value(m, "http-equiv"), _value(m, "content"))
-            for m in page.css("meta[content]")
-        ],
+        metas,
         canonical=next((_value(link, "href") for link in page.css("link[rel~=canonical][href]")), ""),
         scripts=[tag.text() for tag in page.css("script[type='application/ld+json']")],
         times=[_value(tag, "datetime") for tag in page.css("time[datetime]")[:5]],
@@ -110,31 +82,53 @@ def bulk_page(html: str, url: str) -> BulkPage | None:
     return BulkPage(title, _main_text(page, body), rules, links, facts)
 
 
-_ROBOTS = "meta[name=robots i][content], meta[name=collect-train i][content]"
-
-
 def _main_text(page: LexborHTMLParser, body: LexborNode) -> str:
-    page.strip_tags(_NO_TEXT)
-    page.strip_tags(_FRAME)
-    for tag in body.css(_MARKED):
-        tag.decompose()
-    for tag in body.css("body > header, body > * > header"):
-        tag.decompose()
-    _drop_lists_of_links(body)
+    _drop([tag for tag in body.css(_SUSPECTS) if _is_frame(tag)])
+    _drop([tag for tag in body.css(_LISTS) if _leads_elsewhere(tag)])
+    for tag in _outermost(body.css("pre")):
+        tag.replace_with(_END + tag.text().strip("\n").replace("\n", _END) + _END)
     page.unwrap_tags(_INLINE)
+    body.merge_text_nodes()
     whole = body.text()
     for selector in ("main, [role=main]", "article"):
         found = _outermost(body.css(selector))
         if found and sum(len(tag.text()) for tag in found) >= _MIN_MAIN * len(whole):
-            return "\n".join(text for tag in found if (text := full_lines([tag.text(separator="\n")])))
-    return full_lines([body.text(separator="\n")])
+            return "\n".join(text for tag in found if (text := _lines(tag)))
+    return _lines(body)
 
 
-def _drop_lists_of_links(body: LexborNode) -> None:
-    for tag in body.css(_LISTS):
-        links = tag.css("a[href]")
-        if len(links) >= _FEW_LINKS and sum(len(a.text()) for a in links) > _LINKED * len(tag.text(skip_empty=True)):
-            tag.decompose()
+def _is_frame(tag: LexborNode) -> bool:
+    """Whether an element is none of the page's own text."""
+    if tag.tag in _DROPPED:
+        return True
+    marks = tag.attributes
+    if tag.tag == "header":
+        above = tag.parent
+        if above is not None and "body" in (above.tag, above.parent.tag if above.parent else ""):
+            return True
+    return (
+        not _WORDS.isdisjoint(f"{marks.get('class') or ''} {marks.get('id') or ''}".split())
+        or marks.get("role") in _ROLES
+        or "hidden" in marks
+        or marks.get("aria-hidden") == "true"
+    )
+
+
+def _leads_elsewhere(tag: LexborNode) -> bool:
+    """Whether a list is one of links."""
+    links = tag.css("a[href]")
+    return len(links) >= _FEW_LINKS and sum(len(a.text()) for a in links) > _LINKED * len(tag.text(skip_empty=True))
+
+
+def _drop(tags: list[LexborNode]) -> None:
+    """Take elements out of the page. What is in another must not be touched after that is gone."""
+    for tag in _outermost(tags):
+        tag.decompose()
+
+
+def _lines(tag: LexborNode) -> str:
+    """One line per block: what follows a tag that was left begins a new one."""
+    return "\n".join(line for part in tag.text(separator=_END).split(_END) if (line := " ".join(part.split())))
 
 
 def _outermost(tags: list[LexborNode]) -> list[LexborNode]:

@@ -150,7 +150,12 @@ class Fetcher:
         )
 
     def get_all(
-        self, urls: Sequence[str], *, types: frozenset[str] | None = None, permit: Permit | None = None
+        self,
+        urls: Sequence[str],
+        *,
+        types: frozenset[str] | None = None,
+        permit: Permit | None = None,
+        max_bytes: int | None = None,
     ) -> Iterator[Response]:
         """The answers of several URLs in their order, asked for side by side where the hosts allow it."""
         waiting: deque[tuple[str, Future[Response] | None]] = deque()
@@ -162,7 +167,8 @@ class Fetcher:
                 if given := self._before.given(url):
                     self.fetched.keep(given, _now())
                     return None
-                return pool.submit(self._client.fetch, url, permit, known=self._before.validators(url), types=types)
+                known = self._before.validators(url)
+                return pool.submit(self._client.fetch, url, permit, known=known, types=types, max_bytes=max_bytes)
 
             try:
                 left = iter(dict.fromkeys(urls))

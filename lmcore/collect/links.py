@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import lxml.html
@@ -32,7 +33,14 @@ def tidy_url(url: str, base: str | None = None) -> str | None:
     """
     try:
         url = _LINE_BREAKS.sub("", url.strip())
-        joined = urljoin(base, url) if base else url
+        return _tidied(urljoin(base, url) if base else url)
+    except (ValueError, UnicodeError):
+        return None
+
+
+@lru_cache(maxsize=16_384)  # the pages of a site point to each other
+def _tidied(joined: str) -> str | None:
+    try:
         if len(joined) > MAX_URL or _CONTROL.search(joined):
             return None
         parsed = urllib3.util.parse_url(joined)

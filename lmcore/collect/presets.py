@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 import yaml
@@ -95,9 +95,13 @@ class PresetPage:
 
 @cache
 def packaged() -> dict[str, Preset]:
-    """The presets of presets.yaml by name."""
+    """The presets of presets.yaml by name. Tests check them; to do so in every run would cost half a second."""
     rows = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return {row["name"]: Preset(**row) for row in rows}
+    found: dict[str, Preset] = {}
+    for row in rows:
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        found[row["name"]] = Preset.model_construct(**values)
+    return found
 
 
 @lru_cache(maxsize=4096)

@@ -175,6 +175,11 @@ def fetching(view: RunView) -> dict[str, Any] | None:
         "retried": int((_numbers(log, "tries") > 1).sum()),
         "median": float(np.median(seconds)) if len(seconds) else None,
         "slowest": float(seconds.max()) if len(seconds) else None,
+        "agreement": [
+            (clip(host, 60), found["pages"], found["f1"], found["lowest"])
+            for folder in view.collect
+            for host, found in sorted(_json(folder / "stats.json", missing={}).get("agreement", {}).items())
+        ][:MAX_ROWS],
     }
 
 
