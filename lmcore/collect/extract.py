@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count, islice
 
 import lxml.etree
@@ -13,8 +13,12 @@ import lxml.html
 import trafilatura
 import trafilatura.meta
 
+from lmcore.collect.bulk import bulk_page
 from lmcore.collect.charset import clean, decode
-from lmcore.collect.links import page_links
+from lmcore.collect.layout import BLOCKS, WHITE, full_lines, tidy_text
+from lmcore.collect.links import link_base, page_links
+from lmcore.collect.page_facts import facts_of, iso_date
+from lmcore.collect.presets import Preset, PresetPage, preset_page
 from lmcore.collect.pydoc_page import is_pydoc, pydoc_text, pydoc_title
 
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
@@ -23,15 +27,8 @@ PLAIN_TYPES = frozenset({"text/plain", "text/markdown", "text/x-rst"})
 MAX_ELEMENTS = 20_000
 CACHE_PAGES = 200  # trafilatura's caches grow with every page; emptied after this many
 _HIDDEN = ("script", "style", "noscript", "template", "head", "nav", "header", "footer", "aside", "form", "button")
-_BLOCKS = frozenset(
-    re.findall(
-        r"\w+",
-        "address article aside blockquote br dd div dl dt fieldset figcaption figure footer h1 h2 h3 h4 h5 h6 header hr"
-        " li main ol p pre section table td th tr ul",
-    )
-)
-_LANG = re.compile(r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*$")
-_WHITE = re.compile(r"\s+")
+_SEPARATORS = re.compile(r"[\s,:]+")
+_NO_INDEX, _NO_FOLLOW = frozenset({"noindex", "none"}), frozenset({"nofollow", "none"})
 # What trafilatura and lxml have been seen to raise on broken trees.
 _GIVES_UP = (
     lxml.etree.LxmlError,
@@ -57,49 +54,138 @@ class Page:
     text: str = ""
     links: list[str] = field(default_factory=list)
     lang: str | None = None  # as the page declares it
+    date: str = ""  # of publication, YYYY-MM-DD, as the page declares it
+    canonical: str = ""  # canonical URL of the address the page gives for itself
     charset: str = ""
     charset_source: str = ""  # see `charset.decode`
-    extractor: str = ""  # trafilatura, pydoc, visible text (the fallback) or plain text
+    extractor: str = ""  # trafilatura, bulk, preset:NAME, pydoc, plain text, visible text (the fallback), none
     index: bool = True  # False: the page asks not to be stored (robots noindex)
 
 
-def read_page(body: bytes, url: str, content_type: str | None, robots_tag: str = "", *, min_chars: int = 1) -> Page:
+def read_page(
+    body: bytes,
+    url: str,
+    content_type: str | None,
+    robots_tag: str = "",
+    *,
+    min_chars: int = 1,
+    preset: Preset | None = None,
+    extractor: str = "trafilatura",
+) -> Page:
     """Read a page; never raises on what it contains.
 
-    The main text is trafilatura's (fast mode). Where that finds fewer than `min_chars` characters, or the page
-    is too large for it, the fallback is all visible text, and `extractor` says so.
+    The main text is the preset's, or trafilatura's (fast mode) without one or where its selectors find nothing; with
+    the extractor "bulk", bulk.py's. Where trafilatura finds fewer than `min_chars` characters, or the page is too large
+    for it, the fallback is all visible text. `Page.extractor` says what happened.
     """
     decoded = decode(body, content_type, html=media_type(content_type) not in PLAIN_TYPES)
     text = clean(decoded.text)
-    rules = robots_tag.lower()
+    known = Page(charset=decoded.charset, charset_source=decoded.source, index=not _words(robots_tag) & _NO_INDEX)
     if media_type(content_type) in PLAIN_TYPES:
-        return Page(
-            text=tidy_text(text),
-            charset=decoded.charset,
-            charset_source=decoded.source,
-            extractor="plain text",
-            index=not set(re.split(r"[\s,:]+", rules)) & {"noindex", "none"},
-        )
+        return replace(known, text=tidy_text(text), extractor="plain text")
+    chosen = preset_page(preset, text) if preset else PresetPage()
+    if extractor == "bulk":
+        page = _bulk(text, url, robots_tag)
+    else:
+        page = _tree(text, url, robots_tag, None if chosen.text else min_chars)
+    if page is None:
+        return replace(known, extractor="none")
+    if preset:
+        page = _by_preset(page, preset, chosen)
+    return replace(page, charset=decoded.charset, charset_source=decoded.source)
+
+
+def second_text(page: Page, body: bytes, url: str, content_type: str | None) -> str | None:
+    """The text of a page by another extractor than the one that read it (trafilatura, or bulk where it was
+    trafilatura), to see whether the two agree; None for plain text."""
+    if page.extractor in ("plain text", "none"):
+        return None
+    text = clean(decode(body, content_type, html=True).text)
+    if page.extractor.startswith("trafilatura"):
+        found = bulk_page(text, url)
+        return found.text if found else ""
+    tree = parse_html(text)
+    small = tree is not None and sum(1 for _ in islice(tree.iter(), MAX_ELEMENTS + 1)) <= MAX_ELEMENTS
+    return _trafilatura(tree, url) if small else ""
+
+
+def _bulk(text: str, url: str, robots_tag: str) -> Page | None:
+    found = bulk_page(text, url)
+    if found is None:
+        return None
+    words = _words(robots_tag + found.rules)
+    return Page(
+        title=clean(found.title),
+        text=tidy_text(found.text),
+        links=[] if words & _NO_FOLLOW else found.links,
+        lang=found.facts.lang or None,
+        date=found.facts.date,
+        canonical=found.facts.canonical,
+        extractor="bulk",
+        index=not words & _NO_INDEX,
+    )
+
+
+def _tree(text: str, url: str, robots_tag: str, min_chars: int | None) -> Page | None:
+    """The page by lxml and trafilatura; without `min_chars` its main text is not wanted."""
     tree = parse_html(text)
     if tree is None:
-        return Page(charset=decoded.charset, charset_source=decoded.source, extractor="none")
-    for element in tree.iter("meta"):
-        if (element.get("name") or "").lower() in ("robots", "collect-train"):
-            rules += "," + (element.get("content") or "").lower()
-    words = set(re.split(r"[\s,:]+", rules))
-    links = [] if words & {"nofollow", "none"} else page_links(tree, url)
-    title, main, extractor = _main_text(tree, url, min_chars)  # last: it may change the tree
-    lang = (tree.get("lang") or "").strip()
+        return None
+    rules = robots_tag
+    metas: list[tuple[str, str]] = []
+    for tag in tree.iter("meta"):
+        name, content = tag.get("name") or "", tag.get("content") or ""
+        if name.lower() in ("robots", "collect-train"):
+            rules += "," + content
+        metas.append((tag.get("property") or name or tag.get("http-equiv") or "", content))
+    words = _words(rules)
+    base = link_base(tree, url)
+    facts = facts_of(
+        metas,
+        canonical=next((t.get("href") or "" for t in tree.iter("link") if "canonical" in _rel(t)), ""),
+        scripts=[t.text or "" for t in tree.iter("script") if (t.get("type") or "").lower() == "application/ld+json"],
+        times=[t.get("datetime") or "" for t in islice(tree.iter("time"), 5)],
+        lang=tree.get("lang") or "",
+        base=base,
+    )
+    links = [] if words & _NO_FOLLOW else page_links(tree, url)
+    if min_chars is None:
+        title, main, extractor = _title(tree), "", ""
+    else:
+        title, main, extractor = _main_text(tree, url, min_chars)  # last: it may change the tree
     return Page(
         title=title,
         text=main,
         links=links,
-        lang=lang if _LANG.match(lang) else None,
-        charset=decoded.charset,
-        charset_source=decoded.source,
+        lang=facts.lang or None,
+        date=facts.date,
+        canonical=facts.canonical,
         extractor=extractor,
-        index=not words & {"noindex", "none"},
+        index=not words & _NO_INDEX,
     )
+
+
+def _by_preset(page: Page, preset: Preset, found: PresetPage) -> Page:
+    """The page with what the preset's selectors found; where they found no text, `extractor` says whose text it is."""
+    lang = page.lang or preset.lang or None
+    if not found.text:
+        return replace(page, lang=lang, extractor=f"{page.extractor} after preset:{preset.name}")
+    return replace(
+        page,
+        title=found.title or page.title,
+        text=tidy_text(found.text),
+        date=iso_date(found.date) or page.date,
+        lang=lang,
+        extractor=f"preset:{preset.name}",
+    )
+
+
+def _words(rules: str) -> set[str]:
+    return set(_SEPARATORS.split(rules.lower()))
+
+
+def _rel(tag: lxml.html.HtmlElement) -> list[str]:
+    return (tag.get("rel") or "").lower().split()
 
 
 def parse_html(text: str) -> lxml.html.HtmlElement | None:
@@ -122,12 +208,6 @@ def html_text(text: str, min_chars: int = 1) -> tuple[str, str, str]:
 def media_type(content_type: str | None) -> str:
     """`text/html` of `Text/HTML; charset=x`; "" when nothing was declared."""
     return (content_type or "").partition(";")[0].strip().lower()
-
-
-def tidy_text(text: str) -> str:
-    """No white space at line ends, no more than one empty line in a row, none around the text."""
-    lines = [line.rstrip() for line in text.replace("\xa0", " ").split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def _main_text(tree: lxml.html.HtmlElement, url: str, min_chars: int) -> tuple[str, str, str]:
@@ -169,14 +249,13 @@ def visible_text(tree: lxml.html.HtmlElement, hidden: Collection[str] = _HIDDEN)
     stack: list[tuple[lxml.html.HtmlElement, bool]] = [(tree, False)]
     while stack:
         element, leaving = stack.pop()
-        edge = "\n" if element.tag in _BLOCKS else ""
+        edge = "\n" if element.tag in BLOCKS else ""
         if leaving:
-            parts += (edge, _WHITE.sub(" ", element.tail or ""))
+            parts += (edge, WHITE.sub(" ", element.tail or ""))
             continue
         stack.append((element, True))
         if not isinstance(element.tag, str) or element.tag in hidden:
             continue
-        parts += (edge, _WHITE.sub(" ", element.text or ""))
+        parts += (edge, WHITE.sub(" ", element.text or ""))
         stack.extend((child, False) for child in reversed(element))
-    lines = [" ".join(line.split()) for line in "".join(parts).split("\n")]
-    return clean("\n".join(line for line in lines if line))
+    return clean(full_lines(parts))

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from lmcore.collect.links import canonical_url, tidy_url
-from lmcore.config import Params, Runtime
+from lmcore.collect.presets import AUTO, NONE, Preset, packaged
+from lmcore.config import Params, Runtime, added_later
 
 PYDOC_SITE = "http://pydoc.localhost"
 PYDOC_SEEDS = (f"{PYDOC_SITE}/", f"{PYDOC_SITE}/keywords.html", f"{PYDOC_SITE}/topics.html")
@@ -38,7 +39,26 @@ class Source(Params):
     text_kind: TextKind = Field(default="prose", description="What kind of text this is.")
 
 
-class WebSource(Source):
+class PagesSource(Source):
+    """What every source says that reads pages of web sites: how the text is found on them."""
+
+    preset: str = added_later(
+        AUTO,
+        description="Which packaged preset reads the pages: `auto`, the one made for their site; a name; or `none`.",
+    )
+    presets: tuple[Preset, ...] = added_later(
+        (), description="Presets of the recipe's own; the first that is for a page reads it, before any packaged one."
+    )
+
+    @field_validator("preset")
+    @classmethod
+    def _preset_is_known(cls, preset: str) -> str:
+        if preset not in (AUTO, NONE) and preset not in packaged():
+            raise ValueError(f"{preset!r} is none of {', '.join([AUTO, NONE, *packaged()])}")
+        return preset
+
+
+class WebSource(PagesSource):
     """Pages of web sites, found by following links from the seeds."""
 
     kind: Literal["web"] = Field(default="web", description="A web crawl.")

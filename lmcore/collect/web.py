@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from lmcore.collect.extract import read_page
+from lmcore.collect.extract import Page, read_page
 from lmcore.collect.fetched import check_contact, own_sites
 from lmcore.collect.frontier import Frontier
 from lmcore.collect.http import Client, Response
@@ -25,6 +25,7 @@ from lmcore.collect.links import canonical_url, site_of, tidy_url
 from lmcore.collect.local_site import PydocSite
 from lmcore.collect.params import PYDOC_SITE, CollectRuntime, WebSource
 from lmcore.collect.politeness import Robots
+from lmcore.collect.presets import preset_of
 from lmcore.collect.records import Record
 from lmcore.collect.responses import Before
 from lmcore.documents import FORGOTTEN
@@ -237,9 +238,7 @@ class WebCrawl:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._done += 1
         if response.outcome == "ok" and self._forgotten and self._forgotten.page(name, final_name):
-            page = read_page(
-                response.body, final_name, response.content_type, response.robots_tag, min_chars=self._params.min_chars
-            )
+            page = self._page(response.body, final_name, response.content_type, response.robots_tag)
             self._frontier.pass_through(name, response, final_name, now, FORGOTTEN, page.links)
             self._watch(name, site_of(url), response)
             return
@@ -266,10 +265,14 @@ class WebCrawl:
                 "see that the host is up and run the same command again; it continues where it stopped",
             )
 
+    def _page(self, body: bytes, url: str, content_type: str, robots_tag: str) -> Page:
+        preset = preset_of(url, self._params.preset, self._params.presets)
+        return read_page(body, url, content_type, robots_tag, min_chars=self._params.min_chars, preset=preset)
+
     def _read(self, name: str) -> None:
         """Take title, text and links from a stored page."""
         body, final_name, content_type, robots_tag = self._frontier.response(name)
-        page = read_page(body, final_name, content_type, robots_tag, min_chars=self._params.min_chars)
+        page = self._page(body, final_name, content_type, robots_tag)
         text, title = page.text, page.title
         for pattern in self._blank:
             text, title = pattern.sub("", text), pattern.sub("", title)

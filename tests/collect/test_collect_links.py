@@ -4,10 +4,11 @@ import lxml.html
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from w3lib.url import canonicalize_url
 
 from lmcore.collect.charset import clean, decode
 from lmcore.collect.extract import html_text, parse_html, read_page
-from lmcore.collect.links import MAX_URL, canonical_url, page_links, site_of, tidy_url
+from lmcore.collect.links import MAX_URL, LinkBase, canonical_url, page_links, site_of, tidy_url
 
 PIECES = ["http", "https", ":", "/", "//", "?", "#", "@", "[", "]", "%", "%zz", "%41", "..", ".", "a", "é", "東", "&"]
 PIECES += ["=", ";", "host", "127.0.0.1", ":80", ":99999", "xn--", "_", "-", "\\", " ", "\n", "\x00", "\ud800"]
@@ -131,3 +132,26 @@ def test_hostile_pages():
     assert parse_html("") is None
     entity = '<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><html><body><p>&a; some text</p></body></html>'
     assert "root:" not in read_page(entity.encode(), "http://h/", "application/xhtml+xml").text
+
+
+_HREF = st.one_of(
+    st.text("aB0/._~-?=&#%: ", max_size=20),
+    st.text(max_size=8),
+    st.sampled_from(["", "#x", "?", "a?", "/a?b", "..", "/.", "a//b"]),
+)
+
+
+@given(
+    _HREF,
+    st.sampled_from(["http://h/", "http://h/a/b.html?x=1", "https://h.example:8443/a/", "http://127.0.0.1:81/a%20b/"]),
+)
+def test_the_short_way_gives_what_the_long_one_gives(href, base):
+    assert LinkBase(base).link(href) == tidy_url(href, base)
+
+
+@given(st.sampled_from(["http", "https"]), st.text("aA0.-:/443", max_size=12), _HREF)
+def test_plain_names_are_their_own(scheme, host, path):
+    url = f"{scheme}://{host}/{path}"
+    tidy = tidy_url(url)
+    long_way = tidy and tidy_url(canonicalize_url(tidy, keep_blank_values=True, keep_fragments=False))
+    assert canonical_url(url) == long_way
