@@ -27,8 +27,11 @@ import yaml
 PAGES = Path(__file__).parent.parent / "tests/fixtures/pages"
 _UNSEEN = frozenset({"script", "style", "noscript", "template", "head", "svg", "object", "iframe", "textarea"})
 _INLINE = frozenset(
-    "a abbr acronym b bdi bdo big button cite code data del dfn em font i img input ins kbd label mark math meter"
-    " nobr q rp rt ruby s samp select option small span strike strong sub sup time tt u var wbr".split()
+    re.findall(
+        r"\w+",
+        "a abbr acronym b bdi bdo big button cite code data del dfn em font i img input ins kbd label mark math meter"
+        " nobr q rp rt ruby s samp select option small span strike strong sub sup time tt u var wbr",
+    )
 )
 _KEPT_BREAK = "\x0b"  # a line's end inside <pre>: the block goes on
 
@@ -40,11 +43,13 @@ def blocks(page: Path) -> list[str]:
     parts: list[str] = []
     _walk(lxml.html.document_fromstring(raw, parser=parser), False, parts)
     lines = (re.sub(r"[^\S\x0b]+", " ", line).strip(" ") for line in "".join(parts).split("\n"))
-    return [line.strip(_KEPT_BREAK).removesuffix("¶").replace(_KEPT_BREAK, "\n") for line in lines if line.strip(" \x0b¶#|")]
+    return [
+        line.strip(_KEPT_BREAK).removesuffix("¶").replace(_KEPT_BREAK, "\n") for line in lines if line.strip(" \x0b¶#|")
+    ]
 
 
 def marked(page_blocks: list[str], entry: dict[str, Any]) -> str:
-    """The main text of a page: the blocks of its entry's `keep`, less the strings of `without` (edit links and such)."""
+    """The main text of a page: the blocks of its entry's `keep`, less the strings of its `without`."""
     lines = [page_blocks[number] for number in kept(entry, len(page_blocks))]
     text = "\n".join(lines)
     for unwanted in entry.get("without", []):
