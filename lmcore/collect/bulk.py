@@ -7,17 +7,22 @@ says how much the two differ on its pages.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
-from lmcore.collect.layout import full_lines, one_line
+from lmcore.collect.layout import one_line
 from lmcore.collect.links import LinkBase
 from lmcore.collect.page_facts import Facts, facts_of
 
 _NO_TEXT = ["script", "style", "noscript", "template", "iframe", "svg", "math", "object", "canvas", "select"]
 _FRAME = ["nav", "footer", "aside", "form", "button", "dialog", "menu"]
-_INLINE = ["a", "abbr", "acronym", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd", "label", "mark", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr"]
+_INLINE = re.findall(
+    r"\w+",
+    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby s samp small span"
+    " strike strong sub sup time tt u var wbr",
+)
 # Parts that are marked by role, class or id as what they are; whole words, so that "navigate-the-sea" is text.
 _WORDS = (
     "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"
@@ -29,6 +34,7 @@ _MARKED = ", ".join(
         *(f"[class~={word}], [id={word}]" for word in _WORDS.split()),
     ]
 )
+_END = "\x1e"  # of a line, where white space of the page's source is none
 _LISTS = "ul, ol, dl, table"
 _LINKED = 0.5  # share of a list's letters that are links, from which on it leads elsewhere
 _FEW_LINKS = 3  # a list of fewer is left alone
@@ -84,13 +90,21 @@ def _main_text(page: LexborHTMLParser, body: LexborNode) -> str:
     for tag in body.css("body > header, body > * > header"):
         tag.decompose()
     _drop_lists_of_links(body)
+    for tag in body.css("pre"):
+        tag.replace_with(_END + tag.text().strip("\n").replace("\n", _END) + _END)
     page.unwrap_tags(_INLINE)
+    body.merge_text_nodes()
     whole = body.text()
     for selector in ("main, [role=main]", "article"):
         found = _outermost(body.css(selector))
         if found and sum(len(tag.text()) for tag in found) >= _MIN_MAIN * len(whole):
-            return "\n".join(text for tag in found if (text := full_lines([tag.text(separator="\n")])))
-    return full_lines([body.text(separator="\n")])
+            return "\n".join(text for tag in found if (text := _lines(tag)))
+    return _lines(body)
+
+
+def _lines(tag: LexborNode) -> str:
+    """One line per block: what follows a tag that was left begins a new one."""
+    return "\n".join(line for part in tag.text(separator=_END).split(_END) if (line := " ".join(part.split())))
 
 
 def _drop_lists_of_links(body: LexborNode) -> None:

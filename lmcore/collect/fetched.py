@@ -140,7 +140,9 @@ class Fetcher:
             "see that the server is up and the name is right, and run the same command again; it goes on from here",
         )
 
-    def get_all(self, urls: Sequence[str], *, types: frozenset[str] | None = None) -> Iterator[Response]:
+    def get_all(
+        self, urls: Sequence[str], *, types: frozenset[str] | None = None, max_bytes: int | None = None
+    ) -> Iterator[Response]:
         """The answers of several URLs in their order, asked for side by side where the hosts allow it."""
         waiting: deque[tuple[str, Future[Response] | None]] = deque()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="fetch") as pool:
@@ -148,7 +150,9 @@ class Fetcher:
             def ask(url: str) -> Future[Response] | None:
                 if self._settled(url):
                     return None
-                return pool.submit(self._client.fetch, url, known=self._before.validators(url), types=types)
+                return pool.submit(
+                    self._client.fetch, url, known=self._before.validators(url), types=types, max_bytes=max_bytes
+                )
 
             try:
                 left = iter(dict.fromkeys(urls))

@@ -7,15 +7,20 @@ one. Levels (all pages of one depth) are opened as a whole: what is crawled neve
 
 from __future__ import annotations
 
-import json
+import hashlib
+import sqlite3
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import zstandard
 
 from lmcore.collect.database import Database
 from lmcore.collect.http import Response
+from lmcore.collect.links import canonical_url, site_of
 from storage.atomic import fault
 from storage.digest import canonical_json
 from storage.errors import RunError
@@ -25,11 +30,14 @@ create table level (depth integer primary key, beyond integer not null);
 create table page (
     name text primary key,              -- canonical URL
     url text not null,                  -- as linked: what is asked for
+    site text not null,                 -- host:port
     depth integer not null,
     state text not null check (state in ('waiting', 'stored', 'done')),
     outcome text not null default '',
     reason text not null default '',
     final_name text not null default '',  -- canonical URL after redirects
+    canonical text not null default '',   -- canonical URL that the page gives for itself
+    lastmod text not null default '',     -- what a sitemap says of it
     status integer not null default 0,
     tries integer not null default 0,
     seconds real not null default 0,
@@ -39,15 +47,22 @@ create table page (
     etag text not null default '',
     last_modified text not null default '',
     bytes integer not null default 0,
-    body blob,                          -- zstd
-    links text not null default '[]',   -- JSON list of followed URLs
     title text not null default '',
     text text not null default '',
-    meta text not null default '{}'
-) without rowid;
+    meta text not null default '{}',
+    body blob                           -- zstd
+);
 create index page_order on page (depth, name);
 create index page_final on page (final_name);
+create index page_canonical on page (canonical) where canonical != '';
+create index page_waiting on page (depth, site, name) where state = 'waiting';
+create table link (                     -- where the pages of the newest level point to
+    name text not null, url text not null, lastmod text not null, primary key (name, url)
+) without rowid;
+create table agreement (name text primary key, site text not null, f1 real not null) without rowid;
 """
+BEYOND = "beyond"  # no outcome of a page: the limit on pages left it out
+_SEEN_LINKS = 50_000  # links remembered as kept already: most pages of a site repeat its menu
 
 
 @dataclass(frozen=True)
@@ -71,37 +86,153 @@ class Row:
     title: str
     text: str
     meta: str  # JSON
+    lastmod: str
+
+
+@dataclass(frozen=True)
+class NewPage:
+    """A page to be added to a level; with an outcome it is done, with BEYOND it is none."""
+
+    name: str
+    url: str
+    outcome: str = ""
+    reason: str = ""
+    lastmod: str = ""
+
+
+class Names:
+    """Which pages a crawl knows, for all threads: a connection of its own that only reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._lock = threading.Lock()
+
+    def known(self, name: str, depth: int) -> bool:
+        """Whether it is a page, or where a redirect of a page above `depth` led to."""
+        query = "select exists (select 1 from page where name = ?1 or (final_name = ?1 and depth < ?2))"
+        with self._lock:
+            return bool(self._db.execute(query, (name, depth)).fetchone()[0])
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
 
 
 class Frontier(Database):
     """The pages of a crawl by level."""
 
-    FORMAT = 1
+    FORMAT = 2
     SCHEMA = _SCHEMA
+
+    def __init__(self, path: Path, settings: str) -> None:
+        super().__init__(path, settings)
+        self._seen: set[str] = set()
+        self._names = Names(path)
+
+    def close(self) -> None:
+        """Close the file; everything in it stays."""
+        self._names.close()
+        super().close()
+
+    @property
+    def names(self) -> Names:
+        """Which pages there are, for other threads."""
+        return self._names
 
     def opened(self) -> int:
         """How many levels are open: the next one to open has this depth."""
         return int(self._one("select count(*) from level"))
 
-    def open_level(self, depth: int, pages: Iterable[tuple[str, str, str, str]], beyond: int) -> None:
-        """Add the pages of a level: (name, url, outcome, reason); one with an outcome is done at once.
+    def open_level(self, depth: int, pages: Iterable[NewPage]) -> bool:
+        """Add the pages of a level; one that has an outcome is done at once, "beyond" ones are only counted.
 
-        `beyond`: how many pages the limit on pages left out.
+        False, and no level, when there are none. `pages` may be made from `candidates` while they are added.
         """
+        beyond = added = 0
         with self._transaction():
-            self._db.executemany(
-                "insert into page (name, url, depth, state, outcome, reason, final_name) values (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (name, url, depth, "done" if outcome else "waiting", outcome, reason, name)
-                    for name, url, outcome, reason in pages
-                ],
-            )
-            self._db.execute("insert into level values (?, ?)", (depth, beyond))
+            for page in pages:
+                if page.outcome == BEYOND:
+                    beyond += 1
+                    continue
+                added += 1
+                self._db.execute(
+                    "insert into page (name, url, site, depth, state, outcome, reason, final_name, lastmod)"
+                    " values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (
+                        page.name,
+                        page.url,
+                        site_of(page.url),
+                        depth,
+                        "done" if page.outcome else "waiting",
+                        page.outcome,
+                        page.reason,
+                        page.name,
+                        page.lastmod,
+                    ),
+                )
+            if added:
+                self._db.execute("insert into level values (?, ?)", (depth, beyond))
+                self._db.execute("delete from link")
+        self._seen.clear()
         fault("collect.level-opened")
+        return added > 0
 
-    def waiting(self, depth: int) -> list[str]:
-        """URLs of a level still to be fetched, in canonical order."""
-        return self._column("select url from page where depth = ? and state = 'waiting' order by name", depth)
+    def candidates(self, depth: int) -> Iterator[tuple[str, str, str]]:
+        """(name, url, lastmod) of the links of the newest level to pages not yet known, in the order of name and URL.
+
+        A name can come several times, with another URL each.
+        """
+        return self._all(
+            "select name, url, lastmod from link where not exists (select 1 from page where page.name = link.name)"
+            " and not exists (select 1 from page where page.final_name = link.name and page.depth < ?)"
+            " order by name, url",
+            depth,
+        )
+
+    def add_links(self, links: Iterable[tuple[str, str]]) -> None:
+        """Keep links with their `lastmod` that came from elsewhere than a page."""
+        with self._transaction():
+            self._link(links)
+
+    def sites(self, depth: int) -> list[str]:
+        """Sites of a level that have pages still to be fetched."""
+        return self._column("select distinct site from page where depth = ? and state = 'waiting' order by site", depth)
+
+    def waiting(self, depth: int, site: str, after: str, most: int, before: str | None = None) -> list[tuple[str, str]]:
+        """(name, URL) of the next pages of a site still to be fetched, in canonical order; none from `before` on."""
+        query = "select name, url from page where depth = ? and site = ? and state = 'waiting' and name > ?"
+        if before is None:
+            return list(self._all(f"{query} order by name limit ?", depth, site, after, most))
+        return list(self._all(f"{query} and name < ? order by name limit ?", depth, site, after, before, most))
+
+    def bytes_above(self, depth: int) -> int:
+        """Bytes of the pages of all levels above `depth`."""
+        return int(self._one("select coalesce(sum(bytes), 0) from page where depth < ?", depth))
+
+    def bytes_of(self, depth: int) -> int:
+        """Bytes of a level's pages so far."""
+        return int(self._one("select coalesce(sum(bytes), 0) from page where depth = ?", depth))
+
+    def first_over(self, depth: int, most: int) -> str | None:
+        """The first page of a level, in canonical order, with which the level's pages so far are more than `most`."""
+        row = self._row(
+            "select name from (select name, sum(bytes) over (order by name) as total from page where depth = ?)"
+            " where total > ? order by name limit 1",
+            depth,
+            most,
+        )
+        return row[0] if row else None
+
+    def cut(self, depth: int, name: str, outcome: str, reason: str) -> None:
+        """Leave out the pages of a level from `name` on, whatever came of them."""
+        with self._transaction():
+            self._db.execute(
+                "update page set state = 'done', outcome = ?, reason = ?, bytes = 0, body = null, title = '',"
+                " text = '', meta = '{}', canonical = '', final_name = name, etag = '' where depth = ? and name >= ?"
+                " and outcome not in ('robots_denied', 'robots_unavailable')",
+                (outcome, reason, depth, name),
+            )
 
     def stored(self) -> list[str]:
         """Names of pages whose response is here and not yet read."""
@@ -142,7 +273,7 @@ class Frontier(Database):
         with self._transaction():
             self._db.execute(
                 "update page set state = 'done', outcome = ?, final_name = ?, status = ?, tries = ?, seconds = ?,"
-                " fetched_at = ?, bytes = ?, body = x'', links = ? where name = ?",
+                " fetched_at = ?, bytes = ?, body = x'' where name = ?",
                 (
                     outcome,
                     final_name,
@@ -151,10 +282,10 @@ class Frontier(Database):
                     response.seconds,
                     fetched_at,
                     len(response.body),
-                    json.dumps(links),
                     name,
                 ),
             )
+            self._link((link, "") for link in links)
 
     def response(self, name: str) -> tuple[bytes, str, str, str]:
         """(body, final URL, content type, robots tag) of a stored page. Raises RunError when its bytes are damaged."""
@@ -162,6 +293,23 @@ class Frontier(Database):
             "select body, final_name, content_type, robots_tag from page where name = ?", name
         )
         return self._unpacked(name, body), final_name, content_type, robots_tag
+
+    def _link(self, links: Iterable[tuple[str, str]]) -> None:
+        rows = []
+        for url, lastmod in links:
+            if url in self._seen and not lastmod:
+                continue
+            self._seen.add(url)
+            name = canonical_url(url)
+            if name:
+                rows.append((name, url, lastmod))
+        if rows:
+            self._db.executemany(
+                "insert into link values (?, ?, ?) on conflict do update set lastmod = max(lastmod, excluded.lastmod)",
+                rows,
+            )
+        if len(self._seen) > _SEEN_LINKS:
+            self._seen.clear()
 
     def _unpacked(self, name: str, body: bytes) -> bytes:
         try:
@@ -181,6 +329,7 @@ class Frontier(Database):
         text: str,
         meta: dict[str, Any],
         *,
+        canonical: str = "",
         drop: bool = False,
     ) -> None:
         """Keep what was read from a stored page; `drop`: but not what it was read from."""
@@ -188,10 +337,11 @@ class Frontier(Database):
             if drop:
                 self._db.execute("update page set body = x'', etag = '' where name = ?", (name,))
             self._db.execute(
-                "update page set state = 'done', outcome = ?, reason = ?, links = ?, title = ?, text = ?, meta = ?"
+                "update page set state = 'done', outcome = ?, reason = ?, title = ?, text = ?, meta = ?, canonical = ?"
                 " where name = ?",
-                (outcome, reason, json.dumps(links), title, text, canonical_json(meta), name),
+                (outcome, reason, title, text, canonical_json(meta), canonical, name),
             )
+            self._link((link, "") for link in links)
         fault("collect.page-done")
 
     def reopen(self, names: Iterable[str]) -> None:
@@ -201,23 +351,9 @@ class Frontier(Database):
                 "update page set state = 'waiting', outcome = '' where name = ?", [(n,) for n in names]
             )
 
-    def links(self, depth: int) -> list[str]:
-        """All URLs the pages of a level point to."""
-        return sorted(
-            {
-                link
-                for found in self._column("select links from page where depth = ?", depth)
-                for link in json.loads(found)
-            }
-        )
-
     def seed_ends(self) -> list[str]:
         """Where the seeds that were fetched led to."""
         return self._column("select final_name from page where depth = 0 and body is not null")
-
-    def known(self, depth: int) -> set[str]:
-        """Names of all pages so far, and of those that redirects led to from pages above `depth`."""
-        return set(self._column("select name from page union select final_name from page where depth < ?", depth))
 
     def asked(self) -> int:
         """Pages that count against the limit: asked for or waiting to be."""
@@ -239,15 +375,65 @@ class Frontier(Database):
         """Pages by outcome."""
         return dict(self._all("select outcome, count(*) from page group by outcome order by outcome"))
 
+    def why_not(self) -> str:
+        """The first reason of a page without record, in canonical order; "" when there is none."""
+        row = self._row("select reason from page where reason != '' order by depth, name limit 1")
+        return row[0] if row else ""
+
     def mark_duplicates(self) -> None:
-        """Of several pages that redirect to one place, keep the first in canonical order."""
+        """Of several pages that are one, keep one.
+
+        Pages that redirect to one place: the first in canonical order. Pages that name another as their canonical
+        address: that one, where it gave a record and does not itself name another; else the first that names it.
+        """
+        first = "(other.depth, other.name) < (page.depth, page.name)"
+        names_another = "page.canonical != '' and page.canonical != page.final_name"
+        for reason, condition in (
+            ("the same page as ' || final_name", f"other.final_name = page.final_name and {first}"),
+            (
+                "its canonical address is ' || canonical",
+                f"{names_another} and other.final_name = page.canonical and other.canonical in ('', other.final_name)",
+            ),
+            (
+                "its canonical address, as that of an earlier page, is ' || canonical",
+                f"{names_another} and other.canonical = page.canonical and other.canonical != other.final_name"
+                f" and {first}",
+            ),
+        ):
+            with self._transaction():
+                self._db.execute(
+                    f"update page set outcome = 'duplicate', reason = '{reason} where outcome = 'ok' and exists"  # noqa: S608
+                    f" (select 1 from page as other where other.outcome = 'ok' and {condition})"
+                )
+
+    def records(self) -> int:
+        """How many pages gave a text."""
+        return int(self._one("select count(*) from page where outcome = 'ok'"))
+
+    def sample(self, most: int) -> list[str]:
+        """Names of some pages with a text, drawn by the digest of their names, that are not compared yet."""
+        self._db.create_function("draw", 1, _draw, deterministic=True)
+        return self._column(
+            "select name from (select name from page where outcome = 'ok' order by draw(name) limit ?)"
+            " where name not in (select name from agreement) order by name",
+            most,
+        )
+
+    def text(self, name: str) -> str:
+        """What was read from a page."""
+        return str(self._one("select text from page where name = ?", name))
+
+    def agree(self, name: str, f1: float) -> None:
+        """Note how far two extractors agree on a page."""
         with self._transaction():
-            self._db.execute(
-                "update page set outcome = 'duplicate', reason = 'the same page as ' || final_name where outcome = 'ok'"
-                " and exists (select 1 from page as other where other.outcome = 'ok'"
-                " and other.final_name = page.final_name"
-                " and (other.depth, other.name) < (page.depth, page.name))"
-            )
+            self._db.execute("insert or replace into agreement values (?, ?, ?)", (name, urlsplit(name).netloc, f1))
+
+    def agreement(self) -> dict[str, dict[str, float]]:
+        """By host: how many pages two extractors were compared on, mean and lowest F1."""
+        rows = self._all(
+            "select site, count(*), sum(f1) / count(*), min(f1) from agreement group by site order by site"
+        )
+        return {site: {"pages": n, "f1": round(mean, 4), "lowest": round(least, 4)} for site, n, mean, least in rows}
 
     def pages(self, *, texts: bool = True) -> Iterator[Row]:
         """All pages in canonical order: (depth, name); without `texts` the text column is left empty."""
@@ -272,3 +458,7 @@ class Frontier(Database):
                 body=self._unpacked(name, body),
                 size=size,
             )
+
+
+def _draw(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()

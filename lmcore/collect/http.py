@@ -122,12 +122,16 @@ class Client:
         *,
         known: Validators | None = None,
         types: frozenset[str] | None = PAGE_TYPES,
+        max_bytes: int | None = None,
     ) -> Response:
         """GET a page, following redirects that `permit` and robots.txt allow. Raises Stopped after `close`.
 
-        A page that has not changed since it was `known` has the outcome "unchanged" and no body.
+        A page that has not changed since it was `known` has the outcome "unchanged" and no body. `max_bytes`: another
+        cap than the client's.
         """
-        return self._get(url, permit, _Wanted(self._max_bytes, types, headers=known.headers() if known else {}))
+        return self._get(
+            url, permit, _Wanted(max_bytes or self._max_bytes, types, headers=known.headers() if known else {})
+        )
 
     def download(self, url: str, path: Path, *, known: Validators | None = None) -> Response:
         """GET a large file into `path`, whatever its type, going on from what an earlier try left beside it.

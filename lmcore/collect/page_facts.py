@@ -79,11 +79,6 @@ def _canonical(href: str, base: LinkBase) -> str:
     """The address, but for a page that calls the front page of its site its canonical address: a common mistake."""
     url = base.link(href)
     name = canonical_url(url) if url else None
-    if not name or (_is_home(name) and not _HOME.match(urlsplit(base.page).path)):
-        return ""
-    return name
-
-
-def _is_home(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.path == "/" and not parts.query
+    page = urlsplit(base.page)
+    home = name == f"{page.scheme}://{page.netloc}/"
+    return "" if not name or (home and not _HOME.match(page.path)) else name

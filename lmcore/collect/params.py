@@ -50,6 +50,14 @@ class PagesSource(Source):
         (), description="Presets of the recipe's own; the first that is for a page reads it, before any packaged one."
     )
 
+    extractor: Literal["trafilatura", "bulk"] = added_later(
+        "trafilatura",
+        description="What reads pages without a preset: `trafilatura`, or `bulk` (selectolax), several times as fast.",
+    )
+    audit: float = added_later(
+        0.02, ge=0, le=1, description="Share of the pages that a second extractor reads too, to see how far they agree."
+    )
+
     @field_validator("preset")
     @classmethod
     def _preset_is_known(cls, preset: str) -> str:
@@ -76,6 +84,12 @@ class WebSource(PagesSource):
     )
     max_bytes: int = Field(
         default=5_000_000, ge=1_000, le=1_000_000_000, description="Bytes of one page after decompression, at most."
+    )
+    max_total_bytes: int = added_later(
+        0, ge=0, description="Bytes of all pages together, at most, in order of (depth, URL); 0: as many as there are."
+    )
+    sitemaps: bool = added_later(
+        False, description="Also start from what the seeds' hosts list in their sitemaps (robots.txt, /sitemap.xml)."
     )
     delay: float = Field(default=1.0, ge=0, le=3600, description="Seconds between two requests to one host.")
     timeout: float = Field(default=60.0, ge=0.1, le=3600, description="Seconds one response may take in all.")

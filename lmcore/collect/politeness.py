@@ -97,6 +97,11 @@ class Robots:
         rules = self.known.get(_origin(url))
         return self._asked_delay(self._parse(url, rules)) if rules and not rules.refusal else 0.0
 
+    def sitemaps(self, url: str) -> list[str]:
+        """The sitemaps that robots.txt of a page's host names, as it writes them. May fetch robots.txt first."""
+        rules = self._load(url)
+        return [] if rules.refusal else list(self._parse(url, rules).sitemaps)
+
     def _load(self, url: str) -> Rules:
         origin = _origin(url)
         with self._locks[origin]:

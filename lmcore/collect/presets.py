@@ -95,9 +95,14 @@ class PresetPage:
 
 @cache
 def packaged() -> dict[str, Preset]:
-    """The presets of presets.yaml by name."""
+    """The presets of presets.yaml by name. Tests check them; to do so in every run would cost half a second."""
     rows = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return {row["name"]: Preset(**row) for row in rows}
+    return {
+        row["name"]: Preset.model_construct(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
+        )
+        for row in rows
+    }
 
 
 @lru_cache(maxsize=4096)

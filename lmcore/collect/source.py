@@ -45,13 +45,13 @@ from storage.parquet import write_parquet
 if TYPE_CHECKING:
     from lmcore.forget.texts import Forgotten
 
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 ROWS_PER_FILE = 5_000
 CHARS_PER_FILE = 256 * 1024 * 1024  # of text; large records make files of fewer rows
 # Outcomes that are the site's or the recipe's wish, not a failure to get a page.
 NO_FAILURE = frozenset(
     {"ok", "unchanged", "short", "no_text", "noindex", "duplicate", "robots_denied", "too_short", "empty", FORGOTTEN}
-    | {"companion", "other_language"}
+    | {"companion", "other_language", "over_budget"}
 )
 
 

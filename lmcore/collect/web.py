@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import math
 import re
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from lmcore.collect.extract import Page, read_page
+from lmcore.collect.extract import Page, read_page, second_text
 from lmcore.collect.fetched import check_contact, own_sites
-from lmcore.collect.frontier import Frontier
+from lmcore.collect.frontier import BEYOND, Frontier, NewPage, Row
 from lmcore.collect.http import Client, Response
 from lmcore.collect.links import canonical_url, site_of, tidy_url
 from lmcore.collect.local_site import PydocSite
@@ -28,6 +30,8 @@ from lmcore.collect.politeness import Robots
 from lmcore.collect.presets import preset_of
 from lmcore.collect.records import Record
 from lmcore.collect.responses import Before
+from lmcore.collect.score import score
+from lmcore.collect.sitemaps import Sitemaps
 from lmcore.documents import FORGOTTEN
 from lmcore.progress import Report
 from storage.digest import digest_json
@@ -40,6 +44,10 @@ FRONTIER = "frontier.sqlite"
 # A seed's host that fails this often in a row has gone away: better to stop and go on later than to write
 # every page off as failed.
 GIVE_UP_AFTER = 20
+MAX_UNREAD = 64  # responses held while they wait to be read; the others are asked for later
+HELD_PAGES = 200  # of each host's queue in memory
+LEAST_AUDIT = 5  # pages that a second extractor reads, in a crawl of few
+OVER_BUDGET = "over_budget"
 _GONE = frozenset({"unreachable", "timeout"})
 
 
@@ -63,7 +71,8 @@ class WebCrawl:
         self._area = _Area(params)
         self._blank = [re.compile(pattern) for pattern in params.blank]
         self._frontier = Frontier.open(work / FRONTIER, digest_json(params.key_values()), report)
-        self._unread = deque(self._frontier.stored())
+        self._unread: deque[tuple[str, Response | None]] = deque((name, None) for name in self._frontier.stored())
+        self._sitemaps = Sitemaps(work, params, before, report) if params.sitemaps else None
         self._gone: dict[str, list[str]] = {}  # pages of a host that got no answer
         self._in_a_row: Counter[str] = Counter()
         self._done = self._total = self._failed = 0
@@ -89,15 +98,16 @@ class WebCrawl:
             )
             stack.callback(client.close)
             self._finish_level(client)
-            while self._open_level(client.robots):
+            while self._open_level(client):
                 self._finish_level(client)
+        self._frontier.mark_duplicates()
+        self._compare()
 
     def records(self) -> Iterator[Record]:
         """One record per page with enough text, in the order of (depth, URL)."""
-        self._frontier.mark_duplicates()
         for page in self._frontier.pages():
             if page.outcome == "ok":
-                yield _record(page.final_name, page.title, page.text, page.meta)
+                yield _record(page)
 
     def log(self) -> Iterator[dict[str, Any]]:
         """One row per page, in the order of (depth, URL)."""
@@ -115,27 +125,34 @@ class WebCrawl:
                 "etag": page.etag,
                 "last_modified": page.last_modified,
             }
+        if self._sitemaps:
+            yield from self._sitemaps.log()
 
     def responses(self) -> Iterator[Response]:
-        """What came back for every page that is not forgotten, in the order of (depth, URL)."""
-        return self._frontier.responses()
+        """What came back for every page that is not forgotten, in the order of (depth, URL), and for sitemaps."""
+        yield from self._frontier.responses()
+        if self._sitemaps:
+            yield from self._sitemaps.responses()
 
     def counts(self) -> dict[str, Any]:
-        """Pages by outcome, levels opened, and pages left out by max_pages."""
+        """Pages by outcome, levels opened, pages left out by max_pages, agreement of two extractors by host."""
         outcomes = self._frontier.outcomes()
+        agreement = self._frontier.agreement()
         return {
             "pages": sum(outcomes.values()),
             "outcomes": outcomes,
             "levels": self._frontier.opened(),
             "pages_beyond_limit": self._frontier.beyond(),
+            **({"sitemaps": self._sitemaps.counts()} if self._sitemaps else {}),
+            **({"agreement": agreement} if agreement else {}),
         }
 
     def why_empty(self) -> tuple[str, str]:
         """The outcomes, and what to try for the commonest of them."""
         outcomes = self._frontier.outcomes()
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        reasons = [page.reason for page in self._frontier.pages(texts=False) if page.reason]
-        first = f" (first reason: {reasons[0]})" if reasons else ""
+        reason = self._frontier.why_not()
+        first = f" (first reason: {reason})" if reason else ""
         commonest = max(outcomes, key=lambda outcome: outcomes[outcome])
         return (
             f"source {self._params.name}: no page of {sum(outcomes.values())} gave a record: {counts}{first}",
@@ -147,78 +164,90 @@ class WebCrawl:
     def discard(self) -> None:
         """Remove the frontier: a crawl that found nothing is worth nothing, and must not be continued."""
         self._frontier.discard()
+        if self._sitemaps:
+            self._sitemaps.discard()
 
     def close(self) -> None:
         """Close the frontier; everything in it stays."""
         self._frontier.close()
+        if self._sitemaps:
+            self._sitemaps.close()
 
-    def _open_level(self, robots: Robots) -> bool:
+    def _open_level(self, client: Client) -> bool:
         """Fix the pages of the next level; False when there is none."""
         depth = self._frontier.opened()
         left = self._params.max_pages - self._frontier.asked()
-        if depth > self._params.max_depth or left <= 0:
+        if depth > self._params.max_depth or left <= 0 or OVER_BUDGET in self._frontier.outcomes():
             return False
         self._area.widen(self._frontier.seed_ends())
-        names = self._area.seeds if depth == 0 else self._found(depth)
-        pages: list[tuple[str, str, str, str]] = []
-        beyond = 0
-        for name in sorted(names):
-            if left <= 0:
-                beyond += 1
-                continue
-            refused = robots.refusal(names[name])
-            pages.append((name, names[name], *(refused or ("", ""))))
-            left -= refused is None
-        if not pages:
-            return False
-        self._frontier.save_robots(robots.known)
-        self._frontier.open_level(depth, pages, beyond)
-        return True
+        if depth == 1 and self._sitemaps:
+            for links in self._sitemaps.links(client, self._runtime.concurrency, self._area.origins()):
+                self._frontier.add_links((url, lastmod) for url, lastmod in links if self._area.has(url))
+        opened = self._frontier.open_level(depth, self._new_pages(depth, left, client.robots))
+        self._frontier.save_robots(client.robots.known)
+        return opened
 
-    def _found(self, depth: int) -> dict[str, str]:
-        """Name and URL of the pages linked from the level above and not yet known."""
-        known = self._frontier.known(depth)
-        names: dict[str, str] = {}
-        for url in self._frontier.links(depth - 1):
-            name = canonical_url(url)
-            if name and name not in known and self._area.has(url):
-                names[name] = min(url, names.get(name, url))
-        return names
+    def _new_pages(self, depth: int, left: int, robots: Robots) -> Iterator[NewPage]:
+        """The pages of the next level in canonical order; those after `left` of them have the outcome BEYOND."""
+        for name, url, lastmod in self._area.first_pages() if depth == 0 else self._found(depth):
+            if left <= 0:
+                yield NewPage(name, url, BEYOND)
+                continue
+            outcome, reason = robots.refusal(url) or ("", "")
+            yield NewPage(name, url, outcome, reason, lastmod)
+            left -= not outcome
+
+    def _found(self, depth: int) -> Iterator[tuple[str, str, str]]:
+        """Name, URL and lastmod of the pages linked from the level above and not yet known, each name once."""
+        newest = ""
+        for name, url, lastmod in self._frontier.candidates(depth):
+            if name != newest and self._area.has(url):
+                newest = name
+                yield name, url, lastmod
 
     def _finish_level(self, client: Client) -> None:
         """Fetch and read what still waits in the newest level."""
         depth = self._frontier.opened() - 1
-        known = self._frontier.known(depth)
         self._area.widen(self._frontier.seed_ends() if depth > 0 else [])
+        names = self._frontier.names
 
         def permit(url: str) -> tuple[str, str] | None:
             name = canonical_url(url)
-            if name in known:
+            if name and names.known(name, depth):
                 return "duplicate", f"redirects to {name}, which is in this crawl"
             if depth == 0 or self._area.has(url):
                 return None
             return "redirect_refused", f"redirects out of the crawl's area to {url}"
 
-        queue = _HostQueue(self._frontier.waiting(depth), 1 if self._params.delay > 0 else self._runtime.concurrency)
+        side_by_side = 1 if self._params.delay > 0 else self._runtime.concurrency
+        queue = _HostQueue(self._frontier, depth, side_by_side)
+        budget = _Budget(self._frontier, depth, self._params.max_total_bytes)
         self._done, self._total, self._failed = self._frontier.progress()
-        running: dict[Future[Response], str] = {}
+        running: dict[Future[Response], tuple[str, str]] = {}
         with ThreadPoolExecutor(self._runtime.concurrency, thread_name_prefix="fetch") as pool:
             try:
                 while True:
-                    while len(running) < self._runtime.concurrency and (url := queue.take()):
+                    while (
+                        len(running) < self._runtime.concurrency
+                        and len(self._unread) < MAX_UNREAD
+                        and (page := queue.take(budget.cut))
+                    ):
+                        name, url = page
                         asked_by = self._before.validators(url)
-                        running[pool.submit(client.fetch, url, permit, known=asked_by)] = url
+                        running[pool.submit(client.fetch, url, permit, known=asked_by)] = page
                     # A page is read while the workers are out for the next ones.
                     if self._unread:
-                        self._read(self._unread.popleft())
+                        self._read(*self._unread.popleft())
                         if not any(future.done() for future in running):
                             continue
                     if not running:
+                        if self._unread:
+                            continue
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED)[0]:
-                        url = running.pop(future)
+                        name, url = running.pop(future)
                         queue.release(url)
-                        self._store(url, future.result())
+                        budget.spend(name, self._store(url, future.result()))
                         self._report(
                             self._done, self._total, f"{self._done} of {self._total} pages, {self._failed} failed"
                         )
@@ -227,9 +256,11 @@ class WebCrawl:
                 raise
             finally:
                 self._frontier.save_robots(client.robots.known)
+        if budget.cut:
+            self._frontier.cut(depth, budget.cut, OVER_BUDGET, "max_total_bytes was used up by the pages before")
 
-    def _store(self, url: str, response: Response) -> None:
-        """Keep a response; a good one is to be read next, one that has not changed as it was before."""
+    def _store(self, url: str, response: Response) -> int:
+        """Keep a response; a good one is to be read next, one that has not changed as it was before. Gives its size."""
         response = self._before.filled(response)
         name = canonical_url(url)
         final_name = canonical_url(response.final_url)
@@ -241,13 +272,14 @@ class WebCrawl:
             page = self._page(response.body, final_name, response.content_type, response.robots_tag)
             self._frontier.pass_through(name, response, final_name, now, FORGOTTEN, page.links)
             self._watch(name, site_of(url), response)
-            return
+            return len(response.body)
         self._frontier.store(name, response, final_name, now)
         if response.outcome == "ok":
-            self._unread.append(name)
+            self._unread.append((name, replace(response, final_url=final_name)))
         else:
             self._failed += 1
         self._watch(name, site_of(url), response)
+        return len(response.body)
 
     def _watch(self, name: str, site: str, response: Response) -> None:
         """Stop when a seed's host has gone away; all its pages without an answer will be tried again."""
@@ -267,15 +299,30 @@ class WebCrawl:
 
     def _page(self, body: bytes, url: str, content_type: str, robots_tag: str) -> Page:
         preset = preset_of(url, self._params.preset, self._params.presets)
-        return read_page(body, url, content_type, robots_tag, min_chars=self._params.min_chars, preset=preset)
+        return read_page(
+            body,
+            url,
+            content_type,
+            robots_tag,
+            min_chars=self._params.min_chars,
+            preset=preset,
+            extractor=self._params.extractor,
+        )
 
-    def _read(self, name: str) -> None:
-        """Take title, text and links from a stored page."""
-        body, final_name, content_type, robots_tag = self._frontier.response(name)
-        page = self._page(body, final_name, content_type, robots_tag)
-        text, title = page.text, page.title
+    def _blanked(self, text: str) -> str:
         for pattern in self._blank:
-            text, title = pattern.sub("", text), pattern.sub("", title)
+            text = pattern.sub("", text)
+        return text
+
+    def _read(self, name: str, response: Response | None) -> None:
+        """Take title, text and links from a stored page; without `response` from what the frontier has of it."""
+        if response is None:
+            body, final_name, content_type, robots_tag = self._frontier.response(name)
+        else:
+            body, final_name = response.body, response.final_url
+            content_type, robots_tag = response.content_type, response.robots_tag
+        page = self._page(body, final_name, content_type, robots_tag)
+        text, title = self._blanked(page.text), self._blanked(page.title)
         outcome, reason = "ok", ""
         if not page.index:
             outcome, reason = "noindex", "the page asks robots not to store it"
@@ -289,10 +336,27 @@ class WebCrawl:
             "charset": page.charset,
             "charset_source": page.charset_source,
             "extractor": page.extractor,
-            **({"lang": page.lang} if page.lang else {}),
+            **{key: value for key in ("lang", "date", "canonical") if (value := getattr(page, key))},
         }
         title, text, meta = (title, text, meta) if outcome == "ok" else ("", "", {})
-        self._frontier.finish(name, outcome, reason, page.links, title, text, meta, drop=outcome == FORGOTTEN)
+        links = page.links
+        if page.index and page.canonical and page.canonical != final_name:
+            links = [*links, page.canonical]
+        self._frontier.finish(
+            name, outcome, reason, links, title, text, meta, canonical=page.canonical, drop=outcome == FORGOTTEN
+        )
+
+    def _compare(self) -> None:
+        """Read a sample of the pages by a second extractor, and note how far the two agree."""
+        if not self._params.audit:
+            return
+        pages = self._frontier.records()
+        for name in self._frontier.sample(max(math.ceil(self._params.audit * pages), min(LEAST_AUDIT, pages))):
+            body, final_name, content_type, robots_tag = self._frontier.response(name)
+            page = self._page(body, final_name, content_type, robots_tag)
+            second = second_text(page, body, final_name, content_type)
+            if second is not None:
+                self._frontier.agree(name, score(self._blanked(second), self._frontier.text(name)).f1)
 
 
 class _Area:
@@ -302,12 +366,22 @@ class _Area:
         tidy = {canonical_url(seed): tidy_url(seed) for seed in params.start}
         self.seeds = {name: url for name, url in tidy.items() if name and url}
         self._hosts = {_host(url) for url in self.seeds.values()}
+        self._origins = {_origin(url) for url in self.seeds.values()}
         self._allow = [re.compile(pattern) for pattern in params.allow]
         self._deny = [re.compile(pattern) for pattern in params.deny]
+
+    def first_pages(self) -> Iterator[tuple[str, str, str]]:
+        """Name, URL and "" of the seeds, in the order of their names."""
+        yield from ((name, self.seeds[name], "") for name in sorted(self.seeds))
 
     def widen(self, urls: list[str]) -> None:
         """Add the hosts that seeds were redirected to: example.org often means www.example.org."""
         self._hosts |= {_host(url) for url in urls}
+        self._origins |= {_origin(url) for url in urls}
+
+    def origins(self) -> list[str]:
+        """`scheme://host` of the seeds and of where they led to."""
+        return sorted(self._origins)
 
     def holds_host(self, url: str) -> bool:
         """Whether `url` is on a seed's host."""
@@ -325,37 +399,84 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+class _Budget:
+    """Bytes of all pages together: which page of a level, in canonical order, is the first that is too many.
+
+    As long as not all pages before are here it may still turn out to be an earlier one, never a later one: what comes
+    after it need not be asked for, and what is kept depends on sizes only, not on which page came first.
+    """
+
+    def __init__(self, frontier: Frontier, depth: int, most: int) -> None:
+        self._frontier = frontier
+        self._depth = depth
+        self._most = most - frontier.bytes_above(depth) if most else None
+        self._spent = frontier.bytes_of(depth) if most else 0
+        self.cut: str | None = None
+        self.spend("", 0)
+
+    def spend(self, name: str, size: int) -> None:
+        """Count the bytes of a page that came."""
+        self._spent += size
+        if self._most is not None and self._spent > self._most and (self.cut is None or name < self.cut):
+            self.cut = self._frontier.first_over(self._depth, self._most)
+
+
 class _HostQueue:
-    """URLs by host, so that a slow host keeps nobody waiting but itself."""
+    """What waits in a level by host, so that a slow host keeps nobody waiting but itself.
 
-    def __init__(self, urls: list[str], side_by_side: int) -> None:
+    Of every host only the next few pages are held; hosts take turns.
+    """
+
+    def __init__(self, frontier: Frontier, depth: int, side_by_side: int) -> None:
+        self._frontier = frontier
+        self._depth = depth
         self._limit = side_by_side
-        self._queues: dict[str, deque[str]] = {}
-        self._busy: dict[str, int] = {}
-        for url in urls:
-            self._queues.setdefault(site_of(url), deque()).append(url)
+        self._free = deque(frontier.sites(depth))
+        self._next: dict[str, deque[tuple[str, str]]] = {}
+        self._after: dict[str, str] = {}
+        self._busy: Counter[str] = Counter()
 
-    def take(self) -> str | None:
-        """The next URL of a host that may be asked now; hosts take turns."""
-        for site in list(self._queues):
-            if self._busy.get(site, 0) >= self._limit:
+    def take(self, before: str | None = None) -> tuple[str, str] | None:
+        """Name and URL of the next page of a host that may be asked now; none of those from `before` on."""
+        while self._free:
+            site = self._free.popleft()
+            page = self._page(site, before)
+            if page is None:
                 continue
-            queue = self._queues.pop(site)
-            url = queue.popleft()
-            if queue:
-                self._queues[site] = queue
-            self._busy[site] = self._busy.get(site, 0) + 1
-            return url
+            self._busy[site] += 1
+            if self._busy[site] < self._limit:
+                self._free.append(site)
+            return page
         return None
 
     def release(self, url: str) -> None:
         """A request is over."""
-        self._busy[site_of(url)] -= 1
+        site = site_of(url)
+        if self._busy[site] == self._limit:
+            self._free.append(site)
+        self._busy[site] -= 1
+
+    def _page(self, site: str, before: str | None) -> tuple[str, str] | None:
+        pages = self._next.setdefault(site, deque())
+        if not pages:
+            pages.extend(self._frontier.waiting(self._depth, site, self._after.get(site, ""), HELD_PAGES, before))
+        if not pages or (before is not None and pages[0][0] >= before):
+            return None
+        self._after[site] = pages[0][0]
+        return pages.popleft()
 
 
-def _record(url: str, title: str, text: str, meta: str) -> Record:
-    facts = json.loads(meta)
-    return Record(url, title, text, page_of_origin=url, lang=facts.pop("lang", "und"), meta=facts)
+def _record(page: Row) -> Record:
+    facts = json.loads(page.meta)
+    lang = facts.pop("lang", "und")
+    if page.lastmod:
+        facts["lastmod"] = page.lastmod
+    return Record(page.final_name, page.title, page.text, page_of_origin=page.final_name, lang=lang, meta=facts)
 
 
 _MENDS = {

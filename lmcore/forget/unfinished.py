@@ -68,8 +68,8 @@ def clean_crawl(path: Path, found: Found) -> None:
             ]
             base.execute("begin immediate")
             base.executemany(
-                "update page set title = '', text = '', meta = '{}', etag = '', body = x'', state = 'done',"
-                " outcome = ?, reason = '' where name = ? and body is not null",
+                "update page set title = '', text = '', meta = '{}', etag = '', canonical = '', body = x'',"
+                " state = 'done', outcome = ?, reason = '' where name = ? and body is not null",
                 [(FORGOTTEN, name) for name in meant],
             )
             base.execute("commit")

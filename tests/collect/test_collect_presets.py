@@ -72,6 +72,12 @@ def test_which_site_has_which(url, name):
     assert preset_of(url, "article") == packaged()["article"]
 
 
+def test_the_packaged_ones_are_valid():
+    for name, preset in packaged().items():
+        assert Preset(**preset.model_dump()) == preset
+        assert preset.name == name
+
+
 def test_first_selector_that_finds_text_and_nothing_twice():
     preset = Preset(name="x", text=("article", ".content", "body"), drop=(".ad",))
     nested = "<div class=content>one<div class=content>two<p class=ad>buy</p></div></div><div class=content>three</div>"
