@@ -18,9 +18,8 @@ import time
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "tests" / "collect"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "collect"))
 
 import trafilatura
 from helpers_extraction import OURS, Extractor, MarkedPage, floors, lowest, marked_pages, measure, table
