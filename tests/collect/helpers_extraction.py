@@ -40,7 +40,7 @@ class MarkedPage:
     url: str
     html: bytes
     text: str  # the main text as marked by hand
-    checked: bool  # read a second time
+    second_reader: str  # agreed with the mark, or corrected it
 
     @property
     def preset(self) -> Preset | None:
@@ -64,7 +64,7 @@ def marked_pages() -> tuple[MarkedPage, ...]:
             url=entry["url"],
             html=gzip.decompress((PAGES / f"{entry['name']}.html.gz").read_bytes()),
             text=(PAGES / f"{entry['name']}.txt").read_text(encoding="utf-8"),
-            checked=entry.get("checked", False),
+            second_reader=entry.get("second_reader", ""),
         )
         for entry in index["pages"]
     )
