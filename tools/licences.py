@@ -30,8 +30,9 @@ EXTRAS = {"lora": "peft", "sevenzip": "py7zr", "tensorboard": "tensorboard"}  # 
 MACHINE_DEPENDENT = ("nvidia-", "cuda-", "triton")
 HEAD = """# Third-party packages
 
-What installing collect-train with its extras `lora`, `sevenzip` and `tensorboard` brings, with the licence each package declares.
-Made by `python tools/licences.py --write` and checked by `make test`. No code of these packages is in this repository.
+What installing collect-train with its extras `lora`, `sevenzip` and `tensorboard` brings, with the licence each package
+declares. Made by `python tools/licences.py --write` and checked by `make test`.
+No code of these packages is in this repository.
 
 | package | licence |
 |---|---|
