@@ -116,7 +116,7 @@ class Api:
         for question, answers in self.all_answers(questions):
             merged: dict[Any, dict[str, Any]] = {}
             for page in _all(answers, "pages"):
-                known = merged.setdefault(page.get("pageid", page.get("title")), {})
+                known = merged.setdefault(page_id(page) or str(page.get("title")), {})
                 for name, value in page.items():
                     if isinstance(value, list) and isinstance(known.get(name), list):
                         known[name] = known[name] + value
@@ -188,6 +188,12 @@ def _all(answers: Iterable[dict[str, Any]], name: str) -> Iterator[dict[str, Any
         for row in listed(mapping(answer.get("query")).get(name)):
             if isinstance(row, dict):
                 yield row
+
+
+def page_id(row: dict[str, Any]) -> int:
+    """The number of a page; 0 for none."""
+    number = row.get("pageid", row.get("id"))  # list=random says id
+    return number if type(number) is int and 0 < number < 2**63 else 0
 
 
 def mapping(value: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from lmcore.collect.params import CollectRuntime
 from lmcore.collect.records import Kept, Record
 from lmcore.collect.responses import Before
 from lmcore.collect.wikipedia import Wiki, WikipediaSource, language
-from lmcore.collect.wikipedia_api import MAX_BYTES, TITLES, Api, batches, judge, listed, mapping
+from lmcore.collect.wikipedia_api import MAX_BYTES, TITLES, Api, batches, judge, listed, mapping, page_id
 from lmcore.collect.wikipedia_select import Known, Selection, known_pages, time_of
 from lmcore.collect.wikipedia_store import PAGES, Page, Pages
 from lmcore.collect.wikitext import Plain, Unparsable, intro, tidy
@@ -155,7 +155,11 @@ class WikiReading:
 
     def _check_extractor(self, facts: dict[str, Any]) -> None:
         extensions = facts.get("extensions")
-        names = {row.get("name") for row in extensions if isinstance(row, dict)} if isinstance(extensions, list) else {}
+        names = (
+            {str(row.get("name")) for row in extensions if isinstance(row, dict)}
+            if isinstance(extensions, list)
+            else {}
+        )
         if self._extracts and names and "TextExtracts" not in names:
             raise UserError(
                 f"source {self._params.name}: {self._params.api} makes no plain text (it has no TextExtracts)",
@@ -186,7 +190,7 @@ class WikiReading:
         for done, (_, pages) in enumerate(api.pages(questions)):
             self._report(done * TITLES, len(ids), f"{done * TITLES} of {len(ids)} pages looked up")
             for page in pages:
-                number, url = _number(page), _url(page, wiki)
+                number, url = page_id(page), _url(page, wiki)
                 revision = str(page.get("lastrevid"))
                 old = known.get(number)
                 if old and (page.get("missing") or old.url != url):
@@ -203,7 +207,7 @@ class WikiReading:
                     self._rest.append((url, "disambiguation", "a page that points to others of like name"))
                 elif self._before.same_settings and old and (old.url, old.revision) == (url, revision):
                     self._kept[number] = old, "unchanged"
-                elif short.get(url, ("", ""))[0] == revision:
+                elif url in short and short[url][0] == revision:
                     self._kept[number] = Known("", url, revision), short[url][1]
                 else:
                     wanted.append(number)
@@ -247,7 +251,7 @@ class WikiReading:
         questions = [{**common, "pageids": "|".join(map(str, numbers))} for numbers in left]
         moment = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         for (_, pages), numbers in zip(api.pages(questions), left, strict=True):
-            there = {_number(page): page for page in pages}
+            there = {page_id(page): page for page in pages}
             for number in numbers:
                 yield self._sent(number, there.get(number, {"missing": True}), wiki, moment)
 
@@ -352,11 +356,6 @@ def log_row(
         "etag": revision,
         "last_modified": "",
     }
-
-
-def _number(page: dict[str, Any]) -> int:
-    number = page.get("pageid")
-    return number if isinstance(number, int) else 0
 
 
 def _is_disambiguation(page: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from lmcore.collect.responses import Before
 from lmcore.collect.wikipedia import Wiki, WikipediaSource
-from lmcore.collect.wikipedia_api import ROWS, Api, notes, title_batches
+from lmcore.collect.wikipedia_api import ROWS, Api, notes, page_id, title_batches
 
 OVERLAP = datetime.timedelta(minutes=10)  # before the last edition: databases that answered it may have been behind
 DRAWS = 4  # questions for random pages in a row that bring nothing new before we stop: a small wiki has no more
@@ -74,8 +74,8 @@ class Selection:
                     end = following
                     seen.add(end)
                 page = pages.get(end, {})
-                if isinstance(page.get("pageid"), int):
-                    yield page["pageid"]
+                if number := page_id(page):
+                    yield number
                 elif title in elsewhere or end in elsewhere:
                     self._lose(title, "bad_title", "the title leads to another wiki")
                 elif page.get("invalid"):
@@ -103,8 +103,8 @@ class Selection:
                     found = True
                     if row.get("type") == "subcat":
                         below.append(str(row.get("title")))
-                    elif row.get("ns") in self._params.namespaces and isinstance(row.get("pageid"), int):
-                        yield row["pageid"]
+                    elif row.get("ns") in self._params.namespaces and page_id(row):
+                        yield page_id(row)
                 if not found and depth == 0:
                     self._lose(name, "missing", "no page is in this category")
             # By title: an answer is sorted by keys that a wiki may change.
@@ -151,8 +151,8 @@ class Selection:
             titles.add(str(row.get("title")))
             if row.get("type") != "log":
                 ids.update(dict.fromkeys(_ids([row])))
-            elif isinstance(row.get("pageid"), int) and row["pageid"] in self._known:
-                ids[row["pageid"]] = None
+            elif page_id(row) in self._known:
+                ids[page_id(row)] = None
         if reaches:
             urls = {self._wiki.url(title) for title in titles}
             self.changed = frozenset(page for page, known in self._known.items() if page in ids or known.url in urls)
@@ -215,7 +215,4 @@ _NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 def _ids(rows: Iterable[dict[str, Any]]) -> Iterator[int]:
-    for row in rows:
-        page = row.get("pageid", row.get("id"))  # list=random says id
-        if isinstance(page, int) and page > 0:
-            yield page
+    return filter(None, map(page_id, rows))
