@@ -2,8 +2,8 @@
 
 import json
 import time
-from email.utils import format_datetime
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from html import escape
 
 import pytest
