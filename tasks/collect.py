@@ -15,8 +15,8 @@ from lmcore.config import Params
 from lmcore.forget.texts import forgotten_in
 from lmcore.progress import Report
 from storage.store import Artifact, Store
-from tasks.step import step
 from tasks.source_tokens import tokens_for
+from tasks.step import step
 
 
 class CollectParams(Params):

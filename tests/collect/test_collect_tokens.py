@@ -67,11 +67,11 @@ def test_it_does_not_cross_a_public_net_in_the_open():
         assert not tokens.headers(url)
 
 
-@pytest.mark.parametrize("wrong", ["a", "hf_ab cd", "hf_abcd\n", "hf_äbcd", 'hf_abcd"\r\nX: y', "x" * 5000])
+@pytest.mark.parametrize("wrong", ["xyz", "hf_ab cd", "hf_abcd\n", "hf_äbcd", 'hf_abcd"\r\nX: y', "x" * 5000])
 def test_what_can_be_no_token_is_said_without_it(wrong):
     with pytest.raises(UserError) as error:
         Tokens({"huggingface.co": wrong})
-    assert wrong not in str(error.value).replace("cannot", "").replace("a token", "") or wrong == "a"
+    assert wrong.strip() not in str(error.value)
     assert "huggingface.co" in error.value.what
 
 

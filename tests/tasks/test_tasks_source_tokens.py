@@ -117,7 +117,7 @@ def test_it_is_nowhere_to_be_found(given, hub, tmp_path, monkeypatch, capfd, cap
         assert secret not in f"{error.value.what} {error.value.mend}"
         del hub.replies[broken]
         artifact = collect(store, [], params=params, runtime=CollectRuntime())
-        assert artifact.manifest.metrics["records"] == 31
+        assert artifact.metrics["records"] == 31
         searched = _search(tmp_path, secret)
         assert {"manifest.json", "fetch_log.parquet", "stats.json"} <= searched
     finally:
