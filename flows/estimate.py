@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmcore.collect.feed_params import FeedSource
 from lmcore.collect.files import find_files
 from lmcore.collect.params import PathsSource
 from lmcore.models.lora import adapter_parameters
@@ -59,4 +60,8 @@ def _text_bytes(source: object) -> int:
     if isinstance(source, PathsSource):
         sizes = (found.path.stat().st_size for found in find_files(source) if found.refusal is None)
         return int(FILE_FACTOR * sum(sizes))
-    return PAGE_BYTES * int(getattr(source, "max_pages", 0))
+    if isinstance(source, FeedSource):
+        return PAGE_BYTES * source.max_entries * len(source.urls)
+    return PAGE_BYTES * int(
+        getattr(source, "max_pages", 0)
+    )  # of a data set of the Hub nothing is known before it is asked

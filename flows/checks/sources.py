@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from flows.checks.finding import Finding, failure, ok, warning
 from flows.checks.server import Pools
 from flows.look import human_bytes
+from lmcore.collect.feed_params import FeedSource
 from lmcore.collect.files import find_files
+from lmcore.collect.hub import endpoint
+from lmcore.collect.hub_params import HubSource
 from lmcore.collect.links import is_local
 from lmcore.collect.params import PathsSource, WebSource
 from lmcore.recipe import Recipe
@@ -25,10 +28,10 @@ def check_sources(recipe: Recipe) -> Iterator[Finding]:
         name = f"source {source.name}"
         if isinstance(source, PathsSource):
             yield _files(name, source)
-        elif source.serve == "pydoc":
+        elif isinstance(source, WebSource) and source.serve == "pydoc":
             yield ok(name, "Python's own documentation, served on this machine; no network needed")
         else:
-            yield from _seeds(name, source, recipe.runtime.collect.contact)
+            yield from _seeds(name, _asked_first(source), recipe.runtime.collect.contact)
 
 
 def check_mixture(recipe: Recipe) -> Iterator[Finding]:
@@ -88,8 +91,15 @@ def _files(name: str, source: PathsSource) -> Finding:
     return ok(name, told)
 
 
-def _seeds(name: str, source: WebSource, contact: str) -> Iterator[Finding]:
-    public = [seed for seed in source.start if not is_local(seed)]
+def _asked_first(source: WebSource | FeedSource | HubSource) -> Sequence[str]:
+    """The URLs that a source begins with."""
+    if isinstance(source, FeedSource):
+        return source.urls
+    return [endpoint()] if isinstance(source, HubSource) else source.start
+
+
+def _seeds(name: str, seeds: Sequence[str], contact: str) -> Iterator[Finding]:
+    public = [seed for seed in seeds if not is_local(seed)]
     if public and not contact:
         yield failure(
             name,
@@ -98,7 +108,7 @@ def _seeds(name: str, source: WebSource, contact: str) -> Iterator[Finding]:
         )
         return
     reached, silent = [], []
-    for host, port in sorted({_place(seed) for seed in source.start}):
+    for host, port in sorted({_place(seed) for seed in seeds}):
         try:
             with socket.create_connection((host, port), CONNECT_SECONDS):
                 reached.append(host)

@@ -19,7 +19,8 @@ from xml.parsers import expat
 from xml.sax import SAXException
 
 from lmcore.collect.charset import clean, decode
-from lmcore.collect.extract import parse_html, tidy_text, visible_text
+from lmcore.collect.extract import parse_html, visible_text
+from lmcore.collect.layout import tidy_text
 from lmcore.collect.links import tidy_url
 from lmcore.collect.unpack import Unreadable
 

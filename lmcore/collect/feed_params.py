@@ -66,8 +66,16 @@ class FeedSource(Source):
     @model_validator(mode="before")
     @classmethod
     def _preset_fills(cls, values: Any) -> Any:
-        preset = PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
-        return {**preset, **values} if preset else values
+        if not isinstance(values, dict):
+            return values
+        filled = {**PRESETS.get(str(values.get("preset")), {}), **values}
+        # What comes through here is no JSON any more, and where types are strict a list is no tuple.
+        for name in ("feeds", "allow_hosts", "presets"):
+            if isinstance(filled.get(name), list):
+                filled[name] = tuple(filled[name])
+        if isinstance(filled.get("presets"), tuple):
+            filled["presets"] = tuple(Preset(**row) if isinstance(row, dict) else row for row in filled["presets"])
+        return filled
 
     @field_validator("feeds")
     @classmethod

@@ -26,7 +26,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "opus-100": {
         "dataset": "Helsinki-NLP/opus-100",
         "shape": "pair",
-        "text_kind": "pair",
         "source_lang": "en",
         "target_lang": "hu",
     },
@@ -86,14 +85,15 @@ class HubSource(Source):
     @model_validator(mode="before")
     @classmethod
     def _preset_fills(cls, values: Any) -> Any:
-        preset = PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
-        if not preset:
+        if not isinstance(values, dict):
             return values
-        filled = {**preset, **values}
-        if filled["preset"] == "opus-100":
-            filled.setdefault("config", "-".join(sorted((filled["source_lang"], filled["target_lang"]))))
-        elif filled["preset"] == "wikipedia":
+        filled = {**PRESETS.get(str(values.get("preset")), {}), **values}
+        if filled.get("preset") == "opus-100":
+            filled.setdefault("config", "-".join(sorted((str(filled["source_lang"]), str(filled["target_lang"])))))
+        elif filled.get("preset") == "wikipedia":
             filled.setdefault("config", f"{WIKIPEDIA_DATE}.{filled.get('lang', 'und')}")
+        if filled.get("shape") in ("chat", "qa", "pair"):
+            filled.setdefault("text_kind", filled["shape"])
         return filled
 
     @model_validator(mode="after")

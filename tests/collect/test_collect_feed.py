@@ -434,7 +434,8 @@ def _read(data):
 GOOD = rss(*map(item, range(6))).encode()
 ATOM = (
     b'<feed xmlns="http://www.w3.org/2005/Atom"><entry><id>1</id><link href="/a"/>'
-    b'<updated>2026-11-01T10:00:00Z</updated><content type="html">&lt;p&gt;x&lt;/p&gt;</content></entry><entry><id>2</id><summary>y</summary></entry></feed>'
+    b'<updated>2026-11-01T10:00:00Z</updated><content type="html">&lt;p&gt;x&lt;/p&gt;</content></entry>'
+    b"<entry><id>2</id><summary>y</summary></entry></feed>"
 )
 JSON = b'{"version": "https://jsonfeed.org/version/1", "items": [{"id": "1", "url": "/a", "content_html": "<p>x"}, {}]}'
 
@@ -470,6 +471,8 @@ class TestSettings:
         assert "www.bbc.com" in bbc.hosts
         assert FeedSource(name="voa", preset="voa-amharic", delay=9).delay == 9
         assert FeedSource(**bbc.model_dump()) == bbc
+        own = bbc.model_dump(mode="json") | {"presets": [{"name": "mine", "text": ["h1"]}]}
+        assert FeedSource.model_validate_json(json.dumps(own), strict=True).presets[0].text == ("h1",)
 
     def test_mistakes(self):
         for wrong, told in [

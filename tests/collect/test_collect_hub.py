@@ -120,14 +120,15 @@ class TestRows:
             "pair/train.parquet": parquet(pairs), "chat/train.parquet": parquet(chats),
             "qa/train.parquet": parquet(squad), "wiki/train.parquet": parquet([{"text": line} for line in wiki]),
         })  # fmt: skip
-        run(tmp_path / "p", source(config="pair", shape="pair", text_kind="pair", source_lang="en", target_lang="hu"))
+        run(tmp_path / "p", source(config="pair", shape="pair", source_lang="en", target_lang="hu"))
+        assert {row["kind"] for row in documents(tmp_path / "p")} == {"pair"}
         assert [row["lang"] for row in documents(tmp_path / "p")] == ["hu", "en", "hu", "en"]
         assert documents(tmp_path / "p")[0]["turns"][1:] == [
             {"role": "user", "text": "The mill."}, {"role": "assistant", "text": "A malom."},
         ]  # fmt: skip
-        run(tmp_path / "c", source(config="chat", shape="chat", text_kind="chat"))
+        run(tmp_path / "c", source(config="chat", shape="chat"))
         assert texts(tmp_path / "c") == ["User: Hello\nAssistant: Good day."]
-        run(tmp_path / "q", source(config="qa", shape="qa", text_kind="qa"))
+        run(tmp_path / "q", source(config="qa", shape="qa"))
         assert texts(tmp_path / "q") == ["# Mill\n\nAnna built it.\n\nQ: Who built it?\nA: Anna"]
         run(tmp_path / "w", source(config="wiki", shape="wikitext"))
         assert [(row["title"], row["text"]) for row in documents(tmp_path / "w")] == [
@@ -303,7 +304,7 @@ class TestFiles:
         assert (opus.config, opus.shape, opus.text_kind) == ("en-hu", "pair", "pair")
         assert HubSource(name="o", preset="opus-100", source_lang="en", target_lang="am").config == "am-en"
         assert HubSource(name="t", preset="tinystories").license == "CDLA-Sharing-1.0"
-        assert HubSource(**opus.model_dump()) == opus
+        assert HubSource.model_validate_json(opus.model_dump_json(), strict=True) == opus
         for wrong, told in [
             ({}, "give a `dataset`"),
             ({"preset": "wikipedia"}, "give `lang`"),
