@@ -146,6 +146,11 @@ class TestRows:
         assert Counter(row["outcome"] for row in log(tmp_path)) == {"ok": 1, "bad_rows": 3, "damaged": 1, "short": 1}
         assert all(str(tmp_path) not in row["reason"] for row in log(tmp_path))
 
+    def test_a_parquet_file_that_unpacks_to_more_than_allowed(self, hub, tmp_path):
+        hub.commit(NAME, {"train/a.parquet": parquet([{"text": "x" * 100_000}]), "train/b.jsonl": lines(stories(0, 1))})
+        run(tmp_path, source(max_bytes=50_000))
+        assert sorted(row["outcome"] for row in log(tmp_path)) == ["ok", "too_large"]
+
 
 class TestEditions:
     def test_the_same_commit_is_not_asked_for_again(self, hub, tmp_path):
@@ -227,6 +232,8 @@ class TestMistakes:
         hub.commit(NAME, SHARDS)
         with pytest.raises(UserError, match="no split 'test' that can be read: there are train, validation"):
             run(tmp_path, source(split="test"))
+        hub.commit(NAME, SHARDS | {"data/test-00000-of-00001.parquet": parquet(stories(0, 1))})
+        assert run(tmp_path, source(split="test"))["records"] == 1
 
     def test_no_such_config(self, hub, tmp_path):
         hub.commit(NAME, SHARDS)
