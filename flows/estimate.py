@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lmcore.collect.feed_params import FeedSource
 from lmcore.collect.files import find_files
 from lmcore.collect.params import PathsSource
 from lmcore.collect.synthetic.params import SyntheticSource
@@ -64,4 +65,7 @@ def _text_bytes(source: object) -> int:
     if isinstance(source, SyntheticSource):  # what is made of articles is about as long as they are
         return int(FILE_FACTOR * (SENTENCE_BYTES * (source.sentences + 4 * source.translations)
                                   + STORY_BYTES * (source.stories + source.instructions)))  # fmt: skip
+    if isinstance(source, FeedSource):
+        return PAGE_BYTES * source.max_entries * len(source.urls)
+    # of a data set of the Hub nothing is known before it is asked
     return PAGE_BYTES * int(getattr(source, "max_pages", 0))

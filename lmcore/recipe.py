@@ -44,8 +44,8 @@ from lmcore.train.params import (
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
-# What is read, into which line of releases, as whom.
-OWNED = ("name", "extends", "sources", "train.init_from", "runtime.collect.contact")
+# What is read, into which line of releases, as whom, and who is told which token.
+OWNED = ("name", "extends", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens")
 SHORTEST_NEAR = 0.5  # difflib ratio from which a misspelt key is worth a suggestion
 SURELY_NEAR = 0.8  # and from which it is a slip of the pen rather than a key of another section
 

@@ -11,8 +11,7 @@ from prefect.blocks.system import Secret
 from prefect.exceptions import PrefectException
 
 from lmcore.collect.feed_params import FeedSource
-from lmcore.collect.hub import HUB, endpoint
-from lmcore.collect.hub_params import HubSource
+from lmcore.collect.hub_params import HUB, HubSource, endpoint
 from lmcore.collect.kinds import SourceParams
 from lmcore.collect.params import CollectRuntime, PathsSource
 from lmcore.collect.tokens import Tokens

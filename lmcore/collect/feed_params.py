@@ -30,6 +30,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 class FeedSource(Source):
     """Articles that feeds tell of."""
 
+    BUDGETS = ("max_entries", "max_pages")
+
     kind: Literal["feed"] = Field(default="feed", description="RSS, Atom and JSON feeds.")
     preset: Literal["bbc-amharic", "voa-amharic"] | None = Field(
         default=None,
@@ -66,8 +68,16 @@ class FeedSource(Source):
     @model_validator(mode="before")
     @classmethod
     def _preset_fills(cls, values: Any) -> Any:
-        preset = PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
-        return {**preset, **values} if preset else values
+        if not isinstance(values, dict):
+            return values
+        filled = {**PRESETS.get(str(values.get("preset")), {}), **values}
+        # What comes through here is no JSON any more, and where types are strict a list is no tuple.
+        for name in ("feeds", "allow_hosts", "presets"):
+            if isinstance(filled.get(name), list):
+                filled[name] = tuple(filled[name])
+        if isinstance(filled.get("presets"), tuple):
+            filled["presets"] = tuple(Preset(**row) if isinstance(row, dict) else row for row in filled["presets"])
+        return filled
 
     @field_validator("feeds")
     @classmethod

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,11 +19,10 @@ from lmcore.collect.fetched import Fetcher, check_contact, own_sites
 from lmcore.collect.files import DELAY, DOWNLOAD_SECONDS, FilesReading, Found
 from lmcore.collect.http import Response
 from lmcore.collect.hub_files import split_files
-from lmcore.collect.hub_params import HubSource
-from lmcore.collect.hub_rows import SUFFIXES, count_rows, items_of, rows_of
+from lmcore.collect.hub_params import HUB, HubSource, endpoint
+from lmcore.collect.hub_rows import SUFFIXES, check_size, count_rows, items_of, rows_of
 from lmcore.collect.items import Item, Read
 from lmcore.collect.json_rows import JsonRow
-from lmcore.collect.links import tidy_url
 from lmcore.collect.params import CollectRuntime, PathsSource
 from lmcore.collect.records import Kept, Record
 from lmcore.collect.responses import Before
@@ -34,16 +32,7 @@ from lmcore.progress import Report
 from storage.atomic import fault
 from storage.errors import RunError, UserError
 
-HUB = "https://huggingface.co"
 INFO_BYTES = 100_000_000  # of what the Hub says of a data set: some 200 bytes a file
-
-
-def endpoint() -> str:
-    """Where the Hub is: HF_ENDPOINT for a mirror, as of huggingface_hub. Raises UserError when that is no URL."""
-    url = tidy_url(os.environ.get("HF_ENDPOINT") or HUB)
-    if url is None:
-        raise UserError("HF_ENDPOINT is no http or https URL", f"set it as {HUB}, or unset it")
-    return url.rstrip("/")
 
 
 @dataclass(frozen=True)
@@ -89,9 +78,14 @@ class HubReading(FilesReading):
             max_bytes=max(self._hub.max_bytes, INFO_BYTES),
             delay=DELAY if site == HUB else 0.0,
         ) as fetcher:
-            info = self._info(fetcher, site)
+            url = f"{site}/api/datasets/{self._hub.dataset}/revision/{quote(self._hub.revision, safe='')}?blobs=true"
+            info = self._info(fetcher, url)
             self._commit = str(info["sha"])
-            self._shards = self._listed(info)
+            try:
+                self._shards = self._listed(info)
+            except UserError:
+                fetcher.fetched.drop(url, "unreachable", "")  # the next run asks again: it may be mended by then
+                raise
             known = self._unchanged()
             rows = 0
             for done, shard in enumerate(self._shards):
@@ -126,10 +120,9 @@ class HubReading(FilesReading):
             f"check `shape`, `text_field` and `min_chars`; the columns are on {HUB}/datasets/{self._hub.dataset}",
         )
 
-    def _info(self, fetcher: Fetcher, site: str) -> dict[str, Any]:
+    def _info(self, fetcher: Fetcher, url: str) -> dict[str, Any]:
         """What the Hub says of the data set at the revision."""
         name, revision = self._hub.dataset, self._hub.revision
-        url = f"{site}/api/datasets/{name}/revision/{quote(revision, safe='')}?blobs=true"
         response = fetcher.get(url)
         if response.outcome != "ok":
             fetcher.fetched.drop(url, "unreachable", response.reason)  # so that the next run asks again
@@ -224,6 +217,7 @@ class HubReading(FilesReading):
         return self._items if _is_read(name) else None
 
     def _items(self, member: Member, _: Any) -> Iterator[Item]:
+        check_size(member, self._hub.max_bytes)
         yield from items_of(self._limited(rows_of(member)), self._hub)
 
     def _limited(self, rows: Iterator[JsonRow]) -> Iterator[JsonRow]:

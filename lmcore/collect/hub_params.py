@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from lmcore.collect.chat import ChatSource
+from lmcore.collect.links import tidy_url
 from lmcore.collect.parallel import ParallelSource
 from lmcore.collect.params import Source
 from lmcore.collect.qa import QaSource
 from lmcore.conversation import Template
+from storage.errors import UserError
+
+HUB = "https://huggingface.co"
 
 _LANG = r"^$|^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
 # What a preset says; a setting of the recipe wins. Licences as the cards of the data sets have them.
@@ -26,7 +31,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "opus-100": {
         "dataset": "Helsinki-NLP/opus-100",
         "shape": "pair",
-        "text_kind": "pair",
         "source_lang": "en",
         "target_lang": "hu",
     },
@@ -35,8 +39,18 @@ PRESETS: dict[str, dict[str, Any]] = {
 WIKIPEDIA_DATE = "20231101"  # the newest dump that the data set has
 
 
+def endpoint() -> str:
+    """Where the Hub is: HF_ENDPOINT for a mirror, as of huggingface_hub. Raises UserError when that is no URL."""
+    url = tidy_url(os.environ.get("HF_ENDPOINT") or HUB)
+    if url is None:
+        raise UserError("HF_ENDPOINT is no http or https URL", f"set it as {HUB}, or unset it")
+    return url.rstrip("/")
+
+
 class HubSource(Source):
     """A data set of the Hugging Face Hub."""
+
+    BUDGETS = ("max_rows",)
 
     kind: Literal["hub"] = Field(default="hub", description="Data sets of the Hugging Face Hub.")
     preset: Literal["tinystories", "wikitext-2", "opus-100", "wikipedia"] | None = Field(
@@ -86,14 +100,15 @@ class HubSource(Source):
     @model_validator(mode="before")
     @classmethod
     def _preset_fills(cls, values: Any) -> Any:
-        preset = PRESETS.get(str(values.get("preset"))) if isinstance(values, dict) else None
-        if not preset:
+        if not isinstance(values, dict):
             return values
-        filled = {**preset, **values}
-        if filled["preset"] == "opus-100":
-            filled.setdefault("config", "-".join(sorted((filled["source_lang"], filled["target_lang"]))))
-        elif filled["preset"] == "wikipedia":
+        filled = {**PRESETS.get(str(values.get("preset")), {}), **values}
+        if filled.get("preset") == "opus-100":
+            filled.setdefault("config", "-".join(sorted((str(filled["source_lang"]), str(filled["target_lang"])))))
+        elif filled.get("preset") == "wikipedia":
             filled.setdefault("config", f"{WIKIPEDIA_DATE}.{filled.get('lang', 'und')}")
+        if filled.get("shape") in ("chat", "qa", "pair"):
+            filled.setdefault("text_kind", filled["shape"])
         return filled
 
     @model_validator(mode="after")
@@ -105,6 +120,11 @@ class HubSource(Source):
         if self.shape == "pair":
             self.pairs()
         return self
+
+    @property
+    def asks(self) -> list[str]:
+        """The Hub."""
+        return [endpoint()]
 
     def pairs(self) -> ParallelSource:
         """The settings of the kind that reads pairs."""

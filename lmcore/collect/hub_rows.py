@@ -81,6 +81,19 @@ def rows_of(member: Member) -> Iterator[JsonRow]:
     return next(read for suffix, read in _READERS.items() if name.endswith(suffix))(member)
 
 
+def check_size(member: Member, max_bytes: int) -> None:
+    """Raises Unreadable for a Parquet file that says it is larger than that without its compression."""
+    if not plain_name(member.name.lower()).endswith(".parquet"):
+        return
+    try:
+        facts = pq.read_metadata(member.path)
+    except (OSError, pa.ArrowException) as error:
+        raise Unreadable("damaged", "not Parquet") from error
+    size = sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
+    if size > max_bytes:
+        raise Unreadable("too_large", f"{size:,} bytes unpacked, more than {max_bytes:,}")
+
+
 def count_rows(member: Member) -> int:
     """Rows of a plain file. Raises Unreadable."""
     if plain_name(member.name.lower()).endswith(".parquet"):

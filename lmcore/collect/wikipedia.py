@@ -30,6 +30,8 @@ _SELECTIONS = ("titles", "categories", "random", "all_pages", "recent_changes")
 class WikipediaSource(PathsSource):
     """Pages of a wiki that runs MediaWiki: of a site by its API, or of dumps."""
 
+    BUDGETS = ("random", "max_pages")
+
     kind: Literal["wikipedia"] = Field(default="wikipedia", description="Pages of Wikipedia or another MediaWiki.")
     site: str = Field(
         default="",

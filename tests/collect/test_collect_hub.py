@@ -67,7 +67,8 @@ class TestRows:
         assert rows[11]["title"] == "No. 11"
         stats = json.loads((tmp_path / "out" / "stats.json").read_text())
         assert (stats["dataset"], stats["revision"]) == (NAME, sha)
-        assert [(row["outcome"], row["final_url"]) for row in log(tmp_path)][0] == (
+        first = log(tmp_path)[0]
+        assert (first["outcome"], first["final_url"]) == (
             "ok", f"{hub.url}/datasets/{NAME}/resolve/{sha}/data/train-00000-of-00003.parquet",
         )  # fmt: skip
         assert not hub.requests["/robots.txt"]
@@ -116,17 +117,18 @@ class TestRows:
             " Wet . \n",
         ]
         hub.commit(NAME, {
-            "pair/train.parquet": parquet(pairs), "chat/train.parquet": parquet(chats), "qa/train.parquet": parquet(squad),
-            "wiki/train.parquet": parquet([{"text": line} for line in wiki]),
+            "pair/train.parquet": parquet(pairs), "chat/train.parquet": parquet(chats),
+            "qa/train.parquet": parquet(squad), "wiki/train.parquet": parquet([{"text": line} for line in wiki]),
         })  # fmt: skip
-        run(tmp_path / "p", source(config="pair", shape="pair", text_kind="pair", source_lang="en", target_lang="hu"))
+        run(tmp_path / "p", source(config="pair", shape="pair", source_lang="en", target_lang="hu"))
+        assert {row["kind"] for row in documents(tmp_path / "p")} == {"pair"}
         assert [row["lang"] for row in documents(tmp_path / "p")] == ["hu", "en", "hu", "en"]
         assert documents(tmp_path / "p")[0]["turns"][1:] == [
             {"role": "user", "text": "The mill."}, {"role": "assistant", "text": "A malom."},
         ]  # fmt: skip
-        run(tmp_path / "c", source(config="chat", shape="chat", text_kind="chat"))
+        run(tmp_path / "c", source(config="chat", shape="chat"))
         assert texts(tmp_path / "c") == ["User: Hello\nAssistant: Good day."]
-        run(tmp_path / "q", source(config="qa", shape="qa", text_kind="qa"))
+        run(tmp_path / "q", source(config="qa", shape="qa"))
         assert texts(tmp_path / "q") == ["# Mill\n\nAnna built it.\n\nQ: Who built it?\nA: Anna"]
         run(tmp_path / "w", source(config="wiki", shape="wikitext"))
         assert [(row["title"], row["text"]) for row in documents(tmp_path / "w")] == [
@@ -143,6 +145,11 @@ class TestRows:
         assert texts(tmp_path) == ["One.", "Two."]
         assert Counter(row["outcome"] for row in log(tmp_path)) == {"ok": 1, "bad_rows": 3, "damaged": 1, "short": 1}
         assert all(str(tmp_path) not in row["reason"] for row in log(tmp_path))
+
+    def test_a_parquet_file_that_unpacks_to_more_than_allowed(self, hub, tmp_path):
+        hub.commit(NAME, {"train/a.parquet": parquet([{"text": "x" * 100_000}]), "train/b.jsonl": lines(stories(0, 1))})
+        run(tmp_path, source(max_bytes=50_000))
+        assert sorted(row["outcome"] for row in log(tmp_path)) == ["ok", "too_large"]
 
 
 class TestEditions:
@@ -190,7 +197,7 @@ class TestEditions:
         sha = hub.commit(NAME, SHARDS)
         third = f"/datasets/{NAME}/resolve/{sha}/data/train-00002-of-00003.parquet"
         hub.replies[third] = [Reply(503, headers={"Retry-After": "0"})]
-        with pytest.raises(RunError, match="00002-of-00003.parquet of mills/stories could not be had .http_error"):
+        with pytest.raises(RunError, match=r"00002-of-00003.parquet of mills/stories could not be had .http_error"):
             run(tmp_path, source())
         del hub.replies[third]
         hub.commit(NAME, {"train.jsonl": b'{"text": "All new."}'})
@@ -225,6 +232,8 @@ class TestMistakes:
         hub.commit(NAME, SHARDS)
         with pytest.raises(UserError, match="no split 'test' that can be read: there are train, validation"):
             run(tmp_path, source(split="test"))
+        hub.commit(NAME, SHARDS | {"data/test-00000-of-00001.parquet": parquet(stories(0, 1))})
+        assert run(tmp_path, source(split="test"))["records"] == 1
 
     def test_no_such_config(self, hub, tmp_path):
         hub.commit(NAME, SHARDS)
@@ -233,13 +242,13 @@ class TestMistakes:
 
     def test_no_such_column(self, hub, tmp_path):
         hub.commit(NAME, SHARDS)
-        with pytest.raises(RunError, match="3 no_text_field .*no column story; there are text, title") as told:
+        with pytest.raises(RunError, match=r"3 no_text_field .*no column story; there are text, title") as told:
             run(tmp_path, source(text_field="story"))
         assert "text_field" in told.value.mend
 
     def test_a_script_is_not_run(self, hub, tmp_path):
         hub.commit(NAME, {"stories.py": b"raise SystemExit", "README.md": b""})
-        with pytest.raises(UserError, match="no file with one of .parquet") as told:
+        with pytest.raises(UserError, match=r"no file with one of .parquet") as told:
             run(tmp_path, source())
         assert "refs/convert/parquet" in told.value.mend
 
@@ -269,7 +278,10 @@ class TestFiles:
 
     def test_by_the_card(self):
         card = [
-            {"config_name": "en-hu", "data_files": [{"split": "train", "path": "en-hu/train-*"}, {"split": "test", "path": "en-hu/test-*"}]},
+            {
+                "config_name": "en-hu",
+                "data_files": [{"split": split, "path": f"en-hu/{split}-*"} for split in ("train", "test")],
+            },
             {"config_name": "deep", "data_dir": "data", "data_files": "**/*.jsonl", "default": True},
             {"config_name": "listed", "data_files": ["data/b.jsonl", "de-en/*"]},
             {"config_name": "named", "data_files": {"train": "data/b.*", "dev": ["data/deep/**"]}},
@@ -299,7 +311,7 @@ class TestFiles:
         assert (opus.config, opus.shape, opus.text_kind) == ("en-hu", "pair", "pair")
         assert HubSource(name="o", preset="opus-100", source_lang="en", target_lang="am").config == "am-en"
         assert HubSource(name="t", preset="tinystories").license == "CDLA-Sharing-1.0"
-        assert HubSource(**opus.model_dump()) == opus
+        assert HubSource.model_validate_json(opus.model_dump_json(), strict=True) == opus
         for wrong, told in [
             ({}, "give a `dataset`"),
             ({"preset": "wikipedia"}, "give `lang`"),

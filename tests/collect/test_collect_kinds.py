@@ -80,7 +80,7 @@ def test_recipes_of_the_docs_load(page):
     for snippet in snippets:
         (source,) = load_yaml(snippet, page.name)
         assert source["kind"] in NAMES
-        assert TypeAdapter(SourceParams).validate_json(json.dumps(source), strict=True)
+        assert TypeAdapter(SourceParams).validate_json(json.dumps(source), strict=True)  # as a recipe is read
 
 
 def test_what_reads_a_file_is_found_by_its_longest_suffix():

@@ -1,4 +1,4 @@
-"""One recipe with sources of every kind: killed anywhere it ends the same, and a later edition asks only for changes."""
+"""A recipe with every kind of source: killed anywhere it ends the same; a later edition asks only for changes."""
 
 from __future__ import annotations
 
