@@ -70,7 +70,7 @@ def test_recipes_of_the_docs_load(page):
     for snippet in snippets:
         (source,) = load_yaml(snippet, page.name)
         assert source["kind"] in NAMES
-        assert TypeAdapter(SourceParams).validate_python({**source, "paths": tuple(source.get("paths", ()))})
+        assert TypeAdapter(SourceParams).validate_python(source)
 
 
 def test_what_reads_a_file_is_found_by_its_longest_suffix():
