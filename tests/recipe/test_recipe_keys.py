@@ -58,7 +58,7 @@ TOGETHER = {  # what has to change with a field to keep the recipe valid
     "train.epochs": {"train.steps": None},
     "train.minutes": {"train.steps": None},
 }
-WORDS = ("x", "Europe/Budapest", "hu", "http://other.org/", "a.txt", packaged_rules()[-1].name)
+WORDS = ("x", "Europe/Budapest", "hu", "http://other.org/", "a.txt", "article", packaged_rules()[-1].name)
 
 
 def keys(recipe):
