@@ -2,7 +2,7 @@
 
     python benchmarks/extraction.py [--worst 5] [--page NAME] [--floors]
 
-The pages are those of tests/fixtures/pages (docs/sources/extraction.md says what they are). Compared are ours,
+The pages are those of tests/fixtures/pages (docs/extraction.md says what they are). Compared are ours,
 trafilatura with its fallbacks and with its setting for more text, and jusText, readability-lxml and resiliparse
 where they are installed (`pip install justext readability-lxml resiliparse`); what is not is left out and said. CPU is
 for one reading of all the pages. `--page` prints what each extractor takes from one page instead, `--floors` the

@@ -61,6 +61,13 @@ class Source(Params):
         return []
 
     @property
+    def advice(self) -> tuple[str, ...]:
+        """The settings to look at when there is no record."""
+        known = type(self).model_fields
+        fields = (name for name in known if name.endswith("_field"))
+        return tuple(name for name in ("paths", *fields, "max_bytes", "min_chars") if name in known)
+
+    @property
     def articles_of(self) -> tuple[str, ...]:
         """Names of the sources whose texts this one is made of; they are collected before it."""
         return ()
@@ -195,12 +202,6 @@ class PathsSource(Source):
             if is_url(path) and tidy_url(path) is None:
                 raise ValueError(f"{path!r} is not an http or https URL (without user name and password)")
         return paths
-
-    @property
-    def advice(self) -> tuple[str, ...]:
-        """The settings to look at when there is no record."""
-        fields = (name for name in type(self).model_fields if name.endswith("_field"))
-        return ("paths", *fields, "max_bytes", "min_chars")
 
     @property
     def asks(self) -> list[str]:

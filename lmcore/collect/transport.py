@@ -12,12 +12,9 @@ import contextlib
 import http.client
 import io
 import ipaddress
-import itertools
-import math
 import os
 import socket
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +27,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from lmcore.collect.deadline import Deadline, shut
 from lmcore.collect.extract import media_type
 from lmcore.collect.links import site_of
 
@@ -72,7 +70,7 @@ class Transport:
     def close(self) -> None:
         """Cut off every request under way."""
         for state in self._threads:
-            _shut(state)
+            shut(state)
 
     def permit_private(self, site: str) -> None:
         """Add a `host:port` that may be reached although it is private."""
@@ -98,7 +96,7 @@ class Transport:
         """
         site = site_of(url)
         private = site in self._private_sites
-        deadline = _Deadline(timeout)
+        deadline = Deadline(timeout)
         self._local.socket = None
         self._local.private = private
         try:
@@ -160,73 +158,6 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002
         """No redirect is requests' business."""
         return None
-
-
-class _Deadline:
-    """Closes the socket in use when the time of a response is over."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    @property
-    def passed(self) -> bool:
-        return time.monotonic() >= self._end
-
-    @contextlib.contextmanager
-    def watch(self, local: threading.local) -> Iterator[None]:
-        # The watcher's thread cannot see this thread's locals: hand it the dictionary behind them.
-        watched = _WATCHER.add(self._end, local.__dict__)
-        try:
-            yield
-        finally:
-            _WATCHER.remove(watched)
-
-
-class _Watcher:
-    """One thread that closes the sockets of all requests whose time is over: a timer for each costs a thread each."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._watched: dict[int, tuple[float, dict[str, Any]]] = {}
-        self._numbers = itertools.count()
-        self._wakes = math.inf
-        self._runs = False
-
-    def add(self, end: float, state: dict[str, Any]) -> int:
-        """Watch the request of a thread until `end`; gives what `remove` takes."""
-        with self._changed:
-            number = next(self._numbers)
-            self._watched[number] = (end, state)
-            if not self._runs:
-                threading.Thread(target=self._run, name="deadlines", daemon=True).start()
-                self._runs = True
-            elif end < self._wakes:
-                self._changed.notify()
-            return number
-
-    def remove(self, number: int) -> None:
-        """The request is over."""
-        with self._changed:
-            self._watched.pop(number, None)
-
-    def _run(self) -> None:
-        with self._changed:
-            while True:
-                now = time.monotonic()
-                for number in [number for number, (end, _) in self._watched.items() if end <= now]:
-                    _shut(self._watched.pop(number)[1])
-                self._wakes = min((end for end, _ in self._watched.values()), default=math.inf)
-                self._changed.wait(None if self._wakes == math.inf else self._wakes - now)
-
-
-_WATCHER = _Watcher()
-
-
-def _shut(state: dict[str, Any]) -> None:
-    if state.get("socket") is not None:
-        with contextlib.suppress(OSError):
-            # On the plain socket: SSLSocket.shutdown would pull the TLS layer away under the reading thread.
-            socket.socket.shutdown(state["socket"], socket.SHUT_RDWR)
 
 
 class _GuardedAdapter(HTTPAdapter):
@@ -295,7 +226,7 @@ def _refuse_private(host: str, *, resolve: bool) -> None:
 
 def _read(
     response: requests.Response,
-    deadline: _Deadline,
+    deadline: Deadline,
     max_bytes: int,
     types: frozenset[str] | None,
     cut: bool,
@@ -318,7 +249,7 @@ def _read(
 
 
 def _read_body(
-    response: requests.Response, deadline: _Deadline, max_bytes: int, inflate: _Inflate, body: BinaryIO, cut: bool
+    response: requests.Response, deadline: Deadline, max_bytes: int, inflate: _Inflate, body: BinaryIO, cut: bool
 ) -> Answer:
     """Write the body; gives its size, or why it is not whole."""
     size = received = 0
@@ -343,7 +274,7 @@ def _read_body(
     return Answer(size=size)
 
 
-def _piece(response: requests.Response, deadline: _Deadline) -> bytes:
+def _piece(response: requests.Response, deadline: Deadline) -> bytes:
     piece: bytes = response.raw.read1(PIECE, decode_content=False)
     if deadline.passed:
         raise TimeoutError

@@ -29,7 +29,7 @@ def conversation(
     origin: str | None = None,
 ) -> Item:
     """The item of a conversation with an answer, or what is wrong with it."""
-    said = [(role, _on_its_own(clean(text)).strip()) for role, text in messages]
+    said = [(role, on_its_own(clean(text)).strip()) for role, text in messages]
     said = [(role, text) for role, text in said if text or role != "system"]
     if not any(role == "assistant" and text for role, text in said):
         return Item(part, problem="no answer")
@@ -44,7 +44,7 @@ def conversation(
     return Item(part, text, turns=turns, lang=lang, origin=origin, meta=meta)
 
 
-def _on_its_own(text: str) -> str:
+def on_its_own(text: str) -> str:
     """Without combining marks at the beginning: in NFC they join what is before, be it a tag ("<user>" + U+0338)."""
     start = 0
     while start < len(text) and (text[start].isspace() or unicodedata.category(text[start]) in ("Mn", "Me", "Cf")):

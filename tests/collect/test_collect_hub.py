@@ -143,7 +143,7 @@ class TestRows:
         )
         run(tmp_path, source())
         assert texts(tmp_path) == ["One.", "Two."]
-        assert Counter(row["outcome"] for row in log(tmp_path)) == {"ok": 1, "bad_rows": 3, "damaged": 1, "short": 1}
+        assert Counter(row["outcome"] for row in log(tmp_path)) == {"ok": 1, "bad_rows": 3, "damaged": 1, "no_text": 1}
         assert all(str(tmp_path) not in row["reason"] for row in log(tmp_path))
 
     def test_a_parquet_file_that_unpacks_to_more_than_allowed(self, hub, tmp_path):

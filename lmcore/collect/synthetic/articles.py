@@ -16,7 +16,7 @@ from typing import Any
 from lmcore.collect.records import Record
 from lmcore.collect.synthetic.cutting import sentences
 from lmcore.collect.synthetic.params import SyntheticSource
-from lmcore.collect.turns import conversation, hidden_turn, written
+from lmcore.collect.turns import conversation, hidden_turn, on_its_own, written
 from lmcore.conversation import Pieces, labelled, pieces
 from lmcore.strict_yaml import load_yaml
 
@@ -55,7 +55,8 @@ def made_of(article: dict[str, Any], params: SyntheticSource) -> list[Record]:
     if len(article["text"]) < params.min_chars:
         raise NothingMade("too_short", f"less than {params.min_chars} characters")
     title, rules = " ".join(article["title"].split()), templates()[code]
-    told = [text for text in sentences(article["text"]) if _ENDS.search(text) and len(text) <= MAX_SENTENCE]
+    said = [on_its_own(text).strip() for text in sentences(article["text"])]
+    told = [text for text in said if _ENDS.search(text) and len(text) <= MAX_SENTENCE]
     found = [
         _record(article, name, code, cut)
         for name, cut in (*_questions(title, told, rules, params), *_summary(told, rules, params))
