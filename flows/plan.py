@@ -22,6 +22,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lmcore.collect.kinds import NAMES
 from lmcore.recipe import Recipe, parse_recipe
 from storage.atomic import write_json
 from storage.digest import canonical_json
@@ -258,7 +259,8 @@ def _has_collected(store: Store, recipe: Recipe, edition: str) -> bool:
 
 def _identity(source: dict[str, Any]) -> str:
     """What makes it the same source, whatever its limits: another recipe may use the same name for another."""
-    return canonical_json({name: source.get(name) for name in ("kind", "name", "seeds", "serve", "base", "paths")})
+    places = NAMES[source["kind"]].PLACES if source["kind"] in NAMES else ()
+    return canonical_json({name: source.get(name) for name in ("kind", "name", *places)})
 
 
 def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from storage.parquet import batches, read_parquet
 SCHEMA_VERSION = 1
 KINDS = ("prose", "dialogue", "subtitle", "pair", "instruction", "chat", "qa", "code")
 SPLITS = ("train", "val", "test")
+MADE = "synthetic:"  # how the page of origin of a synthetic text begins that tells of no page
 FORGOTTEN = "forgotten"  # rule of a decision and outcome of a page: `collect-train forget` took the text out
 
 _VERSION = {b"schema_version": str(SCHEMA_VERSION).encode()}

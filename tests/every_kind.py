@@ -24,6 +24,10 @@ from wiki_server import WikiServer
 
 MILL = "The mill stands by the river and its wheel turns day and night. "
 PAGES = 14
+SOURCES = (
+    "web", "web-bulk", "wiki", "dump", "feed", "hub", "files", "code", "qa", "chat", "subtitles", "books", "pairs",
+    "exchange", "made", "asked",
+)  # fmt: skip
 
 
 def told(subject: object, times: int = 4) -> str:

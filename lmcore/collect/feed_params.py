@@ -30,6 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class FeedSource(Source):
     """Articles that feeds tell of."""
 
+    PLACES = ("preset", "feeds")
     BUDGETS = ("max_entries", "max_pages")
 
     kind: Literal["feed"] = Field(default="feed", description="RSS, Atom and JSON feeds.")

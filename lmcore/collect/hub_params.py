@@ -50,6 +50,7 @@ def endpoint() -> str:
 class HubSource(Source):
     """A data set of the Hugging Face Hub."""
 
+    PLACES = ("preset", "dataset", "config", "split")
     BUDGETS = ("max_rows",)
 
     kind: Literal["hub"] = Field(default="hub", description="Data sets of the Hugging Face Hub.")

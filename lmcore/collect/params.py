@@ -43,6 +43,7 @@ class Source(Params):
         None, description="How many unique texts are wanted of this source; its budgets grow until they are there."
     )
 
+    PLACES: ClassVar[tuple[str, ...]] = ()  # settings that say where it reads: with others it is another source
     BUDGETS: ClassVar[tuple[str, ...]] = ()  # settings that say how much is read, once more of it in every round
 
     def untargeted(self) -> Self:
@@ -111,6 +112,7 @@ class PagesSource(Source):
 class WebSource(PagesSource):
     """Pages of web sites, found by following links from the seeds."""
 
+    PLACES = ("seeds", "serve")
     BUDGETS = ("max_pages", "max_total_bytes")
 
     kind: Literal["web"] = Field(default="web", description="A web crawl.")
@@ -182,6 +184,8 @@ class WebSource(PagesSource):
 
 class PathsSource(Source):
     """What every source says that reads files, on this machine or from a server."""
+
+    PLACES = ("base", "paths")
 
     together: ClassVar[bool] = False  # what a file gives may be another when one beside it has changed
 

@@ -30,6 +30,7 @@ _SELECTIONS = ("titles", "categories", "random", "all_pages", "recent_changes")
 class WikipediaSource(PathsSource):
     """Pages of a wiki that runs MediaWiki: of a site by its API, or of dumps."""
 
+    PLACES = ("site", "base", "paths")
     BUDGETS = ("random", "max_pages")
 
     kind: Literal["wikipedia"] = Field(default="wikipedia", description="Pages of Wikipedia or another MediaWiki.")

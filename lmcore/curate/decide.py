@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lmcore.curate import duplicates, split
@@ -17,7 +18,7 @@ from lmcore.curate.rules import KEPT, RulesParams, apply_rules
 from lmcore.curate.score import ScoreName, scores
 from lmcore.curate.signals import SIGNALS
 from lmcore.curate.split import SplitParams
-from lmcore.documents import DECISION, SPLITS
+from lmcore.documents import DECISION, MADE, SPLITS
 
 EXACT = 1.0  # the share of words two exact duplicates have in common: value and threshold of their decision
 
@@ -49,7 +50,10 @@ def decide(measured: pa.Table, *, score: ScoreName, rules: RulesParams, splittin
 
     position = split.positions(measured["page_of_origin"].to_pylist(), splitting.salt)
     side = split.splits(position, splitting)
-    # Held-out text must be written by people; put into training, it would tell of its held-out page.
+    # Held-out text must be written by people; put into training, it would tell of its held-out page. What tells of no
+    # page at all is for training.
+    of_no_page = pc.starts_with(measured["page_of_origin"], MADE).to_numpy(zero_copy_only=False)
+    side[synthetic & of_no_page] = split.TRAIN
     told = (rule == KEPT) & synthetic & (side != split.TRAIN)
     rule[told] = names.index(split.RULE)
     value[told] = position[told]

@@ -8,7 +8,7 @@ import time
 import uuid
 
 import pytest
-from every_kind import EveryKind
+from every_kind import SOURCES, EveryKind
 from helpers_flows import MARK, collect, finish, start, states, unfinished, write_recipe
 from helpers_kill import assert_no_orphans
 
@@ -79,6 +79,7 @@ def undisturbed(world, recipe, shared_server, tmp_path_factory):
 
 def test_there_is_a_source_of_every_kind(world):
     assert {source["kind"] for source in world.sources} == set(NAMES)
+    assert [source["name"] for source in world.sources] == list(SOURCES)
 
 
 @pytest.mark.slow
@@ -127,6 +128,36 @@ def test_killed_at_random_times_it_ends_the_same(world, recipe, shared_server, u
     gather(recipe, store, world, shared_server)
     assert contents(store) == contents(undisturbed[0]), struck
     assert unfinished(store) == []
+
+
+@pytest.mark.torture
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", SOURCES)
+def test_torture_of_each_source(name, world, shared_server, undisturbed, tmp_path, seed):
+    """One source by itself, killed at five random times while it is collected."""
+    draw, store, killed = random.Random(f"{seed} {name}"), tmp_path / "store", 0
+    of = [
+        source for source in world.sources if source["name"] in {name, *(("wiki", "feed") if name == "asked" else ())}
+    ]
+    recipe, last = write_recipe(tmp_path, *of), ""
+    for _ in range(5):
+        mark = uuid.uuid4().hex
+        env = {**shared_server, **world.env, MARK: mark}
+        process = start("run", recipe, "--until", "collect", "--edition", "first", store=store, env=env)
+        while process.poll() is None and not list(store.glob(".work/collect-*")) and not list(store.glob("collect/*")):
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.7))
+        process.kill()
+        done = finish(process)
+        killed += done.code == -signal.SIGKILL
+        last = done.out
+        assert_no_orphans(mark)
+    assert killed, last
+    gather(recipe, store, world, shared_server)
+    expected = contents(undisturbed[0])
+    assert contents(store) == {source["name"]: expected[source["name"]] for source in of}
+    print(f"{name}: killed {killed} times, equal")
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.synthetic.sentences import Draw, draw_sentence
 from lmcore.collect.synthetic.stories import draw_story
 from lmcore.collect.turns import conversation
+from lmcore.documents import MADE
 
 TRIES = 40
 SECTIONS = ("sentences", "stories", "translations", "instructions")
@@ -38,7 +39,7 @@ def generated(params: SyntheticSource, outcomes: dict[str, Counter[str]]) -> Ite
 
 def _new(section: str, number: int, lang: str, params: SyntheticSource, seen: set[bytes]) -> list[Record]:
     """The records of a number, whose texts are noted as seen; none when they cannot be new."""
-    locator = f"synthetic:{params.seed}/{section}/{number}"
+    locator = f"{MADE}{params.seed}/{section}/{number}"
     for attempt in range(TRIES):
         made = _MAKE[section](Draw(params.seed, section, number, attempt), lang, locator, params)
         marks = {hashlib.blake2b(record.text.encode(), digest_size=12).digest() for record in made}

@@ -27,6 +27,7 @@ _From = create_model(  # type: ignore[call-overload]  # `from` is no name that a
 class SyntheticSource(_From):  # type: ignore[misc, valid-type]
     """Texts that this program makes."""
 
+    PLACES = ("from",)
     BUDGETS = ("sentences", "stories", "translations", "instructions")
 
     kind: Literal["synthetic"] = Field(default="synthetic", description="Texts made by a machine, and marked so.")
