@@ -76,9 +76,16 @@ class EveryKind(contextlib.ExitStack):
         return {**found, "wiki": len(self.wiki.requests), "hub": self.hub.asked.total()}
 
     def bodies(self) -> Counter[str]:
-        """How often each page and file was sent whole, by server and path."""
+        """How often each page and file was sent whole, by server and path; robots.txt left out."""
         sites = {"site": self.site, "news": self.news, "files": self.files}
-        sent = Counter({f"{name}{path}": n for name, site in sites.items() for path, n in site.hits.items()})
+        sent = Counter(
+            {
+                f"{name}{path}": n
+                for name, site in sites.items()
+                for path, n in site.hits.items()
+                if path != "/robots.txt"
+            }
+        )
         sent.update({f"wiki {page}": count for page, count in self.wiki.texts.items()})
         sent.update({f"hub{path}": count for path, count in self.hub.asked.items()})
         return sent
@@ -113,6 +120,9 @@ class EveryKind(contextlib.ExitStack):
     def _numbers(self) -> list[str]:
         """Names of the texts of today: one has gone every day, one is new, one has changed."""
         return [f"{number}" for number in range(self.day - 1, PAGES + self.day - 1)]
+
+    def _revision(self, number: str) -> int:
+        return 100 + int(number) + 1000 * ("as of day" in self._text("", number))
 
     def _text(self, source: str, number: str) -> str:
         """The text of today: of each day another one has changed since the day before."""
@@ -206,7 +216,7 @@ class EveryKind(contextlib.ExitStack):
 
     def _dump(self, numbers: list[str]) -> str:
         pages = "".join(
-            f"<page><title>Dumped {n}</title><ns>0</ns><id>{int(n) + 1}</id><revision><id>{int(n) + 100}</id>"
+            f"<page><title>Dumped {n}</title><ns>0</ns><id>{int(n) + 1}</id><revision><id>{self._revision(n)}</id>"
             f"<timestamp>2026-01-01T00:00:00Z</timestamp><model>wikitext</model><format>text/x-wiki</format>"
             f'<text xml:space="preserve">{self._text("dump", n)}</text></revision></page>'
             for n in numbers

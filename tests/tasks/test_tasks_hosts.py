@@ -57,7 +57,7 @@ def test_two_collections_share_the_limit_of_a_host(prefect_server, tmp_path, lim
                 seeds = tuple(f"{site.url}/{side}{number}" for number in range(6))
                 source = WebSource(name=side, seeds=seeds, delay=0, min_chars=10)
                 params = CollectParams(source=source, edition="e")
-                futures.append(collect.submit(Store(tmp_path), [], params=params, runtime=CollectRuntime()))
+                futures.append(collect.submit(Store(tmp_path), [], [], params=params, runtime=CollectRuntime()))
             return [future.result().metrics["records"] for future in futures]
 
         try:
