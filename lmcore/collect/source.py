@@ -217,11 +217,11 @@ def _write(
         "records": counts["records"],
         "new": counts["new"],
         "unchanged": counts["records"] - counts["new"],
+        "bytes": counts["bytes"],
+        "asked": sum(outcomes.values()),
         "changed": len(changes.changed),
         "removed": len(changes.removed),
         "unique": len(unique),
-        "bytes": counts["bytes"],
-        "asked": sum(outcomes.values()),
         "failed": sum(count for outcome, count in outcomes.items() if outcome not in NO_FAILURE),
     }
 
