@@ -20,6 +20,7 @@ from storage.store import Artifact, Store
 from tasks.hosts import shared_limits
 from tasks.source_tokens import tokens_for
 from tasks.step import step
+from tasks.ui_pages import show_collection
 
 
 class CollectParams(Params):
@@ -30,7 +31,7 @@ class CollectParams(Params):
     round: int = added_later(1, ge=1, description="How many times the budgets of the source are read.")
 
 
-@step("collect", version=STAGE_VERSION, pure=False)
+@step("collect", version=STAGE_VERSION, pure=False, pages=show_collection)
 def collect(
     work: Path,
     parent: list[Artifact],

@@ -1,8 +1,9 @@
-"""What finished artifacts look like in Prefect: corpus, tokenizer, training, evaluation, as pages of tables."""
+"""What finished artifacts look like in Prefect: collection, corpus, tokenizer, training, evaluation, as tables."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ CURVE = (960, 320)  # pixels
 GOES_ON = "▸"  # between a prompt and what the model makes of it
 
 ABOUT = {  # the pages by name
+    "collection": "What a source gave, and what became of everything that was tried",
     "corpus": "What was kept of everything collected, and which rules dropped the rest",
     "vocabulary": "What the tokenizer has learnt",
     "loss-curve": "How the training goes",
@@ -71,6 +73,43 @@ def curve(steps: Iterable[float], bits: Iterable[float], looks: Iterable[tuple[f
     ]
     chart: Chart | None = line_chart("Loss in bits per byte", series, "step", "bits per byte", wide=True)
     return picture("loss curve", standalone(chart, *CURVE)) if chart else ""
+
+
+def show_collection(folder: Path, more: str) -> None:
+    """What a source gave, what became of everything that was tried, and the first reason for each way to fail."""
+    stats = _json(folder / "stats.json")
+    log = read_parquet(folder / "provenance" / "fetch_log.parquet", ["url", "outcome", "reason", "tries"])
+    firsts: dict[str, Mapping[str, Any]] = {}
+    tries: Counter[str] = Counter()
+    for row in log.to_pylist():
+        tries[row["outcome"]] += row["tries"]
+        if row["reason"]:
+            firsts.setdefault(row["outcome"], row)
+    ways = sorted(Counter(log["outcome"].to_pylist()).items(), key=lambda item: (item[0] != "ok", -item[1], item[0]))
+    facts = [(name, count(stats[name])) for name in ("new", "unchanged", "changed", "removed", "unique")]
+    _page("collection", more).show(
+        f"{stats['source']}: {count(stats['records'])} texts, {size(stats['bytes'])}",
+        table(("texts", ">number"), facts),
+        "### What was tried",
+        table(
+            ("outcome", ">number", ">requests", "the first reason", "of"),
+            [(way, count(n), count(tries[way]), *_first(firsts.get(way))) for way, n in ways],
+        ),
+        "### Languages",
+        table(("language", ">texts"), [(clip(name, 60), count(n)) for name, n in stats["languages"].items()]),
+        "### Two extractors" if stats.get("agreement") else "",
+        table(
+            ("host", ">pages compared", ">agreement (F1)", ">lowest"),
+            [
+                (clip(host, 80), count(found["pages"]), real(found["f1"], 3), real(found["lowest"], 3))
+                for host, found in list(stats.get("agreement", {}).items())[:MAX_ROWS]
+            ],
+        ),
+    )
+
+
+def _first(row: Mapping[str, Any] | None) -> tuple[str, str]:
+    return (clip(row["reason"], 120), clip(row["url"], 120)) if row else ("", "")
 
 
 def show_corpus(folder: Path, more: str) -> None:

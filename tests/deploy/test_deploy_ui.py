@@ -19,7 +19,16 @@ pytestmark = pytest.mark.slow
 
 NAME = "shown"  # of the recipe
 NODES = ["collect frozen", "collect section", *STAGES[1:]]
-PAGES = ["corpus", "evaluation", "loss-curve", "report", "samples", "vocabulary"]
+PAGES = [
+    "collection-frozen",
+    "collection-section",
+    "corpus",
+    "evaluation",
+    "loss-curve",
+    "report",
+    "samples",
+    "vocabulary",
+]
 LOGGED_SECONDS = 5.0  # until what a process logs at its end has reached the database
 LONG = 25 * STEPS  # long enough for the curve, which changes every five seconds, to be seen changing
 
@@ -164,6 +173,8 @@ class TestArtifacts:
         pages = {page.key: page.data for page in artifacts(up, first.run, "markdown")}
         assert sorted(pages) == [f"{NAME}-{name}" for name in PAGES]
         expected = {
+            "collection-frozen": ["## frozen\\: ", "| ok | "],
+            "collection-section": ["## section\\: ", "| ok | "],
             "corpus": ["texts kept", "| frozen |", "| section |", "| min\\_documents |"],
             "vocabulary": ["## A vocabulary of ", "bytes per token"],
             "samples": ["### After step 0 ", f"### After step {LONG:,} ".replace(",", "\\,"), "The ▸"],

@@ -15,7 +15,7 @@ from prefect.client.orchestration import get_client
 
 from tasks import ui_training
 from tasks.prefect_ui import showing
-from tasks.ui_pages import show_corpus, show_evaluation, show_tokenizer, show_training
+from tasks.ui_pages import show_collection, show_corpus, show_evaluation, show_tokenizer, show_training
 from tasks.ui_training import TrainingPages
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
@@ -73,6 +73,40 @@ def all_pages(view):
         show_evaluation(view.evaluate, " champion")
 
     return shown(work)
+
+
+def test_what_was_collected(tmp_path):
+    """Of a source with good, short and bad files; a row for each outcome, with the first reason."""
+    from lmcore.collect.params import CollectRuntime, FilesSource
+    from lmcore.collect.source import collect
+    from lmcore.progress import silent
+
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in range(3):
+        (texts / f"{number}.txt").write_text(f"A text of some length, number {number}.")
+    (texts / "short.txt").write_text("No.")
+    (texts / "rows.jsonl").write_text('{"text": "A row that is long enough."}\n{broken\n{"title": "no text"}\n')
+    (texts / "evil<img src=x>|@.json.gz").write_bytes(b"no gzip")
+    collect(
+        tmp_path / "work", edition="e", parent=None, parent_digest=None, locate=Path, report=silent,
+        params=FilesSource(name="notes", base=str(texts), paths=("*",), min_chars=10), runtime=CollectRuntime(),
+    )  # fmt: skip
+    pages = shown(lambda: show_collection(tmp_path / "work" / "out", " notes"))
+    (page,) = pages.values()
+    assert set(pages) == {"demo-collection-notes"}
+    assert page.startswith("## notes\\: 4 texts")
+    told = cells(page)
+    for row in (
+        ["new", "4"], ["removed", "0"], ["unique", "4"],
+        ["ok", "4", "4", "", ""],
+        ["bad_rows", "2"],
+        ["short", "1", "1", "too little text", "file:short.txt"],
+        ["unknown_format", "1"],
+        ["und", "4"],
+    ):  # fmt: skip
+        assert any(told[place : place + len(row)] == row for place in range(len(told))), (row, told)
+    assert not [token for token in tokens(page) if token.type in ("html_inline", "html_block", "link_open", "image")]
 
 
 def test_what_they_say(tmp_path):
