@@ -18,6 +18,7 @@ from lmcore.collect.charset import clean, decode
 from lmcore.collect.layout import BLOCKS, WHITE, full_lines, tidy_text
 from lmcore.collect.links import link_base, page_links
 from lmcore.collect.page_facts import facts_of, iso_date
+from lmcore.collect.prepare import prepare
 from lmcore.collect.presets import Preset, PresetPage, preset_page
 from lmcore.collect.pydoc_page import is_pydoc, pydoc_text, pydoc_title
 
@@ -234,13 +235,14 @@ def _trafilatura(tree: lxml.html.HtmlElement, url: str) -> str:
     """The main text by trafilatura; "" when it finds none or gives up (the caller's fallback is recorded)."""
     if next(_pages_read) % CACHE_PAGES == 0:
         trafilatura.meta.reset_caches()
+    marks = prepare(tree)
     try:
         found = trafilatura.extract(
             tree, url=url or None, fast=True, include_comments=False, include_tables=True, output_format="txt"
         )
     except _GIVES_UP:
         return ""
-    return tidy_text(clean(found)) if found else ""
+    return tidy_text(clean(marks.restored(found))) if found else ""
 
 
 def visible_text(tree: lxml.html.HtmlElement, hidden: Collection[str] = _HIDDEN) -> str:

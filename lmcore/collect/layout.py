@@ -11,6 +11,25 @@ BLOCKS = frozenset(
         " li main ol p pre section table td th tr ul",
     )
 )
+HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+INLINE = frozenset(
+    re.findall(
+        r"\w+",
+        "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby s samp small span"
+        " strike strong sub sup time tt u var wbr",
+    )
+)
+# What frames the text of a page. Elements that never hold any of it, ...
+DISCARDED = frozenset({"nav", "noscript", "script", "style", "template"})
+# ... roles (ARIA) and classes or ids of those that do not; whole words, so that "navigate-the-sea" is text.
+FRAME_ROLES = frozenset({"navigation", "banner", "contentinfo", "complementary", "search"})
+FRAME_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"
+        " navheader navfooter docnav headerlink infobox navbox hatnote",
+    )
+)
 WHITE = re.compile(r"\s+")
 _GAPS = re.compile(r"\n{3,}")
 
