@@ -9,7 +9,7 @@ What is mended here was found on the marked pages (docs/sources/extraction.md) a
   the page is in them.
 - White space outside <pre> is one space; trafilatura keeps line ends of the source in the middle of sentences.
 - <pre> is one text, its line ends and indents put so that they outlive lists, cells and trimming.
-- A <div> with nothing but inline content is a paragraph: trafilatura reads text in <p> and drops it in <div>.
+- A <div> with nothing but inline content holds paragraphs: trafilatura reads text in <p> and drops it in <div>.
 - Wrappers around a heading or code alone lose their class, and <span>s in running text go: their names ("embedded",
   "guibutton", "keybar") say how something looks, and trafilatura drops elements by parts of such names.
 - A page with no frame that trafilatura knows gets one around all of it: without, it takes loose paragraphs and no
@@ -100,20 +100,43 @@ def _is_frame(element: HtmlElement) -> bool:
     tag = element.tag
     if tag in DISCARDED:
         return tag != "script" or "DiscussionForumPosting" not in (element.text or "")  # trafilatura looks for that
+    if tag == "header":
+        return _on_top(element)
+    if tag == "figure":
+        return next(element.iter("pre", "table"), None) is None
     marks = dict(element.items())
     if not marks:
         return False
+    if tag == "a":
+        return _is_permalink(element)
     words = marks.get("class", "").split()
     if "id" in marks:
         words.append(marks["id"])
     if words and not FRAME_WORDS.isdisjoint(words):
-        return "sidebar" not in words or not _is_docbook_box(element)
+        if "sidebar" not in words or not _is_docbook_box(element):
+            return True
+        element.attrib.pop("class")  # or trafilatura would drop it
     return (
         marks.get("role") in FRAME_ROLES
         or "hidden" in marks
         or marks.get("aria-hidden") == "true"
         or ("style" in marks and bool(_HIDDEN_STYLE.search(marks["style"])))
     )
+
+
+def _on_top(header: HtmlElement) -> bool:
+    """Whether a <header> is the page's, not that of an article or section in it."""
+    parent = header.getparent()
+    above = None if parent is None else parent.getparent()
+    return "body" in (getattr(parent, "tag", ""), getattr(above, "tag", ""))
+
+
+def _is_permalink(link: HtmlElement) -> bool:
+    """Whether a link is only there to be copied: the sign after a heading that leads to the heading."""
+    if not link.get("href", "").startswith("#"):
+        return False
+    text = "".join(link.itertext()).strip()
+    return len(text) == 1 and not text.isalnum()
 
 
 def _is_docbook_box(element: HtmlElement) -> bool:
@@ -159,27 +182,62 @@ def _smooth(elements: Iterable[HtmlElement]) -> bool:
 
 
 def _plain(elements: list[HtmlElement]) -> None:
-    """<div>s that are paragraphs, and wrappers of one heading or one <pre>; the innermost first."""
+    """Paragraphs of <div>s that have text and no block, and wrappers of one heading or <pre>; the innermost first."""
     holders = set()  # elements with a block in them
+    bare = set()  # headings and <pre>, and what holds one and nothing else
     for element in reversed(elements):
         tag = element.tag
-        inline = tag in _INSIDE or tag == _UNWRAPPED
-        if tag == "div" and element not in holders and (element.text or len(element)):
-            if any(text.strip() for text in element.itertext()):
-                element.tag = "p"
-        elif tag in _WRAPPERS and len(element) == 1 and _wraps(element):
+        if tag == "pre" or tag in HEADINGS:
+            bare.add(element)
+        elif tag in _WRAPPERS and element in holders and _wraps(element, bare):
+            bare.add(element)
             for name in ("class", "id"):
                 element.attrib.pop(name, None)
-        if element in holders or not inline:
+        elif tag == "div" and element not in holders and any(text.strip() for text in element.itertext()):
+            _paragraphs(element)
+        if element in holders or not (tag in _INSIDE or tag == _UNWRAPPED):
             parent = element.getparent()
             if parent is not None:
                 holders.add(parent)
 
 
-def _wraps(element: HtmlElement) -> bool:
+def _wraps(element: HtmlElement, bare: set[HtmlElement]) -> bool:
     """Whether an element holds one heading or one <pre> and nothing else."""
-    only = element[0]
-    return (only.tag == "pre" or only.tag in HEADINGS) and not ((element.text or "") + (only.tail or "")).strip()
+    found = 0
+    for child in element:
+        found += child in bare
+        if (child.tail or "").strip() or (child not in bare and (len(child) or (child.text or "").strip())):
+            return False
+    return found == 1 and not (element.text or "").strip()
+
+
+def _paragraphs(div: HtmlElement) -> None:
+    """Make the inline content of a <div> a paragraph, or several where two <br> part them."""
+    parts: list[list[HtmlElement]] = [[]]
+    texts = [div.text or ""]
+    for child in div:
+        if child.tag == "br" and not (child.tail or "").strip():
+            following = child.getnext()
+            if following is not None and following.tag == "br":
+                parts.append([])
+                texts.append("")
+                continue
+        if child.tag == "br" and not parts[-1] and not texts[-1]:
+            texts[-1] = child.tail or ""
+            continue
+        parts[-1].append(child)
+    if len(parts) == 1 and not div.attrib:
+        div.tag = "p"
+        return
+    for child in list(div):
+        div.remove(child)
+    div.text = None
+    for text, children in zip(texts, parts, strict=True):
+        if text.strip() or children:
+            paragraph = div.makeelement("p")
+            paragraph.text = text
+            paragraph.extend(children)
+            div.append(paragraph)
 
 
 def _only_one_article(top: HtmlElement) -> None:
