@@ -25,16 +25,23 @@ from dataclasses import dataclass
 from lxml import etree
 from lxml.html import HtmlElement
 
-from lmcore.collect.layout import DISCARDED, FRAME_ROLES, FRAME_WORDS, HEADINGS, INLINE
+from lmcore.collect.layout import DISCARDED, FRAME_ROLES, FRAME_WORDS, HEADINGS, INLINE, one_line
 
 _WHITE = re.compile(r"[ \t\r\n\f]{2,}|[\t\r\n\f]")  # what HTML calls white space: no-break spaces stay
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _MOST = 0.5  # of the page's letters: what holds more is no frame, whatever it is called
+_SENTENCE = 100  # letters: a paragraph of so many in a page's header is text
+_LINKED = 0.7  # share of a list's letters that are links, from which on it leads elsewhere
+_FEW_LINKS = 3  # a list of fewer is left alone
 _RUNNING = frozenset({"p", "pre", "dt", *HEADINGS})  # text in these is one run: what is in it belongs to it
 _FRAMES = frozenset({"article", "div", "main", "section"})
 _INSIDE = INLINE | {"br", "img", "wbr"}  # what a paragraph can hold
 _WRAPPERS = frozenset({"div", "section", "span"})
 _UNWRAPPED = "unwrapped"  # tag of what etree.strip_tags takes away
+_LETTER = re.compile(r"[\W_]+")
+_EMBEDDED = frozenset({"embed", "embedded"})
+_OTHERS = ("iframe", "object", "embed", "blockquote", "video", "audio", "figure")  # what pages of others are shown in
+_BOXES = frozenset({"article", "body", "div", "main", "section"})  # what text may stand in without a paragraph
 # Letters to stand for white space: trafilatura leaves them alone; taken are three that are not on the page (Linear A).
 _LETTERS = [chr(code) for code in range(0x10600, 0x10640)]
 
@@ -61,6 +68,7 @@ def prepare(tree: HtmlElement) -> Marks:
     top = tree if body is None else body
     marks = _preformatted(top)
     _drop(top, _frames(top))
+    _drop(top, [part for part in top.iter("ul", "ol", "dl", "table") if _leads_elsewhere(part)])
     elements = list(top.iter(etree.Element))
     framed = _smooth(elements)
     _plain(elements)
@@ -115,7 +123,7 @@ def _is_frame(element: HtmlElement) -> bool:
     if words and not FRAME_WORDS.isdisjoint(words):
         if "sidebar" not in words or not _is_docbook_box(element):
             return True
-        element.attrib.pop("class")  # or trafilatura would drop it
+        element.attrib.pop("class", None)  # or trafilatura would drop it
     return (
         marks.get("role") in FRAME_ROLES
         or "hidden" in marks
@@ -128,7 +136,9 @@ def _on_top(header: HtmlElement) -> bool:
     """Whether a <header> is the page's, not that of an article or section in it."""
     parent = header.getparent()
     above = None if parent is None else parent.getparent()
-    return "body" in (getattr(parent, "tag", ""), getattr(above, "tag", ""))
+    if "body" not in (getattr(parent, "tag", ""), getattr(above, "tag", "")):
+        return False
+    return not any(len(text) >= _SENTENCE for text in (one_line(p.text_content()) for p in header.iter("p")))
 
 
 def _is_permalink(link: HtmlElement) -> bool:
@@ -141,8 +151,7 @@ def _is_permalink(link: HtmlElement) -> bool:
 
 def _is_docbook_box(element: HtmlElement) -> bool:
     """Whether a "sidebar" is a box with a title in DocBook's text, not a column beside it."""
-    first = next(element.iterchildren(), None)
-    return first is not None and "titlepage" in (first.get("class") or "").split()
+    return any("titlepage" in (child.get("class") or "").split() for child in element[:3])
 
 
 def _drop(top: HtmlElement, frames: list[HtmlElement]) -> None:
@@ -157,6 +166,15 @@ def _drop(top: HtmlElement, frames: list[HtmlElement]) -> None:
             if sum(map(len, element.itertext())) > most:
                 continue
         element.drop_tree()
+
+
+def _leads_elsewhere(part: HtmlElement) -> bool:
+    """Whether a list or table is one of links."""
+    links = [link for link in part.iter("a") if link.get("href")]
+    if len(links) < _FEW_LINKS:
+        return False
+    linked = sum(len(link.text_content()) for link in links)
+    return linked > _LINKED * len("".join(part.text_content().split(" ")))
 
 
 def _smooth(elements: Iterable[HtmlElement]) -> bool:
@@ -174,11 +192,27 @@ def _smooth(elements: Iterable[HtmlElement]) -> bool:
         elif tag == "span":
             if not element.attrib:
                 element.tag = _UNWRAPPED
+        elif tag == "a":
+            if not element.get("href"):
+                element.tag = _UNWRAPPED  # an anchor; for trafilatura it is a link without text
         elif tag == "main":
             framed = True
-        elif tag in _FRAMES and not framed:
-            framed = any((element.get(name) or "").startswith("main") for name in ("class", "id", "role"))
+        elif tag in _FRAMES and element.attrib:
+            _rename(element)
+            framed = framed or any((element.get(name) or "").startswith("main") for name in ("class", "id", "role"))
     return framed
+
+
+def _rename(element: HtmlElement) -> None:
+    """Take names away that trafilatura would misread: an id made of the heading's words ("share-your-work", "tags"),
+    and "embedded" where nothing of another page is in it."""
+    name = element.get("id")
+    if name:
+        first = next((child for child in element[:3] if child.tag in HEADINGS), None)
+        if first is not None and _LETTER.sub("", first.text_content()).casefold() in _LETTER.sub("", name).casefold():
+            element.attrib.pop("id")
+    if not _EMBEDDED.isdisjoint((element.get("class") or "").split()) and next(element.iter(*_OTHERS), None) is None:
+        element.attrib.pop("class")
 
 
 def _plain(elements: list[HtmlElement]) -> None:
@@ -193,8 +227,8 @@ def _plain(elements: list[HtmlElement]) -> None:
             bare.add(element)
             for name in ("class", "id"):
                 element.attrib.pop(name, None)
-        elif tag == "div" and element not in holders and any(text.strip() for text in element.itertext()):
-            _paragraphs(element)
+        if tag in _BOXES:
+            _paragraphs(element, holders)
         if element in holders or not (tag in _INSIDE or tag == _UNWRAPPED):
             parent = element.getparent()
             if parent is not None:
@@ -211,33 +245,49 @@ def _wraps(element: HtmlElement, bare: set[HtmlElement]) -> bool:
     return found == 1 and not (element.text or "").strip()
 
 
-def _paragraphs(div: HtmlElement) -> None:
-    """Make the inline content of a <div> a paragraph, or several where two <br> part them."""
-    parts: list[list[HtmlElement]] = [[]]
-    texts = [div.text or ""]
-    for child in div:
-        if child.tag == "br" and not (child.tail or "").strip():
-            following = child.getnext()
-            if following is not None and following.tag == "br":
-                parts.append([])
-                texts.append("")
-                continue
-        if child.tag == "br" and not parts[-1] and not texts[-1]:
-            texts[-1] = child.tail or ""
-            continue
-        parts[-1].append(child)
-    if len(parts) == 1 and not div.attrib:
-        div.tag = "p"
+def _paragraphs(box: HtmlElement, holders: set[HtmlElement]) -> None:
+    """Put the text that stands in an element without a paragraph into some, parted by blocks and by two <br>."""
+    children = list(box)
+    blocks = [child in holders or not (child.tag in _INSIDE or child.tag == _UNWRAPPED) for child in children]
+    if not _has_loose(box, children, blocks):
         return
-    for child in list(div):
-        div.remove(child)
-    div.text = None
-    for text, children in zip(texts, parts, strict=True):
-        if text.strip() or children:
-            paragraph = div.makeelement("p")
-            paragraph.text = text
-            paragraph.extend(children)
-            div.append(paragraph)
+    if box.tag == "div" and not box.attrib and not any(blocks) and not any(map(_ends, children)):
+        box.tag = "p"
+        return
+    new: list[HtmlElement] = []
+    paragraph = box.makeelement("p")
+    paragraph.text, box.text = box.text, None
+    for child, block in zip(children, blocks, strict=True):
+        if not block and not _ends(child):
+            paragraph.append(child)
+            continue
+        new.append(paragraph)
+        paragraph = box.makeelement("p")
+        paragraph.text, child.tail = child.tail, None
+        if block:
+            new.append(child)
+        else:
+            box.remove(child)
+    new.append(paragraph)
+    box.extend(part for part in new if part.tag != "p" or len(part) or part.text or part in holders)
+
+
+def _has_loose(box: HtmlElement, children: list[HtmlElement], blocks: list[bool]) -> bool:
+    texts = [box.text, *(child.tail for child in children)]
+    if any(text and not text.isspace() for text in texts):
+        return True
+    return any(
+        not block and any(text.strip() for text in child.itertext(with_tail=False))
+        for child, block in zip(children, blocks, strict=True)
+    )
+
+
+def _ends(child: HtmlElement) -> bool:
+    """Whether a <br> ends a paragraph: another follows, with nothing between."""
+    if child.tag != "br" or (child.tail or "").strip():
+        return False
+    following = child.getnext()
+    return following is not None and following.tag == "br"
 
 
 def _only_one_article(top: HtmlElement) -> None:
