@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection
+from configparser import ConfigParser
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import count, islice
 
 import lxml.etree
 import lxml.html
 import trafilatura
 import trafilatura.meta
+from trafilatura.settings import use_config
 
 from lmcore.collect.bulk import bulk_page
 from lmcore.collect.charset import clean, decode
@@ -26,6 +29,7 @@ HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 PLAIN_TYPES = frozenset({"text/plain", "text/markdown", "text/x-rst"})
 # trafilatura's passes are quadratic in places: 15,000 elements take it 1.3 s, 53,000 take 13 s (measured, 2.3.1).
 MAX_ELEMENTS = 20_000
+MIN_EXTRACTED = 50  # characters; trafilatura's 250 are many in Japanese, and `prepare` shows it where the text is
 CACHE_PAGES = 200  # trafilatura's caches grow with every page; emptied after this many
 _HIDDEN = ("script", "style", "noscript", "template", "head", "nav", "header", "footer", "aside", "form", "button")
 _SEPARATORS = re.compile(r"[\s,:]+")
@@ -238,11 +242,25 @@ def _trafilatura(tree: lxml.html.HtmlElement, url: str) -> str:
     marks = prepare(tree)
     try:
         found = trafilatura.extract(
-            tree, url=url or None, fast=True, include_comments=False, include_tables=True, output_format="txt"
+            tree,
+            url=url or None,
+            fast=True,
+            include_comments=False,
+            include_tables=True,
+            output_format="txt",
+            config=_settings(),
         )
     except _GIVES_UP:
         return ""
     return tidy_text(clean(marks.restored(found))) if found else ""
+
+
+@cache
+def _settings() -> ConfigParser:
+    """trafilatura's own, but that pages with little text are not searched for more in what it had left out."""
+    settings = use_config()
+    settings.set("DEFAULT", "MIN_EXTRACTED_SIZE", str(MIN_EXTRACTED))
+    return settings
 
 
 def visible_text(tree: lxml.html.HtmlElement, hidden: Collection[str] = _HIDDEN) -> str:

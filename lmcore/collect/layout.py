@@ -24,11 +24,8 @@ DISCARDED = frozenset({"nav", "noscript", "script", "style", "template"})
 # ... roles (ARIA) and classes or ids of those that do not; whole words, so that "navigate-the-sea" is text.
 FRAME_ROLES = frozenset({"navigation", "banner", "contentinfo", "complementary", "search"})
 FRAME_WORDS = frozenset(
-    re.findall(
-        r"\w+",
-        "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"
-        " navheader navfooter docnav headerlink infobox navbox hatnote",
-    )
+    "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"
+    " navheader navfooter docnav headerlink infobox navbox hatnote mw-editsection mw-jump-link siteNotice noprint".split()
 )
 WHITE = re.compile(r"\s+")
 _GAPS = re.compile(r"\n{3,}")

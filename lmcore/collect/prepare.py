@@ -32,11 +32,13 @@ _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGN
 _MOST = 0.5  # of the page's letters: what holds more is no frame, whatever it is called
 _SENTENCE = 100  # letters: a paragraph of so many in a page's header is text
 _LINKED = 0.7  # share of a list's letters that are links, from which on it leads elsewhere
+_NO_TITLE = 2  # letters that are no heading and no text: a sign between two boxes
+_TITLES = ("h2", "h3", "h4", "h5", "h6", "strong", "b")
 _FEW_LINKS = 3  # a list of fewer is left alone
 _RUNNING = frozenset({"p", "pre", "dt", *HEADINGS})  # text in these is one run: what is in it belongs to it
 _FRAMES = frozenset({"article", "div", "main", "section"})
 _INSIDE = INLINE | {"br", "img", "wbr"}  # what a paragraph can hold
-_WRAPPERS = frozenset({"div", "section", "span"})
+_WRAPPERS = frozenset({"aside", "div", "section", "span"})
 _UNWRAPPED = "unwrapped"  # tag of what etree.strip_tags takes away
 _LETTER = re.compile(r"[\W_]+")
 _EMBEDDED = frozenset({"embed", "embedded"})
@@ -68,7 +70,8 @@ def prepare(tree: HtmlElement) -> Marks:
     top = tree if body is None else body
     marks = _preformatted(top)
     _drop(top, _frames(top))
-    _drop(top, [part for part in top.iter("ul", "ol", "dl", "table") if _leads_elsewhere(part)])
+    for part in [part for part in top.iter("ul", "ol", "dl", "table") if _leads_elsewhere(part)]:
+        _drop_list(part)
     elements = list(top.iter(etree.Element))
     framed = _smooth(elements)
     _plain(elements)
@@ -111,7 +114,7 @@ def _is_frame(element: HtmlElement) -> bool:
     if tag == "header":
         return _on_top(element)
     if tag == "figure":
-        return next(element.iter("pre", "table"), None) is None
+        return not _keeps(element)
     marks = dict(element.items())
     if not marks:
         return False
@@ -141,6 +144,19 @@ def _on_top(header: HtmlElement) -> bool:
     return not any(len(text) >= _SENTENCE for text in (one_line(p.text_content()) for p in header.iter("p")))
 
 
+def _keeps(figure: HtmlElement) -> bool:
+    """Whether a figure holds text: a table, code, or a caption, of which then nothing else is left."""
+    if next(figure.iter("pre", "table"), None) is None:
+        caption = next(figure.iter("figcaption"), None)
+        if caption is None:
+            return False
+        caption.tail = figure.text = None
+        figure[:] = [caption]
+        caption.tag = "div"
+    figure.tag = "div"
+    return True
+
+
 def _is_permalink(link: HtmlElement) -> bool:
     """Whether a link is only there to be copied: the sign after a heading that leads to the heading."""
     if not link.get("href", "").startswith("#"):
@@ -168,6 +184,21 @@ def _drop(top: HtmlElement, frames: list[HtmlElement]) -> None:
         element.drop_tree()
 
 
+def _drop_list(part: HtmlElement) -> None:
+    """Take a list of links away, and the boxes around it that hold but its heading ("Read more", "Related")."""
+    box = part.getparent()
+    if box is not None:
+        part.drop_tree()
+    while box is not None and box.tag in _WRAPPERS:
+        rest = one_line(box.text_content())
+        heading = "".join(one_line(title.text_content()) for title in box.iter(*_TITLES))
+        if len(rest) > max(len(heading), _NO_TITLE):
+            break
+        parent = box.getparent()
+        box.drop_tree()
+        box = parent
+
+
 def _leads_elsewhere(part: HtmlElement) -> bool:
     """Whether a list or table is one of links."""
     links = [link for link in part.iter("a") if link.get("href")]
@@ -193,8 +224,8 @@ def _smooth(elements: Iterable[HtmlElement]) -> bool:
             if not element.attrib:
                 element.tag = _UNWRAPPED
         elif tag == "a":
-            if not element.get("href"):
-                element.tag = _UNWRAPPED  # an anchor; for trafilatura it is a link without text
+            if element.get("href", "#").startswith("#"):
+                element.tag = _UNWRAPPED  # an anchor or footnote, not one of the links that menus are known by
         elif tag == "main":
             framed = True
         elif tag in _FRAMES and element.attrib:
@@ -254,6 +285,7 @@ def _paragraphs(box: HtmlElement, holders: set[HtmlElement]) -> None:
     if box.tag == "div" and not box.attrib and not any(blocks) and not any(map(_ends, children)):
         box.tag = "p"
         return
+    blocked = {child for child, block in zip(children, blocks, strict=True) if block}
     new: list[HtmlElement] = []
     paragraph = box.makeelement("p")
     paragraph.text, box.text = box.text, None
@@ -269,17 +301,19 @@ def _paragraphs(box: HtmlElement, holders: set[HtmlElement]) -> None:
         else:
             box.remove(child)
     new.append(paragraph)
-    box.extend(part for part in new if part.tag != "p" or len(part) or part.text or part in holders)
+    box.extend(part for part in new if part.tag != "p" or part in blocked or _says(part))
 
 
 def _has_loose(box: HtmlElement, children: list[HtmlElement], blocks: list[bool]) -> bool:
     texts = [box.text, *(child.tail for child in children)]
     if any(text and not text.isspace() for text in texts):
         return True
-    return any(
-        not block and any(text.strip() for text in child.itertext(with_tail=False))
-        for child, block in zip(children, blocks, strict=True)
-    )
+    return any(not block and _says(child) for child, block in zip(children, blocks, strict=True))
+
+
+def _says(element: HtmlElement) -> bool:
+    """Whether there is any text in an element."""
+    return any(not text.isspace() for text in element.itertext(with_tail=False))
 
 
 def _ends(child: HtmlElement) -> bool:
