@@ -220,6 +220,8 @@ def _smooth(elements: Iterable[HtmlElement]) -> bool:
         if tag in _RUNNING:
             for span in element.iter("span"):
                 span.tag = _UNWRAPPED
+            if tag == "p" and element.attrib:
+                _rename(element)
         elif tag == "span":
             if not element.attrib:
                 element.tag = _UNWRAPPED
@@ -313,7 +315,7 @@ def _has_loose(box: HtmlElement, children: list[HtmlElement], blocks: list[bool]
 
 def _says(element: HtmlElement) -> bool:
     """Whether there is any text in an element."""
-    return any(not text.isspace() for text in element.itertext(with_tail=False))
+    return bool(element.text_content().strip())
 
 
 def _ends(child: HtmlElement) -> bool:
@@ -325,13 +327,19 @@ def _ends(child: HtmlElement) -> bool:
 
 
 def _only_one_article(top: HtmlElement) -> None:
-    """Where no article is half of all of them, they are parts of a page, or teasers: none stands for the page."""
+    """Where no article is half of all of them, they are parts of the page, or teasers: none stands for it."""
     articles = [article for article in top.iter("article") if next(article.iterancestors("article"), None) is None]
-    if len(articles) > 1:
-        sizes = [sum(map(len, article.itertext())) for article in articles]
-        if max(sizes) < _MOST * sum(sizes):
-            for article in articles:
-                article.tag = "div"
+    if len(articles) < 2:
+        return
+    sizes = [len(article.text_content()) for article in articles]
+    if max(sizes) >= _MOST * sum(sizes):
+        return
+    beside = sum(sizes) < _MOST * len(top.text_content())
+    for article in articles:
+        if beside and any(link.get("href") for title in article.iter(*HEADINGS) for link in title.iter("a")):
+            article.drop_tree()  # a teaser: its heading leads to the article
+        else:
+            article.tag = "div"
 
 
 def _put_in_frame(body: HtmlElement) -> None:
