@@ -18,7 +18,7 @@ from trafilatura.settings import use_config
 
 from lmcore.collect.bulk import bulk_page
 from lmcore.collect.charset import clean, decode
-from lmcore.collect.layout import BLOCKS, WHITE, full_lines, tidy_text
+from lmcore.collect.layout import BLOCKS, WHITE, full_lines, join_wide, tidy_text
 from lmcore.collect.links import link_base, page_links
 from lmcore.collect.page_facts import facts_of, iso_date
 from lmcore.collect.prepare import prepare
@@ -198,7 +198,7 @@ def parse_html(text: str) -> lxml.html.HtmlElement | None:
     try:
         # Bytes with a fixed charset: a string with an XML declaration is refused, and <meta> is already dealt with.
         parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
-        tree = lxml.html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
+        tree = lxml.html.document_fromstring(join_wide(text).encode("utf-8", "replace"), parser=parser)
     except (lxml.etree.LxmlError, ValueError, AssertionError):
         return None
     return tree

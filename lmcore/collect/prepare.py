@@ -25,12 +25,11 @@ from dataclasses import dataclass
 from lxml import etree
 from lxml.html import HtmlElement
 
-from lmcore.collect.layout import DISCARDED, FRAME_ROLES, FRAME_WORDS, HEADINGS, INLINE, one_line
+from lmcore.collect.layout import DISCARDED, FRAME_ROLES, FRAME_WORDS, HEADINGS, INLINE, SENTENCE, one_line
 
 _WHITE = re.compile(r"[ \t\r\n\f]{2,}|[\t\r\n\f]")  # what HTML calls white space: no-break spaces stay
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _MOST = 0.5  # of the page's letters: what holds more is no frame, whatever it is called
-_SENTENCE = 100  # letters: a paragraph of so many in a page's header is text
 _LINKED = 0.7  # share of a list's letters that are links, from which on it leads elsewhere
 _NO_TITLE = 2  # letters that are no heading and no text: a sign between two boxes
 _TITLES = ("h2", "h3", "h4", "h5", "h6", "strong", "b")
@@ -141,7 +140,7 @@ def _on_top(header: HtmlElement) -> bool:
     above = None if parent is None else parent.getparent()
     if "body" not in (getattr(parent, "tag", ""), getattr(above, "tag", "")):
         return False
-    return not any(len(text) >= _SENTENCE for text in (one_line(p.text_content()) for p in header.iter("p")))
+    return not any(len(text) >= SENTENCE for text in (one_line(p.text_content()) for p in header.iter("p")))
 
 
 def _keeps(figure: HtmlElement) -> bool:
