@@ -8,6 +8,7 @@ says how much the two differ on its pages.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
@@ -75,10 +76,11 @@ def bulk_page(html: str, url: str) -> BulkPage | None:
 
 
 def _main_text(page: LexborHTMLParser, body: LexborNode) -> str:
-    _drop([tag for tag in body.css(_SUSPECTS) if _is_frame(tag)])
-    _drop([tag for tag in body.css(_LISTS) if _leads_elsewhere(tag)])
+    # First: highlighted code is full of elements, of which none has to be looked at then.
     for tag in _outermost(body.css("pre")):
         tag.replace_with(_END + tag.text().strip("\n").replace("\n", _END) + _END)
+    _drop([tag for tag in body.css(_SUSPECTS) if _is_frame(tag)])
+    _drop([tag for tag in body.css(_LISTS) if _leads_elsewhere(tag)])
     teasers = [tag.css_first(_TEASER) is not None for tag in _outermost(body.css("article"))]  # while links are there
     page.unwrap_tags(_UNWRAPPED)
     body.merge_text_nodes()
@@ -107,13 +109,20 @@ def _is_frame(tag: LexborNode) -> bool:
         above = tag.parent
         if above is not None and "body" in (above.tag, above.parent.tag if above.parent else ""):
             return not any(len(one_line(p.text())) >= SENTENCE for p in tag.css("p"))
-    words = f"{marks.get('class') or ''} {marks.get('id') or ''}".split()
-    if not FRAME_WORDS.isdisjoint(words):
+    if marks.get("id") in FRAME_WORDS:
+        return True
+    found = _frame_words(marks.get("class") or "")
+    if found:
         # In DocBook's pages a sidebar is a box with a title in the text, not a column beside it.
-        return "sidebar" not in words or not any(
+        return "sidebar" not in found or not any(
             "titlepage" in _value(child, "class").split() for child in islice(tag.iter(), 3)
         )
     return marks.get("role") in FRAME_ROLES or "hidden" in marks or marks.get("aria-hidden") == "true"
+
+
+@lru_cache(maxsize=4096)  # a site has few classes
+def _frame_words(classes: str) -> frozenset[str]:
+    return FRAME_WORDS.intersection(classes.split())
 
 
 def _leads_elsewhere(tag: LexborNode) -> bool:
