@@ -239,8 +239,8 @@ def _trafilatura(tree: lxml.html.HtmlElement, url: str) -> str:
     """The main text by trafilatura; "" when it finds none or gives up (the caller's fallback is recorded)."""
     if next(_pages_read) % CACHE_PAGES == 0:
         trafilatura.meta.reset_caches()
-    marks = prepare(tree)
     try:
+        marks = prepare(tree)
         found = trafilatura.extract(
             tree,
             url=url or None,

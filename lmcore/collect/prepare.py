@@ -186,9 +186,9 @@ def _drop(top: HtmlElement, frames: list[HtmlElement]) -> None:
 def _drop_list(part: HtmlElement) -> None:
     """Take a list of links away, and the boxes around it that hold but its heading ("Read more", "Related")."""
     box = part.getparent()
-    if box is not None:
+    if box is not None:  # else it was itself a part of what was dropped
         part.drop_tree()
-    while box is not None and box.tag in _WRAPPERS:
+    while box is not None and box.tag in _WRAPPERS and box.getparent() is not None:
         rest = one_line(box.text_content())
         heading = "".join(one_line(title.text_content()) for title in box.iter(*_TITLES))
         if len(rest) > max(len(heading), _NO_TITLE):
