@@ -190,8 +190,9 @@ def _drop_list(part: HtmlElement) -> None:
         part.drop_tree()
     while box is not None and box.tag in _WRAPPERS and box.getparent() is not None:
         rest = one_line(box.text_content())
-        heading = "".join(one_line(title.text_content()) for title in box.iter(*_TITLES))
-        if len(rest) > max(len(heading), _NO_TITLE):
+        titles = [title for title in box.iter(*_TITLES) if next(title.iterancestors(*_TITLES), None) is None]
+        heading = sum(len(one_line(title.text_content())) for title in titles)
+        if len(rest) > min(heading, SENTENCE) + _NO_TITLE:
             break
         parent = box.getparent()
         box.drop_tree()
