@@ -33,6 +33,7 @@ MIN_EXTRACTED = 50  # characters; trafilatura's 250 are many in Japanese, and `p
 CACHE_PAGES = 200  # trafilatura's caches grow with every page; emptied after this many
 _HIDDEN = ("script", "style", "noscript", "template", "head", "nav", "header", "footer", "aside", "form", "button")
 _SEPARATORS = re.compile(r"[\s,:]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # libxml2 reads them, but lxml writes none
 _NO_INDEX, _NO_FOLLOW = frozenset({"noindex", "none"}), frozenset({"nofollow", "none"})
 # What trafilatura and lxml have been seen to raise on broken trees.
 _GIVES_UP = (
@@ -198,7 +199,9 @@ def parse_html(text: str) -> lxml.html.HtmlElement | None:
     try:
         # Bytes with a fixed charset: a string with an XML declaration is refused, and <meta> is already dealt with.
         parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
-        tree = lxml.html.document_fromstring(join_wide(text).encode("utf-8", "replace"), parser=parser)
+        tree = lxml.html.document_fromstring(
+            _CONTROL.sub("", join_wide(text).replace("\f", " ")).encode("utf-8", "replace"), parser=parser
+        )
     except (lxml.etree.LxmlError, ValueError, AssertionError):
         return None
     return tree

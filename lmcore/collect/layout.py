@@ -32,8 +32,7 @@ WHITE = re.compile(r"\s+")
 # Wide letters, between which a line end of the source is no space (CSS Text 3, section 4.1.3; Hangul keeps its own):
 # CJK and kana with their signs, full-width forms.
 _WIDE = (
-    "\u2e80-\u303f\u3041-\u312f\u3190-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff60\uffe0-\uffe6"
-    "\U00020000-\U0003ffff"
+    "\u2e80-\u303f\u3041-\u312f\u3190-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff60\uffe0-\uffe6\U00020000-\U0003ffff"
 )
 _ANY_WIDE = re.compile(f"[{_WIDE}]")
 _TAG = rf"</?(?:{'|'.join(sorted(INLINE))})\b[^<>]{{0,500}}>"

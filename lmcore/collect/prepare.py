@@ -92,9 +92,7 @@ def _preformatted(top: HtmlElement) -> Marks:
     used = set().union(*map(set, texts)) if texts else set()
     edge, line, gap = [letter for letter in _LETTERS if letter not in used][:3] if texts else _LETTERS[:3]
     for pre, text in zip(found, texts, strict=True):
-        tail = pre.tail
-        pre.clear()
-        pre.tail = tail
+        pre.clear(keep_tail=True)
         if text.strip():
             pre.set("lang", "code")  # what trafilatura takes for a sign of code, which it copies as it is
             pre.text = edge + text.replace("\n", line).replace(" ", gap) + edge
