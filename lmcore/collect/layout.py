@@ -15,8 +15,8 @@ HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 INLINE = frozenset(
     re.findall(
         r"\w+",
-        "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby s samp small span"
-        " strike strong sub sup time tt u var wbr",
+        "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby s samp small"
+        " span strike strong sub sup time tt u var wbr",
     )
 )
 # What frames the text of a page. Elements that never hold any of it, ...
@@ -24,8 +24,11 @@ DISCARDED = frozenset({"nav", "noscript", "script", "style", "template"})
 # ... roles (ARIA) and classes or ids of those that do not; whole words, so that "navigate-the-sea" is text.
 FRAME_ROLES = frozenset({"navigation", "banner", "contentinfo", "complementary", "search"})
 FRAME_WORDS = frozenset(
-    "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"
-    " navheader navfooter docnav headerlink infobox navbox hatnote mw-editsection mw-jump-link siteNotice noprint".split()
+    re.findall(
+        r"[\w-]+",
+        "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"
+        " navheader navfooter docnav headerlink infobox navbox hatnote mw-editsection mw-jump-link siteNotice noprint",
+    )
 )
 SENTENCE = 100  # letters: a paragraph of so many in a page's <header> is text of the page
 WHITE = re.compile(r"\s+")

@@ -248,8 +248,8 @@ def _rename(element: HtmlElement) -> None:
 
 def _plain(elements: list[HtmlElement]) -> None:
     """Paragraphs of <div>s that have text and no block, and wrappers of one heading or <pre>; the innermost first."""
-    holders = set()  # elements with a block in them
-    bare = set()  # headings and <pre>, and what holds one and nothing else
+    holders: set[HtmlElement] = set()  # elements with a block in them
+    bare: set[HtmlElement] = set()  # headings and <pre>, and what holds one and nothing else
     for element in reversed(elements):
         tag = element.tag
         if tag == "pre" or tag in HEADINGS:

@@ -1,4 +1,4 @@
-"""Pages made ready for trafilatura, and what bulk takes: each rule on a page that is nothing else, and any page at all."""
+"""Pages made ready for trafilatura, and what bulk takes: each rule on a page of its own, and any page at all."""
 
 import warnings
 
@@ -89,7 +89,7 @@ def test_what_frames_a_page_goes(frame):
     [
         f"<div class=para>{TEXT} <code class=command>ls</code></div>",
         f"<div class=embedded><a name=x></a><h2>Syntax</h2></div><div class=note>{TEXT}</div>",
-        f"<div class=sidebar><a id=x></a><div class=titlepage><div><p class=title>Box</p></div></div><p>{TEXT}</p></div>",
+        f"<div class=sidebar><a id=x></a><div class=titlepage><p class=title>Box</p></div><p>{TEXT}</p></div>",
         f"<div class=section id=s-share-your-tags><h2>Share your tags</h2><p>{TEXT}</p></div>",
         f"<h2><a id=x></a>Heading with an anchor</h2><p>{TEXT}</p>",
         f"<p>Press <span class=guibutton>OK</span> and <span class=keybar>Ctrl</span>, then on. {TEXT}</p>",
