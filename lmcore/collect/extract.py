@@ -163,7 +163,7 @@ def _tree(text: str, url: str, robots_tag: str, min_chars: int | None) -> Page |
     if min_chars is None:
         title, main, extractor = _title(tree), "", ""
     else:
-        title, main, extractor = _main_text(tree, url, min_chars)  # last: it may change the tree
+        title, main, extractor = _main_text(tree, text, url, min_chars)  # last: it changes the tree
     return Page(
         title=title,
         text=main,
@@ -215,7 +215,7 @@ def parse_html(text: str) -> lxml.html.HtmlElement | None:
 def html_text(text: str, min_chars: int = 1) -> tuple[str, str, str]:
     """(title, main text, extractor) of an HTML document already decoded; ("", "", "none") when it is empty."""
     tree = parse_html(text)
-    return ("", "", "none") if tree is None else _main_text(tree, "", min_chars)
+    return ("", "", "none") if tree is None else _main_text(tree, text, "", min_chars)
 
 
 def media_type(content_type: str | None) -> str:
@@ -223,7 +223,7 @@ def media_type(content_type: str | None) -> str:
     return (content_type or "").partition(";")[0].strip().lower()
 
 
-def _main_text(tree: lxml.html.HtmlElement, url: str, min_chars: int) -> tuple[str, str, str]:
+def _main_text(tree: lxml.html.HtmlElement, text: str, url: str, min_chars: int) -> tuple[str, str, str]:
     if is_pydoc(tree):
         return pydoc_title(tree), tidy_text(pydoc_text(tree)), "pydoc"
     title = _title(tree)
@@ -231,6 +231,8 @@ def _main_text(tree: lxml.html.HtmlElement, url: str, min_chars: int) -> tuple[s
         main = _trafilatura(tree, url)
         if len(main) >= min_chars:
             return title, main, "trafilatura"
+        whole = parse_html(text)  # again: what was taken out of the tree is visible, too
+        tree = tree if whole is None else whole
     return title, visible_text(tree), "visible text"
 
 
