@@ -7,12 +7,13 @@ says how much the two differ on its pages.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode, SelectolaxError
 
-from lmcore.collect.layout import one_line
+from lmcore.collect.layout import FRAME_ROLES, FRAME_WORDS, INLINE, SENTENCE, join_wide, one_line
 from lmcore.collect.links import LinkBase
 from lmcore.collect.page_facts import Facts, facts_of
 
@@ -24,23 +25,15 @@ def _words(text: str) -> frozenset[str]:
 _DROPPED = _words(
     "script style noscript template iframe svg math object canvas select nav footer aside form button dialog menu"
 )
-_INLINE = re.findall(
-    r"\w+",
-    "a abbr acronym b bdi bdo big cite code data del dfn em font i ins kbd label mark q rp rt ruby s samp small span"
-    " strike strong sub sup time tt u var wbr",
-)
-# Parts that are marked by role, class or id as what they are; whole words, so that "navigate-the-sea" is text.
-_WORDS = _words(
-    "nav navbar navigation menu sidebar footer breadcrumb breadcrumbs toc pagination share sharing related comments"
-    " navheader navfooter docnav headerlink"
-)
-_ROLES = frozenset({"navigation", "banner", "contentinfo", "complementary", "search"})
+_UNWRAPPED = sorted(INLINE)
 _SUSPECTS = ", ".join([*sorted(_DROPPED), "header", "[class]", "[id]", "[role]", "[hidden]", "[aria-hidden=true]"])
 _END = "\x1e"  # of a line, where white space of the page's source is none
 _LISTS = "ul, ol, dl, table"
+_TEASER = ", ".join(f"h{level} a[href]" for level in range(1, 7))  # an article whose heading leads to it
 _LINKED = 0.5  # share of a list's letters that are links, from which on it leads elsewhere
 _FEW_LINKS = 3  # a list of fewer is left alone
-_MIN_MAIN = 0.2  # share of the body's letters that <main> or the articles must have to stand for the page
+_MIN_MAIN = 0.2  # share of the body's letters that <main> or an article must have to stand for the page
+_MOST = 0.5  # share of them that several articles must have together; of theirs, that one must have to stand alone
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class BulkPage:
 def bulk_page(html: str, url: str) -> BulkPage | None:
     """Read a decoded page; None when there is nothing in it. Never raises on what it contains."""
     try:
-        page = LexborHTMLParser(html)
+        page = LexborHTMLParser(join_wide(html))
         body = page.body
     except (SelectolaxError, ValueError):
         return None
@@ -83,17 +76,27 @@ def bulk_page(html: str, url: str) -> BulkPage | None:
 
 
 def _main_text(page: LexborHTMLParser, body: LexborNode) -> str:
-    _drop([tag for tag in body.css(_SUSPECTS) if _is_frame(tag)])
-    _drop([tag for tag in body.css(_LISTS) if _leads_elsewhere(tag)])
+    # First: highlighted code is full of elements, of which none has to be looked at then.
     for tag in _outermost(body.css("pre")):
         tag.replace_with(_END + tag.text().strip("\n").replace("\n", _END) + _END)
-    page.unwrap_tags(_INLINE)
+    _drop([tag for tag in body.css(_SUSPECTS) if _is_frame(tag)])
+    _drop([tag for tag in body.css(_LISTS) if _leads_elsewhere(tag)])
+    teasers = [tag.css_first(_TEASER) is not None for tag in _outermost(body.css("article"))]  # while links are there
+    page.unwrap_tags(_UNWRAPPED)
     body.merge_text_nodes()
     whole = body.text()
-    for selector in ("main, [role=main]", "article"):
-        found = _outermost(body.css(selector))
-        if found and sum(len(tag.text()) for tag in found) >= _MIN_MAIN * len(whole):
-            return "\n".join(text for tag in found if (text := _lines(tag)))
+    main = _outermost(body.css("main, [role=main]"))
+    if main and sum(len(tag.text()) for tag in main) >= _MIN_MAIN * len(whole):
+        return "\n".join(text for tag in main if (text := _lines(tag)))
+    articles = _outermost(body.css("article"))
+    sizes = [len(tag.text()) for tag in articles]
+    if sizes and max(sizes) >= _MOST * sum(sizes) and sum(sizes) >= _MIN_MAIN * len(whole):
+        return _lines(articles[sizes.index(max(sizes))])
+    if sum(sizes) >= _MOST * len(whole):
+        return "\n".join(text for tag in articles if (text := _lines(tag)))
+    for tag, teaser in zip(articles, teasers, strict=True):
+        if teaser:
+            tag.decompose()
     return _lines(body)
 
 
@@ -105,13 +108,21 @@ def _is_frame(tag: LexborNode) -> bool:
     if tag.tag == "header":
         above = tag.parent
         if above is not None and "body" in (above.tag, above.parent.tag if above.parent else ""):
-            return True
-    return (
-        not _WORDS.isdisjoint(f"{marks.get('class') or ''} {marks.get('id') or ''}".split())
-        or marks.get("role") in _ROLES
-        or "hidden" in marks
-        or marks.get("aria-hidden") == "true"
-    )
+            return not any(len(one_line(p.text())) >= SENTENCE for p in tag.css("p"))
+    if marks.get("id") in FRAME_WORDS:
+        return True
+    found = _frame_words(marks.get("class") or "")
+    if found:
+        # In DocBook's pages a sidebar is a box with a title in the text, not a column beside it.
+        return "sidebar" not in found or not any(
+            "titlepage" in _value(child, "class").split() for child in islice(tag.iter(), 3)
+        )
+    return marks.get("role") in FRAME_ROLES or "hidden" in marks or marks.get("aria-hidden") == "true"
+
+
+@lru_cache(maxsize=4096)  # a site has few classes
+def _frame_words(classes: str) -> frozenset[str]:
+    return FRAME_WORDS.intersection(classes.split())
 
 
 def _leads_elsewhere(tag: LexborNode) -> bool:
@@ -136,6 +147,8 @@ def _outermost(tags: list[LexborNode]) -> list[LexborNode]:
     found: list[LexborNode] = []
     ids: set[int] = set()
     for tag in tags:
+        if tag.mem_id in ids:  # found twice: by two of the selectors
+            continue
         parent = tag.parent
         while parent is not None and parent.mem_id not in ids:
             parent = parent.parent

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Collection
+from configparser import ConfigParser
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import count, islice
 
 import lxml.etree
 import lxml.html
 import trafilatura
 import trafilatura.meta
+from trafilatura.settings import use_config
 
 from lmcore.collect.bulk import bulk_page
 from lmcore.collect.charset import clean, decode
-from lmcore.collect.layout import BLOCKS, WHITE, full_lines, tidy_text
+from lmcore.collect.layout import BLOCKS, WHITE, full_lines, join_wide, tidy_text
 from lmcore.collect.links import link_base, page_links
 from lmcore.collect.page_facts import facts_of, iso_date
+from lmcore.collect.prepare import prepare
 from lmcore.collect.presets import Preset, PresetPage, preset_page
 from lmcore.collect.pydoc_page import is_pydoc, pydoc_text, pydoc_title
 
@@ -25,9 +29,11 @@ HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 PLAIN_TYPES = frozenset({"text/plain", "text/markdown", "text/x-rst"})
 # trafilatura's passes are quadratic in places: 15,000 elements take it 1.3 s, 53,000 take 13 s (measured, 2.3.1).
 MAX_ELEMENTS = 20_000
+MIN_EXTRACTED = 50  # characters; trafilatura's 250 are many in Japanese, and `prepare` shows it where the text is
 CACHE_PAGES = 200  # trafilatura's caches grow with every page; emptied after this many
 _HIDDEN = ("script", "style", "noscript", "template", "head", "nav", "header", "footer", "aside", "form", "button")
 _SEPARATORS = re.compile(r"[\s,:]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # libxml2 reads them, but lxml writes none
 _NO_INDEX, _NO_FOLLOW = frozenset({"noindex", "none"}), frozenset({"nofollow", "none"})
 # What trafilatura and lxml have been seen to raise on broken trees.
 _GIVES_UP = (
@@ -40,6 +46,11 @@ _GIVES_UP = (
     TypeError,
     ValueError,
 )
+# lxml.html has a class for forms and labels, too, and asks Python for each element which: a tenth of all the time.
+_CLASSES = lxml.etree.ElementDefaultClassLookup(
+    element=lxml.html.HtmlElement, comment=lxml.html.HtmlComment, entity=lxml.html.HtmlEntity
+)
+_COUNT = lxml.etree.XPath("count(//*)")
 _pages_read = count(1)
 
 for _name in ("trafilatura", "htmldate"):
@@ -105,7 +116,7 @@ def second_text(page: Page, body: bytes, url: str, content_type: str | None) -> 
         found = bulk_page(text, url)
         return found.text if found else ""
     tree = parse_html(text)
-    small = tree is not None and sum(1 for _ in islice(tree.iter(), MAX_ELEMENTS + 1)) <= MAX_ELEMENTS
+    small = tree is not None and _size(tree) <= MAX_ELEMENTS
     return _trafilatura(tree, url) if small else ""
 
 
@@ -152,7 +163,7 @@ def _tree(text: str, url: str, robots_tag: str, min_chars: int | None) -> Page |
     if min_chars is None:
         title, main, extractor = _title(tree), "", ""
     else:
-        title, main, extractor = _main_text(tree, url, min_chars)  # last: it may change the tree
+        title, main, extractor = _main_text(tree, text, url, min_chars)  # last: it changes the tree
     return Page(
         title=title,
         text=main,
@@ -190,9 +201,11 @@ def _rel(tag: lxml.html.HtmlElement) -> list[str]:
 
 def parse_html(text: str) -> lxml.html.HtmlElement | None:
     """The tree of an HTML page; None when there is nothing in it."""
+    text = _CONTROL.sub("", join_wide(text).replace("\f", " "))
     try:
         # Bytes with a fixed charset: a string with an XML declaration is refused, and <meta> is already dealt with.
         parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True)
+        parser.set_element_class_lookup(_CLASSES)
         tree = lxml.html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except (lxml.etree.LxmlError, ValueError, AssertionError):
         return None
@@ -202,7 +215,7 @@ def parse_html(text: str) -> lxml.html.HtmlElement | None:
 def html_text(text: str, min_chars: int = 1) -> tuple[str, str, str]:
     """(title, main text, extractor) of an HTML document already decoded; ("", "", "none") when it is empty."""
     tree = parse_html(text)
-    return ("", "", "none") if tree is None else _main_text(tree, "", min_chars)
+    return ("", "", "none") if tree is None else _main_text(tree, text, "", min_chars)
 
 
 def media_type(content_type: str | None) -> str:
@@ -210,15 +223,23 @@ def media_type(content_type: str | None) -> str:
     return (content_type or "").partition(";")[0].strip().lower()
 
 
-def _main_text(tree: lxml.html.HtmlElement, url: str, min_chars: int) -> tuple[str, str, str]:
+def _main_text(tree: lxml.html.HtmlElement, text: str, url: str, min_chars: int) -> tuple[str, str, str]:
     if is_pydoc(tree):
         return pydoc_title(tree), tidy_text(pydoc_text(tree)), "pydoc"
     title = _title(tree)
-    if sum(1 for _ in islice(tree.iter(), MAX_ELEMENTS + 1)) <= MAX_ELEMENTS:
+    if _size(tree) <= MAX_ELEMENTS:
         main = _trafilatura(tree, url)
         if len(main) >= min_chars:
             return title, main, "trafilatura"
+        whole = parse_html(text)  # again: what was taken out of the tree is visible, too
+        tree = tree if whole is None else whole
     return title, visible_text(tree), "visible text"
+
+
+def _size(tree: lxml.html.HtmlElement) -> float:
+    """The number of elements."""
+    found = _COUNT(tree)
+    return found if isinstance(found, float) else 0.0
 
 
 def _title(tree: lxml.html.HtmlElement) -> str:
@@ -235,12 +256,27 @@ def _trafilatura(tree: lxml.html.HtmlElement, url: str) -> str:
     if next(_pages_read) % CACHE_PAGES == 0:
         trafilatura.meta.reset_caches()
     try:
+        marks = prepare(tree)
         found = trafilatura.extract(
-            tree, url=url or None, fast=True, include_comments=False, include_tables=True, output_format="txt"
+            tree,
+            url=url or None,
+            fast=True,
+            include_comments=False,
+            include_tables=True,
+            output_format="txt",
+            config=_settings(),
         )
     except _GIVES_UP:
         return ""
-    return tidy_text(clean(found)) if found else ""
+    return tidy_text(clean(marks.restored(found))) if found else ""
+
+
+@cache
+def _settings() -> ConfigParser:
+    """trafilatura's own, but that pages with little text are not searched for more in what it had left out."""
+    settings = use_config()
+    settings.set("DEFAULT", "MIN_EXTRACTED_SIZE", str(MIN_EXTRACTED))
+    return settings
 
 
 def visible_text(tree: lxml.html.HtmlElement, hidden: Collection[str] = _HIDDEN) -> str:

@@ -185,7 +185,7 @@ class WebSource(PagesSource):
 class PathsSource(Source):
     """What every source says that reads files, on this machine or from a server."""
 
-    PLACES = ("base", "paths")
+    PLACES: ClassVar[tuple[str, ...]] = ("base", "paths")
 
     together: ClassVar[bool] = False  # what a file gives may be another when one beside it has changed
 

@@ -20,7 +20,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from lmcore.collect.charset import clean
-from lmcore.collect.layout import BLOCKS, WHITE, full_lines, one_line
+from lmcore.collect.layout import BLOCKS, WHITE, full_lines, join_wide, one_line
 from lmcore.config import Params
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).with_name("presets.yaml")
 AUTO, NONE = "auto", "none"
+_XML = re.compile(r"^\s*<\?xml\b[^<>]*>")  # XHTML is read as browsers read it, as HTML; bs4 warns where it sees this
 _HIDDEN = frozenset({"script", "style", "noscript", "template", "head"})
 
 
@@ -125,7 +126,7 @@ def preset_page(preset: Preset, html: str) -> PresetPage:
     from bs4.exceptions import ParserRejectedMarkup
 
     try:
-        soup = BeautifulSoup(html, "lxml")
+        soup = BeautifulSoup(_XML.sub("", join_wide(html), count=1), "lxml")
     except (ParserRejectedMarkup, AssertionError, RecursionError):
         return PresetPage()
     title = next((text for tag in _selected(soup, preset.title) if (text := one_line(tag.get_text()))), "")

@@ -111,12 +111,12 @@ def test_it_is_nowhere_to_be_found(given, hub, tmp_path, monkeypatch, capfd, cap
     ]
     try:
         with pytest.raises(RunError) as error:
-            collect(store, [], params=params, runtime=CollectRuntime())
+            collect(store, [], [], params=params, runtime=CollectRuntime())
         searched = _search(tmp_path, secret)
         assert "fetched.sqlite" in searched
         assert secret not in f"{error.value.what} {error.value.mend}"
         del hub.replies[broken]
-        artifact = collect(store, [], params=params, runtime=CollectRuntime())
+        artifact = collect(store, [], [], params=params, runtime=CollectRuntime())
         assert artifact.metrics["records"] == 31
         searched = _search(tmp_path, secret)
         assert {"manifest.json", "fetch_log.parquet", "stats.json"} <= searched
