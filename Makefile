@@ -58,9 +58,9 @@ slow: setup-dev
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "slow and not alone and not torture" --durations=10
 	$(BIN)/pytest -m "slow and alone" --durations=10
 
-# us beside the peers that are installed, and nanoGPT with NANOGPT=PATH to a checkout; an hour on a quiet machine
+# us beside the peers that are installed, nanoGPT with NANOGPT=PATH to a checkout, scrapy with SITE=DIR of web pages
 bench: setup-dev
-	$(BIN)/python benchmarks/bench.py $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(if $(TEXT),--text $(TEXT))
+	$(BIN)/python benchmarks/bench.py $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(if $(TEXT),--text $(TEXT)) $(if $(SITE),--site $(SITE))
 
 # random kills over all stages, then in training under every option, compared by content digest; half an hour
 torture: setup-dev

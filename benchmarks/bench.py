@@ -1,6 +1,6 @@
 """Every benchmark beside the peers that are here, one after the other: what `make bench` runs.
 
-    python benchmarks/bench.py [--nanogpt PATH] [--text FILE] [--only NAME ...] [--brief]
+    python benchmarks/bench.py [--nanogpt PATH] [--text FILE] [--site DIR] [--only NAME ...] [--brief]
 
 A peer that is not installed is left out, and so said; nanoGPT is a checkout whose path is given, with make as
 `make bench NANOGPT=PATH`. `--brief` is for trying whether everything runs: its figures mean nothing. Wants a quiet
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-PEERS = ("transformers", "rustbpe", "sentencepiece")
+PEERS = ("transformers", "rustbpe", "sentencepiece", "scrapy")
 
 
 def main() -> int:
@@ -26,16 +26,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nanogpt", type=Path, help="a checkout of karpathy/nanoGPT")
     parser.add_argument("--text", type=Path, help="a text file for `loop` and `race`")
-    parser.add_argument("--only", nargs="+", choices=sorted({command[0] for command in commands(None, None, False)}))
+    parser.add_argument("--site", type=Path, help="a folder of HTML trees for `crawl`")
+    names = sorted({command[0] for command in commands(None, None, Path(), False)})
+    parser.add_argument("--only", nargs="+", choices=names)
     parser.add_argument("--brief", action="store_true")
     arguments = parser.parse_args()
     for peer in PEERS:
         if importlib.util.find_spec(peer) is None:
             print(f"left out: {peer} is not installed (pip install {peer})")
+    if arguments.site is None:
+        print("left out: crawl beside scrapy (make bench SITE=DIR, a folder of HTML trees)")
     if arguments.nanogpt is None:
         print("left out: nanoGPT (make bench NANOGPT=PATH, a checkout of karpathy/nanoGPT)")
     failed = 0
-    for name, *options in commands(arguments.nanogpt, arguments.text, arguments.brief):
+    for name, *options in commands(arguments.nanogpt, arguments.text, arguments.site, arguments.brief):
         if arguments.only and name not in arguments.only:
             continue
         if name == "generate" and importlib.util.find_spec("transformers") is None:
@@ -45,7 +49,7 @@ def main() -> int:
     return int(failed > 0)
 
 
-def commands(nanogpt: Path | None, text: Path | None, brief: bool) -> list[list[str]]:
+def commands(nanogpt: Path | None, text: Path | None, site: Path | None, brief: bool) -> list[list[str]]:
     """Name and options of each benchmark."""
     peer = ["--nanogpt", str(nanogpt)] if nanogpt else []
     own = ["--text", str(text)] if text else []
@@ -60,6 +64,10 @@ def commands(nanogpt: Path | None, text: Path | None, brief: bool) -> list[list[
     found.append(["generate", *rounds, *(["--shape", "quickstart", "--tokens", "16"] if brief else [])])
     found.append(["race", *peer, *own, "--minutes", "0.1" if brief else "2"])
     found.append(["tokenizer_speed", *(["--mb", "1", "--vocab", "1024"] if brief else [])])
+    found.append(["crawl", "--frontier", "2000" if brief else "100000"])
+    if site:
+        found.append(["crawl", "--site", str(site), *(["--brief"] if brief else [])])
+    found.append(["extraction"])
     return found
 
 
