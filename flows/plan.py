@@ -252,30 +252,45 @@ def _day(name: str) -> date | None:
 
 def _has_collected(store: Store, recipe: Recipe, edition: str) -> bool:
     """Whether every source of the recipe is finished in an edition."""
-    wanted = {_identity(source.model_dump(mode="json")) for source in recipe.sources}
-    made = (artifact.manifest.provenance.params for artifact in store.readable("collect"))
-    return wanted <= {_identity(params["source"]) for params in made if params["edition"] == edition}
+    made = [artifact.manifest.provenance.params for artifact in store.readable("collect")]
+    there = [params["source"] for params in made if params["edition"] == edition]
+    wanted = (source.model_dump(mode="json") for source in recipe.sources)
+    return all(any(_is_same(source, other) for other in there) for source in wanted)
 
 
-def _identity(source: dict[str, Any]) -> str:
-    """What makes it the same source, whatever its limits: another recipe may use the same name for another."""
-    places = NAMES[source["kind"]].PLACES if source["kind"] in NAMES else ()
-    return canonical_json({name: source.get(name) for name in ("kind", "name", *places)})
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two settings are of one source, whatever its limits: another recipe may use the name for another.
+
+    A source that reads in further places, or no longer in some, is the same as long as one of them stays.
+    """
+    if (one["kind"], one["name"]) != (other["kind"], other["name"]):
+        return False
+    places = NAMES[one["kind"]].PLACES if one["kind"] in NAMES else ()
+    return all(_meet(one.get(name), other.get(name)) for name in places)
+
+
+def _meet(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list) and one and other:
+        return not {canonical_json(item) for item in one}.isdisjoint(canonical_json(item) for item in other)
+    return bool(one == other or (isinstance(one, list) and isinstance(other, list)))
 
 
 def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]:
     """The newest finished collection of each source, by the order of the editions."""
     order = {name: number for number, name in enumerate(earlier)}
-    newest: dict[str, tuple[tuple[int, int], str]] = {}  # by identity: place of the edition and round, content digest
-    for artifact in store.readable("collect"):
-        params = artifact.manifest.provenance.params
-        place = order.get(params["edition"])
-        same = _identity(params["source"])
-        when = (-1 if place is None else place, round_of(artifact))
-        if place is not None and when >= newest.get(same, ((-1, 0), ""))[0]:
-            newest[same] = (when, artifact.digest)
-    named = {source.name: _identity(source.model_dump(mode="json")) for source in recipe.sources}
-    return {name: newest[same][1] for name, same in named.items() if same in newest}
+    made = [artifact for artifact in store.readable("collect") if _params(artifact)["edition"] in order]
+    found = {}
+    for source in recipe.sources:
+        settings = source.model_dump(mode="json")
+        same = [artifact for artifact in made if _is_same(settings, _params(artifact)["source"])]
+        if same:
+            newest = max(same, key=lambda artifact: (order[_params(artifact)["edition"]], round_of(artifact)))
+            found[source.name] = newest.digest
+    return found
+
+
+def _params(artifact: Artifact) -> dict[str, Any]:
+    return artifact.manifest.provenance.params
 
 
 def round_of(artifact: Artifact) -> int:

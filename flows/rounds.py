@@ -30,7 +30,7 @@ def collect_in_rounds(
         growing: set[str] = set()
         for whose, (target, counted, grow) in list(open_targets.items()):
             now, then = (_sum(some[name] for name in counted) for some in (yields, before))
-            stands = standing(target, whose, max(rounds[name] for name in counted), now, then)
+            stands = standing(target, whose, max(rounds[name] for name in grow or counted), now, then)
             if stands.go_on and grow:
                 say(f"  {stands.line}")
                 growing |= set(grow)

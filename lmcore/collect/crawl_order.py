@@ -72,13 +72,28 @@ class Budget:
         self._most = most - frontier.bytes_above(depth) if most else None
         self._spent = frontier.bytes_of(depth) if most else 0
         self.cut: str | None = None
-        self.spend("", 0)
+        self._before = 0  # bytes of the pages before the cut
+        self._look()
 
     def spend(self, name: str, size: int) -> None:
         """Count the bytes of a page that came."""
         self._spent += size
-        if self._most is not None and self._spent > self._most and (self.cut is None or name < self.cut):
-            self.cut = self._frontier.first_over(self._depth, self._most)
+        if self.cut is None:
+            self._look()
+        elif name < self.cut:
+            self._before += size
+            while self._most is not None and self._before > self._most and (found := self._last_before_cut()):
+                self.cut = found[0]
+                self._before -= found[1]
+
+    def _last_before_cut(self) -> tuple[str, int] | None:
+        assert self.cut is not None
+        return self._frontier.before(self._depth, self.cut)
+
+    def _look(self) -> None:
+        if self._most is not None and self._spent > self._most:
+            found = self._frontier.first_over(self._depth, self._most)
+            self.cut, self._before = found or (None, 0)
 
 
 class HostQueue:

@@ -148,15 +148,26 @@ class Frontier(FrontierPages):
         """Bytes of a level's pages so far."""
         return int(self._one("select coalesce(sum(bytes), 0) from page where depth = ?", depth))
 
-    def first_over(self, depth: int, most: int) -> str | None:
-        """The first page of a level, in canonical order, with which the level's pages so far are more than `most`."""
+    def first_over(self, depth: int, most: int) -> tuple[str, int] | None:
+        """The first page of a level, in canonical order, with which the level's pages so far are more than `most`,
+        and the bytes of the pages before it."""
         row = self._row(
-            "select name from (select name, sum(bytes) over (order by name) as total from page where depth = ?)"
+            "select name, total - bytes from"
+            " (select name, bytes, sum(bytes) over (order by name) as total from page where depth = ?)"
             " where total > ? order by name limit 1",
             depth,
             most,
         )
-        return row[0] if row else None
+        return (row[0], row[1]) if row else None
+
+    def before(self, depth: int, name: str) -> tuple[str, int] | None:
+        """The last page of a level before `name` that has bytes, and how many; None when there is none."""
+        row = self._row(
+            "select name, bytes from page where depth = ? and name < ? and bytes > 0 order by name desc limit 1",
+            depth,
+            name,
+        )
+        return (row[0], row[1]) if row else None
 
     def cut(self, depth: int, name: str, outcome: str, reason: str) -> None:
         """Leave out the pages of a level from `name` on, whatever came of them."""

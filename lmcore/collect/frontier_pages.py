@@ -40,7 +40,7 @@ create table page (
     meta text not null default '{}',
     body blob                           -- zstd
 );
-create index page_order on page (depth, name);
+create index page_order on page (depth, name, bytes);
 create index page_final on page (final_name);
 create index page_canonical on page (canonical) where canonical != '';
 create index page_waiting on page (depth, site, name) where state = 'waiting';

@@ -251,6 +251,10 @@ class CollectRuntime(Runtime):
     @classmethod
     def _names_of_tokens(cls, tokens: dict[str, str]) -> dict[str, str]:
         for host, name in tokens.items():
-            if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", name):  # and so that no token is written here by mistake
-                raise ValueError(f"the name of the token for {host} is to be of a-z, 0-9 and -, as of a Secret block")
+            # so that no token is written here by mistake, and no other secret is sent for one
+            if not re.fullmatch(r"([a-z0-9][a-z0-9-]{0,56}-)?token", name):
+                raise ValueError(
+                    f"the name of the token for {host} is to be of a-z, 0-9 and -, as of a Secret block, and to end "
+                    "in -token"
+                )
         return tokens

@@ -1,7 +1,9 @@
 """What a crawl finds and keeps beyond following links: sitemaps, a byte budget, canonical addresses, two extractors."""
 
 import gzip
+import itertools
 import json
+import random
 import signal
 
 import pytest
@@ -12,7 +14,11 @@ from hypothesis import strategies as st
 from test_collect_kill import finish, start
 from test_collect_unchanged import Editions
 
+from lmcore.collect.crawl_order import Budget
+from lmcore.collect.frontier import Frontier, NewPage
+from lmcore.collect.http import Response
 from lmcore.collect.sitemaps import read_sitemap
+from lmcore.progress import silent
 
 TEXT = "<p>" + "These are enough words for a page to become a record of its own. " * 5 + "</p>"
 XML = '<?xml version="1.0" encoding="UTF-8"?>'
@@ -138,6 +144,26 @@ class TestByteBudget:
             before = digests(tmp_path / "out")
             run(tmp_path / "again", web(site, max_total_bytes=sum(sizes[:12])), concurrency=5)
             assert digests(tmp_path / "again" / "out") == before
+
+    def test_the_cut_is_found_whatever_comes_first(self, tmp_path, seed):
+        """Against the sum in order, after every page of a level in which each page is stored in any order."""
+        draw = random.Random(seed)
+        for number in range(20):
+            sizes = {f"http://s/{page:02d}": draw.choice([0, 1, 5, 40]) for page in range(30)}
+            frontier = Frontier.open(tmp_path / f"{number}.sqlite", "settings", silent)
+            frontier.open_level(0, [NewPage(name, name) for name in sizes])
+            most = draw.randint(0, sum(sizes.values()))
+            budget, stored = Budget(frontier, 0, most + 1), {}
+            for name in draw.sample(list(sizes), len(sizes)):
+                if budget.cut is not None and name >= budget.cut:
+                    continue
+                body = b"x" * sizes[name]
+                frontier.store(name, Response(name, name, "ok", body=body, size=len(body)), name, "")
+                stored[name] = len(body)
+                budget.spend(name, len(body))
+                sums = zip(sorted(stored), itertools.accumulate(stored[name] for name in sorted(stored)), strict=True)
+                assert budget.cut == next((name for name, total in sums if total > most + 1), None)
+            frontier.close()
 
     def test_no_more_levels_after_it(self, tmp_path):
         with FrozenSite(pages={"/": page(links=["/a", "/b"]), "/a": page(links=["/c"]), "/b": page("b" * 99)}) as site:

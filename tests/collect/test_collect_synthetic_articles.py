@@ -1,6 +1,7 @@
 """Questions and summaries made of collected articles."""
 
 import json
+from collections import Counter
 
 import pytest
 from helpers_collect import FilesSource, digests, documents, log, run
@@ -195,12 +196,22 @@ def test_the_same_bytes_whatever_edition_holds_the_articles(tmp_path):
     assert digests(tmp_path / "a" / "out") == digests(tmp_path / "b" / "out")
 
 
+def test_a_page_that_two_sources_have_gives_texts_of_each(tmp_path):
+    articles, wiki = collected(tmp_path, 3)
+    run(tmp_path / "other", wiki.model_copy(update={"name": "other"}))
+    run(tmp_path / "made", source(**{"from": ("wiki", "other")}), articles=[articles, tmp_path / "other" / "out"])
+    made = documents(tmp_path / "made")
+    assert len({row["url"] for row in made}) == len(made)
+    by_source = Counter(row["url"].split("/")[1] for row in made)
+    assert by_source["wiki"] == by_source["other"] > 0
+
+
 def test_the_log_names_every_article_that_gave_nothing(tmp_path):
     articles, _ = collected(tmp_path, 3)
     run(tmp_path / "made", source(sentences=4), articles=[articles])
     rows = log(tmp_path / "made")
     assert [(row["url"], row["outcome"]) for row in rows][:2] == [
-        ("synthetic:0/sentences", "ok"), ("synthetic:question-1/file:wiki.jsonl#1", "ok"),
+        ("synthetic:0/sentences", "ok"), ("synthetic:question-1/wiki/file:wiki.jsonl#1", "ok"),
     ]  # fmt: skip
     metrics = run(tmp_path / "long", source(min_chars=10_000, sentences=4), articles=[articles])
     assert (metrics["records"], metrics["failed"]) == (4, 0)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from flows.plan import Start, make_plan, opponent, resolve_edition, run_folder, scheduled_edition
+from flows.plan import Start, _is_same, make_plan, opponent, resolve_edition, run_folder, scheduled_edition
 from flows.stages import Finished, Range
 from lmcore.recipe import parse_recipe
 from storage.errors import RunError, UserError
@@ -134,6 +134,18 @@ class TestEditions:
         collected(store, "c", "two", "4")
         collected(store, "b", "of another recipe", "5")
         assert resolve_edition(store, both, "three").parents == {"a": a2.digest, "b": b1.digest}
+
+    def test_a_source_that_reads_in_further_places_is_the_same(self):
+        def feed(*feeds, **more):
+            return {"kind": "feed", "name": "news", "preset": None, "feeds": list(feeds), "max_entries": 5, **more}
+
+        one = feed("http://a/feed")
+        assert _is_same(one, feed("http://a/feed", max_entries=9))
+        assert _is_same(one, feed("http://b/feed", "http://a/feed"))
+        assert not _is_same(one, feed("http://b/feed"))
+        assert not _is_same(one, feed("http://a/feed", name="other"))
+        assert not _is_same(one, feed("http://a/feed", preset="bbc-amharic"))
+        assert not _is_same(one, {**one, "kind": "web"})
 
     def test_parents_are_fixed_when_the_edition_is_made(self, store):
         first = resolve_edition(store, recipe(), "one")

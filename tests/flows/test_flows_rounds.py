@@ -83,6 +83,22 @@ def test_an_edition_goes_on_where_the_one_before_ended():
     assert seen == [{"site": 2, "folder": 1}]
 
 
+def test_rounds_of_a_source_with_a_target_of_its_own_are_not_those_of_the_recipe():
+    """It is in its fifth round from the edition before; the recipe's only other source with a budget begins."""
+    values = {"name": "r", "train": {"steps": 1}, "target": {"texts": 100_000}}
+    sites = [{"name": name, "kind": "web", "seeds": [f"http://{name}.example/"]} for name in ("own", "other")]
+    recipe = parse_recipe({**values, "sources": [{**sites[0], "target": {"texts": 10}}, sites[1]]}, "test")
+    seen, said = [], []
+
+    def collect_some(rounds, before):
+        seen.append(dict(rounds))
+        return {name: Made(30 * number, 30 * number) for name, number in rounds.items()}
+
+    collect_in_rounds(recipe, collect_some, {"own": 5}, said.append)
+    assert seen == [{"own": 5, "other": 1}, *({"other": number} for number in range(2, 6))]
+    assert said[-1].strip().endswith("no more rounds")
+
+
 @pytest.mark.parametrize(("unique", "tier"), [(9, ""), (10, "least"), (24, "least"), (25, "fine"), (26, "fine")])
 def test_tiers(unique, tier):
     target = Target(texts=50, tiers={"fine": 25, "least": 10})

@@ -101,6 +101,6 @@ def test_an_article_that_a_collection_still_holds_is_no_material(store, texts):
     whole = shop.collected(copied, texts, "one")
     assert "file:03.txt" in {row["url"] for row in rows(whole)}
     made = made_of(store, whole, "one")
-    assert "synthetic:summary/file:03.txt" not in {row["url"] for row in rows(made)}
-    assert "synthetic:summary/file:04.txt" in {row["url"] for row in rows(made)}
+    assert "synthetic:summary/texts/file:03.txt" not in {row["url"] for row in rows(made)}
+    assert "synthetic:summary/texts/file:04.txt" in {row["url"] for row in rows(made)}
     assert one.stage == "collect"

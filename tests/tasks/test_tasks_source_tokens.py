@@ -89,6 +89,10 @@ def test_only_hosts_that_the_source_names(monkeypatch):
 def test_no_token_in_a_recipe():
     with pytest.raises(ValueError, match="name of the token") as error:
         CollectRuntime(tokens={"huggingface.co": "hf_AbCdEfGh"})
+    for other in ("aws-secret-access-key", "home", "token-of-mine", "mytoken"):  # no other secret goes anywhere
+        with pytest.raises(ValueError, match="end in -token"):
+            CollectRuntime(tokens={"evil.example": other})
+    assert CollectRuntime(tokens={"a.example": "token", "b.example": "b-token"}).tokens
     assert "runtime" not in str(error.value)
 
 

@@ -175,7 +175,7 @@ def _written(
 def _record(article: dict[str, Any], name: str, code: str, cut: Pieces) -> Record:
     text, turns = written(cut)
     return Record(
-        f"synthetic:{name}/{article['url']}",
+        f"synthetic:{name}/{article['source']}/{article['url']}",
         article["title"],
         text,
         article["page_of_origin"],
