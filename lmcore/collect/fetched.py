@@ -131,7 +131,7 @@ class Fetcher:
             yield cls(work, fetched, client, before, runtime.concurrency)
         finally:
             client.close()
-            fetched.save_robots(client.robots.known)
+            fetched.save_robots(client.robots.settled())
             fetched.close()
 
     def get(self, url: str, *, types: frozenset[str] | None = None) -> Response:

@@ -253,7 +253,8 @@ def retry_after(value: str | None) -> float | None:
     """Seconds a Retry-After header asks for, in both its forms (RFC 9110 section 10.2.3); None when there is none."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    value = value.strip()
+    if value.isascii() and value.isdigit():  # "²" is a digit too, and no number
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)

@@ -185,7 +185,7 @@ class WebCrawl:
             for links in self._sitemaps.links(client, self._runtime.concurrency, self._area.origins()):
                 self._frontier.add_links((url, lastmod) for url, lastmod in links if self._area.has(url))
         opened = self._frontier.open_level(depth, self._new_pages(depth, left, client.robots))
-        self._frontier.save_robots(client.robots.known)
+        self._frontier.save_robots(client.robots.settled())
         return opened
 
     def _new_pages(self, depth: int, left: int, robots: Robots) -> Iterator[NewPage]:
@@ -260,7 +260,7 @@ class WebCrawl:
                 client.close()
                 raise
             finally:
-                self._frontier.save_robots(client.robots.known)
+                self._frontier.save_robots(client.robots.settled())
         if budget.cut:
             self._frontier.cut(depth, budget.cut, OVER_BUDGET, "max_total_bytes was used up by the pages before")
 

@@ -99,6 +99,8 @@ def test_retry_after_forms():
     assert retry_after(None) is None
     assert retry_after("soon") is None
     assert retry_after("-5") is None
+    assert retry_after("\u00b2") is None
+    assert retry_after(" 7 ") == 7
     assert retry_after(email.utils.formatdate(time.time() - 100, usegmt=True)) == 0
     assert 50 < retry_after(email.utils.formatdate(time.time() + 60, usegmt=True)) <= 60
 
