@@ -82,6 +82,7 @@ class FeedReading:
         self._wanted: dict[str, _Wanted] = {}
         self._outcomes: dict[str, tuple[str, str]] = {}  # of URLs, where it is not the one of the answer
         self._refused: dict[str, tuple[str, str]] = {}  # records that nothing was asked for
+        self._pages: dict[str, str] = {}  # pages of feeds, and the feed that each is of
         self._unfinished: set[str] = set()  # feeds with an entry that is to be had another time
         self._counts: Counter[str] = Counter()
 
@@ -134,7 +135,7 @@ class FeedReading:
         """
         assert self._fetcher is not None
         for response in self._fetcher.fetched.responses():
-            if response.url in self._unfinished:
+            if self._pages.get(response.url) in self._unfinished:
                 response = replace(response, etag="", last_modified="")
             yield response
 
@@ -187,6 +188,7 @@ class FeedReading:
         while url and url not in asked and len(asked) < self._params.max_pages:
             asked.add(url)
             response, path = fetcher.download(url)
+            self._pages.setdefault(url, feed)
             page = self._parsed(response, path)
             if response.outcome in PASSING or (page and page.cut):
                 self._unfinished.add(feed)
@@ -281,6 +283,8 @@ class FeedReading:
         elif follow == "article" or (answer is not None and answer.outcome == FORGOTTEN):
             return None
         elif answer is not None and answer.outcome in PASSING:
+            if wanted.old:
+                return None  # better the article as it was than the feed's few words on it
             about["version"] = ""  # the feed's own text for now; the article is asked for again next time
         if len(text) < self._params.min_chars:
             told = (

@@ -127,7 +127,7 @@ class Robots:
 
 def rules_of(status: int, body: bytes, failure: str, reason: str) -> Rules:
     """What the answer to a request for robots.txt means."""
-    if failure not in ("", "http_error"):
+    if failure not in ("", "http_error", "unavailable"):
         return Rules(refusal="robots_unavailable", reason=f"robots.txt: {reason or failure}")
     if status >= 500 or status == 429:
         return Rules(refusal="robots_unavailable", reason=f"robots.txt was answered with status {status}")
