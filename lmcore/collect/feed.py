@@ -79,6 +79,8 @@ class FeedReading:
         self._stack = contextlib.ExitStack()
         self._fetcher: Fetcher | None = None
         self._known = [known for known in _known(before) if known.feed in params.urls]
+        # Something is still to be had from then: it may stand on a page of a feed that has nothing new before it.
+        self._owed = any(row["outcome"] in PASSING for row in before.log())
         self._wanted: dict[str, _Wanted] = {}
         self._outcomes: dict[str, tuple[str, str]] = {}  # of URLs, where it is not the one of the answer
         self._refused: dict[str, tuple[str, str]] = {}  # records that nothing was asked for
@@ -213,7 +215,7 @@ class FeedReading:
                 seen |= {known.url} if known else set()
                 self._counts["new"] += 1
                 self._want(_Wanted(feed, record, entry, known.url if known else ""))
-            url = page.next_url if fresh and left and self._permit(page.next_url) is None else ""
+            url = page.next_url if (fresh or self._owed) and left and self._permit(page.next_url) is None else ""
         return seen
 
     def _parsed(self, response: Response, path: Path) -> Feed | None:
@@ -271,6 +273,7 @@ class FeedReading:
         title, text, lang, date, meta = entry.title, entry.text, entry.lang, entry.date, {"extractor": "feed"}
         assert self._fetcher is not None
         answer = None if follow == "summary" else self._fetcher.fetched.answer(wanted.url)
+        owed = answer is not None and answer.outcome in PASSING
         if answer is not None and answer.outcome == "ok":
             page = self._page(answer)
             if not page.index:
@@ -282,10 +285,12 @@ class FeedReading:
                 meta = {"charset": page.charset, "charset_source": page.charset_source, "extractor": page.extractor}
         elif follow == "article" or (answer is not None and answer.outcome == FORGOTTEN):
             return None
-        elif answer is not None and answer.outcome in PASSING:
+        elif owed:
             if wanted.old:
                 return None  # better the article as it was than the feed's few words on it
             about["version"] = ""  # the feed's own text for now; the article is asked for again next time
+        if len(text) < self._params.min_chars and owed:
+            return None
         if len(text) < self._params.min_chars:
             told = (
                 "short" if text else "no_text",

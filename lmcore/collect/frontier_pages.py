@@ -169,15 +169,14 @@ class FrontierPages(Database):
 
     def failed(self, depth: int, outcomes: Iterable[str]) -> Iterator[Response]:
         """What came of the pages of a level that ended so, in canonical order; they may be changed meanwhile."""
-        facts = "url, final_name, outcome, reason, status"
         query = (
-            f"select name, tries, seconds, {facts} from page where depth = ? and name > ? and state = 'done'"  # noqa: S608
-            " and outcome in (select value from json_each(?)) order by name limit 1"
+            "select name, url, final_name, outcome, reason, status, tries, seconds from page"
+            " where depth = ? and name > ? and state = 'done' and outcome in (select value from json_each(?)) order by name limit 1"
         )
         name, wanted = "", json.dumps(sorted(outcomes))
         while row := self._row(query, depth, name, wanted):
-            name, tries, seconds, *rest = row
-            yield Response(*rest, tries=tries, seconds=seconds)
+            name, url, final_name, outcome, reason, status, tries, seconds = row
+            yield Response(url, final_name, outcome, reason, status, tries=tries, seconds=seconds)
 
     def log(self) -> Iterator[dict[str, Any]]:
         """One row of the fetch log per page, in canonical order."""
