@@ -171,7 +171,8 @@ class FrontierPages(Database):
         """What came of the pages of a level that ended so, in canonical order; they may be changed meanwhile."""
         query = (
             "select name, url, final_name, outcome, reason, status, tries, seconds from page"
-            " where depth = ? and name > ? and state = 'done' and outcome in (select value from json_each(?)) order by name limit 1"
+            " where depth = ? and name > ? and state = 'done' and outcome in (select value from json_each(?))"
+            " order by name limit 1"
         )
         name, wanted = "", json.dumps(sorted(outcomes))
         while row := self._row(query, depth, name, wanted):
