@@ -79,9 +79,12 @@ class FeedReading:
         self._stack = contextlib.ExitStack()
         self._fetcher: Fetcher | None = None
         self._known = [known for known in _known(before) if known.feed in params.urls]
+        # Something is still to be had from then: it may stand on a page of a feed that has nothing new before it.
+        self._owed = any(row["outcome"] in PASSING for row in before.log())
         self._wanted: dict[str, _Wanted] = {}
         self._outcomes: dict[str, tuple[str, str]] = {}  # of URLs, where it is not the one of the answer
         self._refused: dict[str, tuple[str, str]] = {}  # records that nothing was asked for
+        self._pages: dict[str, str] = {}  # pages of feeds, and the feed that each is of
         self._unfinished: set[str] = set()  # feeds with an entry that is to be had another time
         self._counts: Counter[str] = Counter()
 
@@ -134,7 +137,7 @@ class FeedReading:
         """
         assert self._fetcher is not None
         for response in self._fetcher.fetched.responses():
-            if response.url in self._unfinished:
+            if self._pages.get(response.url) in self._unfinished:
                 response = replace(response, etag="", last_modified="")
             yield response
 
@@ -187,6 +190,7 @@ class FeedReading:
         while url and url not in asked and len(asked) < self._params.max_pages:
             asked.add(url)
             response, path = fetcher.download(url)
+            self._pages.setdefault(url, feed)
             page = self._parsed(response, path)
             if response.outcome in PASSING or (page and page.cut):
                 self._unfinished.add(feed)
@@ -211,7 +215,7 @@ class FeedReading:
                 seen |= {known.url} if known else set()
                 self._counts["new"] += 1
                 self._want(_Wanted(feed, record, entry, known.url if known else ""))
-            url = page.next_url if fresh and left and self._permit(page.next_url) is None else ""
+            url = page.next_url if (fresh or self._owed) and left and self._permit(page.next_url) is None else ""
         return seen
 
     def _parsed(self, response: Response, path: Path) -> Feed | None:
@@ -269,6 +273,7 @@ class FeedReading:
         title, text, lang, date, meta = entry.title, entry.text, entry.lang, entry.date, {"extractor": "feed"}
         assert self._fetcher is not None
         answer = None if follow == "summary" else self._fetcher.fetched.answer(wanted.url)
+        owed = answer is not None and answer.outcome in PASSING
         if answer is not None and answer.outcome == "ok":
             page = self._page(answer)
             if not page.index:
@@ -280,8 +285,12 @@ class FeedReading:
                 meta = {"charset": page.charset, "charset_source": page.charset_source, "extractor": page.extractor}
         elif follow == "article" or (answer is not None and answer.outcome == FORGOTTEN):
             return None
-        elif answer is not None and answer.outcome in PASSING:
+        elif owed:
+            if wanted.old:
+                return None  # better the article as it was than the feed's few words on it
             about["version"] = ""  # the feed's own text for now; the article is asked for again next time
+        if len(text) < self._params.min_chars and owed:
+            return None
         if len(text) < self._params.min_chars:
             told = (
                 "short" if text else "no_text",

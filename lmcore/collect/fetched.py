@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ import zstandard
 
 from lmcore.collect.database import Database
 from lmcore.collect.http import Client, Permit, Response
-from lmcore.collect.links import is_local, site_of, tidy_url
+from lmcore.collect.links import canonical_url, is_local, site_of, tidy_url
 from lmcore.collect.params import CollectRuntime, Source
 from lmcore.collect.responses import Before
 from lmcore.progress import Report
@@ -31,7 +32,9 @@ from storage.errors import RunError, UserError
 FETCHED = "fetched.sqlite"
 # What a server may give another answer to in a minute: a source that cannot do without stops there, and the next run
 # asks again.
-PASSING = frozenset({"unreachable", "timeout", "truncated", "too_slow", "robots_unavailable", "busy", "api_error"})
+PASSING = frozenset(
+    {"unreachable", "timeout", "truncated", "too_slow", "unavailable", "robots_unavailable", "busy", "api_error"}
+)
 _SCHEMA = """
 create table answer (
     url text primary key,
@@ -131,7 +134,7 @@ class Fetcher:
             yield cls(work, fetched, client, before, runtime.concurrency)
         finally:
             client.close()
-            fetched.save_robots(client.robots.known)
+            fetched.save_robots(client.robots.settled())
             fetched.close()
 
     def get(self, url: str, *, types: frozenset[str] | None = None) -> Response:
@@ -204,6 +207,25 @@ class Fetcher:
     def _settled(self, url: str) -> bool:
         answer = self.fetched.answer(url, body=False)
         return answer is not None and answer.outcome not in PASSING
+
+
+def stand_ins(failed: Iterable[Response], before: Before, permit: Permit, room: int) -> Iterator[Response]:
+    """What the edition before was sent, for those of the failed pages of which it has something.
+
+    A page that now may not be reached by way of its old redirects has none, and at most `room` pages that nothing was
+    asked for, for want of a robots.txt: the others count as asked already.
+    """
+    for answer in failed:
+        body = before.body(answer.url)
+        if body is None or (answer.outcome == "robots_unavailable" and room <= 0):
+            continue
+        # What the failure said of itself (its type, its ETag) is not said of the page.
+        then = before.dated(replace(answer, content_type="", robots_tag="", etag="", last_modified=""))
+        if canonical_url(then.final_url) != canonical_url(then.url) and permit(then.final_url):
+            continue
+        room -= answer.outcome == "robots_unavailable"
+        reason = f"{answer.outcome}: {answer.reason}; as it was in the edition before"
+        yield replace(then, outcome="ok", reason=reason, body=body, size=len(body))
 
 
 def check_contact(urls: Sequence[str], runtime: CollectRuntime) -> None:

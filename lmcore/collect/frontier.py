@@ -269,13 +269,16 @@ class Frontier(FrontierPages):
         canonical: str = "",
         drop: bool = False,
     ) -> None:
-        """Keep what was read from a stored page; `drop`: but not what it was read from."""
+        """Keep what was read from a stored page; `drop`: but not what it was read from.
+
+        Without a `reason` the one stays that was stored with it.
+        """
         with self._transaction():
             if drop:
                 self._db.execute("update page set body = x'', etag = '' where name = ?", (name,))
             self._db.execute(
-                "update page set state = 'done', outcome = ?, reason = ?, title = ?, text = ?, meta = ?, canonical = ?"
-                " where name = ?",
+                "update page set state = 'done', outcome = ?, reason = coalesce(nullif(?, ''), reason), title = ?,"
+                " text = ?, meta = ?, canonical = ? where name = ?",
                 (outcome, reason, title, text, canonical_json(meta), canonical, name),
             )
             self._link((link, "") for link in links)

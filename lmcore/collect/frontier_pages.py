@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import zstandard
@@ -107,7 +109,7 @@ class FrontierPages(Database):
 
     def why_not(self) -> str:
         """The first reason of a page without record, in canonical order; "" when there is none."""
-        row = self._row("select reason from page where reason != '' order by depth, name limit 1")
+        row = self._row("select reason from page where reason != '' and outcome != 'ok' order by depth, name limit 1")
         return row[0] if row else ""
 
     def mark_duplicates(self) -> None:
@@ -164,6 +166,35 @@ class FrontierPages(Database):
             "select site, count(*), sum(f1) / count(*), min(f1) from agreement group by site order by site"
         )
         return {site: {"pages": n, "f1": round(mean, 4), "lowest": round(least, 4)} for site, n, mean, least in rows}
+
+    def failed(self, depth: int, outcomes: Iterable[str]) -> Iterator[Response]:
+        """What came of the pages of a level that ended so, in canonical order; they may be changed meanwhile."""
+        query = (
+            "select name, url, final_name, outcome, reason, status, tries, seconds from page"
+            " where depth = ? and name > ? and state = 'done' and outcome in (select value from json_each(?))"
+            " order by name limit 1"
+        )
+        name, wanted = "", json.dumps(sorted(outcomes))
+        while row := self._row(query, depth, name, wanted):
+            name, url, final_name, outcome, reason, status, tries, seconds = row
+            yield Response(url, final_name, outcome, reason, status, tries=tries, seconds=seconds)
+
+    def log(self) -> Iterator[dict[str, Any]]:
+        """One row of the fetch log per page, in canonical order."""
+        for page in self.pages(texts=False):
+            yield {
+                "url": page.url,
+                "final_url": page.final_name,
+                "status": page.status,
+                "outcome": page.outcome,
+                "reason": page.reason,
+                "tries": page.tries,
+                "seconds": page.seconds,
+                "bytes": page.bytes,
+                "fetched_at": page.fetched_at,
+                "etag": page.etag,
+                "last_modified": page.last_modified,
+            }
 
     def pages(self, *, texts: bool = True) -> Iterator[Row]:
         """All pages in canonical order: (depth, name); without `texts` the text column is left empty."""

@@ -219,7 +219,7 @@ class Client:
                 answer = replace(answer, body=b"", failure="truncated", reason="the page has no end")
             if self._judge and not answer.failure and answer.status // 100 != 3 and (said := self._judge(answer)):
                 answer = replace(answer, body=b"", size=0, failure=said[0], reason=said[1])
-            again = answer.failure in RETRY_FAILURES or answer.status in RETRY_STATUS or answer.status >= 500
+            again = answer.failure in RETRY_FAILURES or _may_pass(answer.status)
             if not again or tried > self._retries:
                 break
             asked = retry_after(answer.headers.get("retry-after"))
@@ -253,7 +253,8 @@ def retry_after(value: str | None) -> float | None:
     """Seconds a Retry-After header asks for, in both its forms (RFC 9110 section 10.2.3); None when there is none."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    value = value.strip()
+    if value.isascii() and value.isdigit():  # "²" is a digit too, and no number
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
@@ -270,12 +271,18 @@ def _as_utf8(header: str) -> str:
         return header
 
 
+def _may_pass(status: int) -> bool:
+    """Whether a status says that another answer may come later (RFC 9110 sections 15.5 and 15.6, RFC 6585)."""
+    return status in RETRY_STATUS or status >= 500
+
+
 def _finish(url: str, final_url: str, answer: Answer, tries: int) -> Response:
     outcome, reason = answer.failure or "ok", answer.reason
     if outcome == "ok" and answer.status == 304:
         outcome = "unchanged"
     elif outcome == "ok" and answer.status // 100 != 2:
-        outcome, reason = "http_error", f"status {answer.status}"
+        outcome = "unavailable" if _may_pass(answer.status) else "http_error"
+        reason = f"status {answer.status}"
     return Response(
         url=url,
         final_url=final_url,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lmcore.collect.transport import Answer, Transport
-from storage.atomic import write_json
+from storage.atomic import fault, write_json
 
 _RANGE = re.compile(r"bytes (\d+)-\d+/(?:\d+|\*)")
 
@@ -35,12 +36,20 @@ class PartFile:
             nonlocal goes_on
             found = _RANGE.match(said.get("content-range", ""))
             goes_on = status == 206 and found is not None and int(found[1]) == have
-            if not goes_on:
-                write_json(self._about, {"url": url, "etag": said.get("etag", "")})
-            return open(self._part, "ab" if goes_on else "wb")
+            if goes_on:
+                return _Rest(self._part, max_bytes - have)
+            # What has come must not lie there under the name of what comes now: a kill between the two would have
+            # the next run go on from the old bytes with the new ETag.
+            self._part.unlink(missing_ok=True)
+            fault("collect.part-removed")
+            write_json(self._about, {"url": url, "etag": said.get("etag", "")})
+            fault("collect.part-begun")
+            return open(self._part, "wb")
 
-        room = max(0, max_bytes - have)
-        answer = transport.get(url, timeout=timeout, max_bytes=room, types=None, headers=asked, sink=sink)
+        try:
+            answer = transport.get(url, timeout=timeout, max_bytes=max_bytes, types=None, headers=asked, sink=sink)
+        except _TooLargeError:
+            answer = Answer(206, {}, failure="too_large", reason=f"more than {max_bytes:,} bytes")
         if answer.status == 416 or (answer.status == 206 and not goes_on) or answer.failure == "too_large":
             self.discard()
         if answer.status == 416 or (answer.status == 206 and not goes_on):
@@ -67,3 +76,22 @@ class PartFile:
             return 0, ""
         etag = about.get("etag") if isinstance(about, dict) and about.get("url") == url else None
         return (size, etag) if isinstance(etag, str) and etag.startswith('"') else (0, "")
+
+
+class _TooLargeError(Exception):
+    """The rest of a file is more than there is room for."""
+
+
+class _Rest(io.BufferedWriter):
+    """The end of the file `path`, which takes no more than `room` bytes."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        super().__init__(io.FileIO(path, "ab"))
+        self._room = room
+
+    def write(self, data: Any, /) -> int:
+        """Raises _TooLargeError when there is no room for them."""
+        self._room -= len(data)
+        if self._room < 0:
+            raise _TooLargeError
+        return super().write(data)

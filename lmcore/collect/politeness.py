@@ -75,9 +75,13 @@ class Robots:
 
     def __init__(self, fetch: Callable[[str], Rules], known: dict[str, Rules]) -> None:
         self._fetch = fetch
-        self.known = known
+        self.known = {origin: rules for origin, rules in known.items() if not rules.refusal}
         self._parsed: dict[str, Protego] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def settled(self) -> dict[str, Rules]:
+        """What may be carried over to the next run, by origin: a host that failed to say is asked again."""
+        return {origin: rules for origin, rules in list(self.known.items()) if not rules.refusal}
 
     def refusal(self, url: str) -> tuple[str, str] | None:
         """(outcome, reason) when this page may not be fetched, None when it may. May fetch robots.txt first."""
@@ -123,7 +127,7 @@ class Robots:
 
 def rules_of(status: int, body: bytes, failure: str, reason: str) -> Rules:
     """What the answer to a request for robots.txt means."""
-    if failure not in ("", "http_error"):
+    if failure not in ("", "http_error", "unavailable"):
         return Rules(refusal="robots_unavailable", reason=f"robots.txt: {reason or failure}")
     if status >= 500 or status == 429:
         return Rules(refusal="robots_unavailable", reason=f"robots.txt was answered with status {status}")

@@ -21,10 +21,10 @@ from urllib.parse import urlsplit
 
 from lmcore.collect.crawl_order import Area, Budget, HostQueue
 from lmcore.collect.extract import Page, read_page, second_text
-from lmcore.collect.fetched import check_contact, own_sites
+from lmcore.collect.fetched import PASSING, check_contact, own_sites, stand_ins
 from lmcore.collect.frontier import BEYOND, Frontier, NewPage
 from lmcore.collect.frontier_pages import Row
-from lmcore.collect.http import Client, Response
+from lmcore.collect.http import Client, Permit, Response
 from lmcore.collect.links import canonical_url, site_of
 from lmcore.collect.local_site import PydocSite
 from lmcore.collect.params import PYDOC_SITE, CollectRuntime, WebSource
@@ -112,20 +112,7 @@ class WebCrawl:
 
     def log(self) -> Iterator[dict[str, Any]]:
         """One row per page, in the order of (depth, URL)."""
-        for page in self._frontier.pages(texts=False):
-            yield {
-                "url": page.url,
-                "final_url": page.final_name,
-                "status": page.status,
-                "outcome": page.outcome,
-                "reason": page.reason,
-                "tries": page.tries,
-                "seconds": page.seconds,
-                "bytes": page.bytes,
-                "fetched_at": page.fetched_at,
-                "etag": page.etag,
-                "last_modified": page.last_modified,
-            }
+        yield from self._frontier.log()
         if self._sitemaps:
             yield from self._sitemaps.log()
 
@@ -185,7 +172,7 @@ class WebCrawl:
             for links in self._sitemaps.links(client, self._runtime.concurrency, self._area.origins()):
                 self._frontier.add_links((url, lastmod) for url, lastmod in links if self._area.has(url))
         opened = self._frontier.open_level(depth, self._new_pages(depth, left, client.robots))
-        self._frontier.save_robots(client.robots.known)
+        self._frontier.save_robots(client.robots.settled())
         return opened
 
     def _new_pages(self, depth: int, left: int, robots: Robots) -> Iterator[NewPage]:
@@ -260,30 +247,50 @@ class WebCrawl:
                 client.close()
                 raise
             finally:
-                self._frontier.save_robots(client.robots.known)
+                self._frontier.save_robots(client.robots.settled())
+        self._stand_in(depth, permit, budget)
+        self._gone.clear()  # a level that is done stays so, whatever becomes of its hosts
         if budget.cut:
             self._frontier.cut(depth, budget.cut, OVER_BUDGET, "max_total_bytes was used up by the pages before")
+
+    def _stand_in(self, depth: int, permit: Permit, budget: Budget) -> None:
+        """Take the pages of a level that failed in passing as the edition before has them, links and all.
+
+        Only when the whole level has been asked for: until then its host may turn out to have gone away.
+        """
+        failed = self._frontier.failed(depth, PASSING)
+        room = self._params.max_pages - self._frontier.asked()
+        for response in stand_ins(failed, self._before, permit, room):
+            name = canonical_url(response.url) or ""
+            if budget.cut and name >= budget.cut:
+                break
+            budget.spend(name, self._keep(response.url, response))
+            while self._unread:
+                self._read(*self._unread.popleft())
 
     def _store(self, url: str, response: Response) -> int:
         """Keep a response; a good one is to be read next, one that has not changed as it was before. Gives its size."""
         response = self._before.filled(response)
+        self._done += 1
+        self._failed += response.outcome != "ok"
+        size = self._keep(url, response)
+        self._watch(canonical_url(url) or "", site_of(url), response)
+        return size
+
+    def _keep(self, url: str, response: Response) -> int:
+        """Keep a response, as links only where the page is forgotten. Gives its size."""
         name = canonical_url(url)
         final_name = canonical_url(response.final_url)
         assert name is not None
         assert final_name is not None
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._done += 1
         if response.outcome == "ok" and self._forgotten and self._forgotten.page(name, final_name):
             page = self._page(response.body, final_name, response.content_type, response.robots_tag)
             self._frontier.pass_through(name, response, final_name, now, FORGOTTEN, page.links)
-            self._watch(name, site_of(url), response)
             return len(response.body)
         self._frontier.store(name, response, final_name, now)
         if response.outcome == "ok":
             self._unread.append((name, replace(response, final_url=final_name)))
-        else:
-            self._failed += 1
-        self._watch(name, site_of(url), response)
         return len(response.body)
 
     def _watch(self, name: str, site: str, response: Response) -> None:
@@ -380,5 +387,6 @@ _MENDS = {
     "robots_unavailable": "the site fails to say what robots may do; try again later",
     "short": "lower `min_chars`, or raise `max_depth` so that pages with text are reached",
     "no_text": "raise `max_depth` so that pages with text are reached",
+    "unavailable": "the server says no for now; try again later",
     "private_address": "only hosts named in `seeds` may be private; add the host there if you mean it",
 }

@@ -16,8 +16,8 @@ if __name__ == "__main__":
     metrics = collect(
         Path(job["work"]),
         edition=job["edition"],
-        parent=None,
-        parent_digest=None,
+        parent=Path(job["parent"]) if job.get("parent") else None,
+        parent_digest=job.get("parent"),
         locate=Path,
         params=TypeAdapter(SourceParams).validate_python(job["params"]),
         runtime=CollectRuntime(**job["runtime"]),

@@ -94,7 +94,7 @@ EXPECTED = {  # outcome, words of the reason, tries
     "/far": ("redirect_loop", "more than 10 redirects", 11),
     "/nowhere": ("redirect_refused", "no http URL", 1),
     "/no-place": ("http_error", "status 302", 1),
-    "/busy": ("http_error", "status 503", 3),
+    "/busy": ("unavailable", "status 503", 3),
     "/once": ("ok", "", 2),
 }
 

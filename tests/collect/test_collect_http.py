@@ -67,7 +67,8 @@ def test_server_error_then_good(site):
 def test_status_that_stays(site, status, tries):
     site.replies["/a"] = [Reply(status, headers={"Retry-After": "0"})]
     answer = fetch(site, "/a")
-    assert (answer.outcome, answer.status, answer.tries, answer.body) == ("http_error", status, tries, b"")
+    outcome = "http_error" if tries == 1 else "unavailable"
+    assert (answer.outcome, answer.status, answer.tries, answer.body) == (outcome, status, tries, b"")
     assert str(status) in answer.reason
 
 
@@ -99,6 +100,8 @@ def test_retry_after_forms():
     assert retry_after(None) is None
     assert retry_after("soon") is None
     assert retry_after("-5") is None
+    assert retry_after("\u00b2") is None
+    assert retry_after(" 7 ") == 7
     assert retry_after(email.utils.formatdate(time.time() - 100, usegmt=True)) == 0
     assert 50 < retry_after(email.utils.formatdate(time.time() + 60, usegmt=True)) <= 60
 

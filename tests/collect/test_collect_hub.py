@@ -197,7 +197,7 @@ class TestEditions:
         sha = hub.commit(NAME, SHARDS)
         third = f"/datasets/{NAME}/resolve/{sha}/data/train-00002-of-00003.parquet"
         hub.replies[third] = [Reply(503, headers={"Retry-After": "0"})]
-        with pytest.raises(RunError, match=r"00002-of-00003.parquet of mills/stories could not be had .http_error"):
+        with pytest.raises(RunError, match=r"00002-of-00003.parquet of mills/stories could not be had .unavailable"):
             run(tmp_path, source())
         del hub.replies[third]
         hub.commit(NAME, {"train.jsonl": b'{"text": "All new."}'})

@@ -35,13 +35,14 @@ def undisturbed(site, tmp_path_factory):
     return digests(work / "out")
 
 
-def start(tmp_path, params, fault=None, articles=()):
+def start(tmp_path, params, fault=None, articles=(), **more):
     job = {
         "work": str(tmp_path / "work"),
         "edition": "first",
         "params": params.model_dump(mode="json"),
         "runtime": {"concurrency": CONCURRENCY},
         "articles": [str(folder) for folder in articles],
+        **more,
     }
     (tmp_path / "job.json").write_text(json.dumps(job))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

@@ -293,7 +293,7 @@ class TestWhenItGoesWrong:
         with FrozenSite(pages={"/": Reply(500, headers={"Retry-After": "0"})}, robots=Reply(404)) as site:
             with pytest.raises(RunError) as error:
                 run(tmp_path, web(site, retries=0))
-            assert "1 http_error" in error.value.what
+            assert "1 unavailable" in error.value.what
             assert "status 500" in error.value.what
             assert error.value.mend
             assert not (tmp_path / "out").exists()

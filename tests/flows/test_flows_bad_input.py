@@ -127,7 +127,7 @@ class TestBadSites:
         ("pages", "robots", "what"),
         [
             ({"/": Reply(404)}, "", "no page of 1 gave a record: 1 http_error (first reason: status 404)"),
-            ({"/": Reply(500)}, "", "no page of 1 gave a record: 1 http_error (first reason: status 500)"),
+            ({"/": Reply(500)}, "", "no page of 1 gave a record: 1 unavailable (first reason: status 500)"),
             (frozen_pages(), "User-agent: *\nDisallow: /\n", "no page of 1 gave a record: 1 robots_denied"),
             (frozen_pages(), Reply(500), "no page of 1 gave a record: 1 robots_unavailable"),
             ({"/": Reply(body="<p>Soon.</p>")}, "", "no page of 1 gave a record: 1 short"),
@@ -202,7 +202,7 @@ class TestBadSites:
         outcomes = {path.removeprefix("/bad/"): row["outcome"] for path, row in log.items() if path.startswith("/bad")}
         assert outcomes == {
             "slow": "too_slow", "cut": "truncated", "charset": "ok", "huge": "too_large", "bomb": "too_large",
-            "loop": "redirect_loop", "500": "http_error", "picture": "content_type", "empty": "no_text",
+            "loop": "redirect_loop", "500": "unavailable", "picture": "content_type", "empty": "no_text",
             "nothing": "http_error",
         }  # fmt: skip
         assert all(row["reason"] for row in rows if row["outcome"] != "ok"), "every failure has a reason"
