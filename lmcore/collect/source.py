@@ -123,7 +123,7 @@ def _gathered(
         return HubReading(work, params, runtime, report, before, tokens)
     if isinstance(params, WikipediaSource):
         reading = WikiDumps if params.paths else WikiReading
-        return reading(work, params, runtime, report, before)
+        return reading(work, params, runtime, report, before, forgotten)
     if isinstance(params, CodeSource):
         from lmcore.collect.code_reading import CodeReading
 
