@@ -66,6 +66,7 @@ class Before:
         self._report = report
         self._same_edition = folder is not None and read_edition(folder)["edition"] == edition
         self.same_settings = folder is not None and _settings(folder) == settings
+        self._lost: set[Place] = set()  # files of records that turned out to be damaged
         self._facts: dict[str, dict[str, Any]] = {}
         self._bodies: dict[str, dict[str, tuple[Path, int]]] = {}  # by artifact and URL: file and row
         self._open: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
@@ -76,6 +77,11 @@ class Before:
     def places(self) -> dict[str, Place]:
         """Where each record of the edition before lies."""
         return places(self._folder, self._digest) if self._folder and self._digest else {}
+
+    def place(self, record: str) -> Place | None:
+        """Where a record of the edition before lies; None for a new one, and where its file is known to be damaged."""
+        place = self.places.get(record)
+        return None if place in self._lost else place
 
     def rows(self, url: str = "", records: frozenset[str] | None = None) -> Iterator[dict[str, Any]]:
         """The DOCUMENT rows of the edition before that were read from the page or file at `url`, or `records` by name;
@@ -99,15 +105,29 @@ class Before:
                     found[url.partition("#")[0]].setdefault(path, set()).add(record)
         return found
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """record_id, url and meta of every record of the edition before. Of a file that cannot be read none."""
-        try:
-            for path, wanted in self._files():
-                for row in read_parquet(path, ["record_id", "url", "meta"]).to_pylist():
-                    if row["record_id"] in wanted:
-                        yield row | {"meta": json.loads(row["meta"])}
-        except RunError as error:
-            self.tell(error)
+    def records(self, *, all_needed: bool = False) -> Iterator[dict[str, Any]]:
+        """record_id, url and meta of every record of the edition before.
+
+        Of a file that cannot be read none: they are collected anew. For who cannot ask for them again they are
+        `all_needed`: raises RunError.
+        """
+        for place, wanted in self._wanted():
+            try:
+                rows = read_parquet(self._path(place), ["record_id", "url", "meta"]).to_pylist()
+            except RunError as error:
+                if all_needed:
+                    raise RunError(
+                        f"{error.what}: it holds {len(wanted)} records of the edition before, which cannot be asked "
+                        "for again",
+                        "put that artifact back from a backup (`collect-train verify` names the damaged files) and run "
+                        "the same command again; or remove the editions of this source, and it begins anew",
+                    ) from error
+                self.tell(error)
+                self._lost.add(place)
+                continue
+            for row in rows:
+                if row["record_id"] in wanted:
+                    yield row | {"meta": json.loads(row["meta"])}
 
     def log(self) -> Iterator[dict[str, Any]]:
         """The fetch log of the edition before; nothing where it cannot be read."""
@@ -127,13 +147,20 @@ class Before:
 
     def _files(self) -> Iterator[tuple[Path, set[str]]]:
         """The files in which records of the edition before lie, and which of those in each it has."""
+        return ((self._path(place), records) for place, records in self._wanted())
+
+    def _wanted(self) -> list[tuple[Place, set[str]]]:
         wanted: defaultdict[Place, set[str]] = defaultdict(set)
         for record, place in self.places.items():
             wanted[place].add(record)
-        for (digest, file), records in sorted(wanted.items()):
-            folder = self._folder if digest == self._digest else self._locate(digest)
-            assert folder is not None
-            yield inside(folder, file), records
+        return sorted(wanted.items())
+
+    def _path(self, place: Place) -> Path:
+        """The file of a place. Raises RunError when its artifact is not there any more."""
+        digest, file = place
+        folder = self._folder if digest == self._digest else self._locate(digest)
+        assert folder is not None
+        return inside(folder, file)
 
     def tell(self, error: RunError) -> None:
         """Say that something of an edition before is lost, and what follows."""

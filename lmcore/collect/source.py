@@ -170,7 +170,7 @@ def _write(
             counts["bytes"] += len(row["text"].encode())
             extractors[json.loads(row["meta"])["extractor"]] += 1
             languages[row["lang"]] += 1
-            place = before.places.get(row["record_id"])
+            place = before.place(row["record_id"])
             if place is None:
                 counts["new"] += 1
                 writer.add(row)

@@ -279,7 +279,8 @@ class WikiDumps:
 
     def _keep(self, url: str) -> None:
         """The records that the edition before has of an unchanged dump stay."""
-        found = [row["record_id"] for row in self._before.records() if row["meta"].get("dump") == url]
+        rows = self._before.records(all_needed=True)  # the dump was not sent again
+        found = [row["record_id"] for row in rows if row["meta"].get("dump") == url]
         self._stays.update(found)
         self._kept[url] = len(found)
 
