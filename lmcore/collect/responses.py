@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -43,6 +43,7 @@ RESPONSE = pa.schema(
 _FACTS = [name for name in RESPONSE.names if name != "body"]
 ROWS_PER_FILE = 500  # a file is read whole for any of its bodies
 BYTES_PER_FILE = 32 * 1024 * 1024
+BYTES_OPEN = 256 * 1024 * 1024  # of bodies that are held unpacked: hosts take turns, and so do the files of theirs
 
 
 class Before:
@@ -69,7 +70,7 @@ class Before:
         self._lost: set[Place] = set()  # files of records that turned out to be damaged
         self._facts: dict[str, dict[str, Any]] = {}
         self._bodies: dict[str, dict[str, tuple[Path, int]]] = {}  # by artifact and URL: file and row
-        self._open: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
+        self._open: OrderedDict[Path, pa.Table] = OrderedDict()  # the one that was used last at the end
         for row in self._rows_of(folder) if folder else []:
             self._facts[row["url"]] = row
 
@@ -211,9 +212,13 @@ class Before:
 
     def _body(self, place: tuple[Path, int]) -> bytes:
         path, index = place
-        if self._open[0] != path:
-            self._open = path, read_parquet(path, ["body"])
-        body: bytes = self._open[1]["body"][index].as_py()
+        table = self._open.pop(path, None)
+        if table is None:
+            table = read_parquet(path, ["body"])
+            while self._open and table.nbytes + sum(held.nbytes for held in self._open.values()) > BYTES_OPEN:
+                self._open.popitem(last=False)
+        self._open[path] = table
+        body: bytes = table["body"][index].as_py()
         return body
 
     def _held_by(self, digest: str | None) -> dict[str, tuple[Path, int]]:

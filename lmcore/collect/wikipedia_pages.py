@@ -383,4 +383,4 @@ def _is_disambiguation(page: dict[str, Any]) -> bool:
 
 def _url(page: dict[str, Any], wiki: Wiki) -> str:
     given = page.get("fullurl")
-    return (tidy_url(given) if isinstance(given, str) else None) or wiki.url(str(page.get("title")))
+    return (tidy_url(given) if isinstance(given, str) else None) or wiki.url_of(page.get("title"), page_id(page))
