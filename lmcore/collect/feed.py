@@ -312,7 +312,7 @@ class FeedReading:
 
 def _known(before: Before) -> Iterator[_Known]:
     """The records of the edition before that were made of entries."""
-    for row in before.records():
+    for row in before.records(all_needed=True):  # what has left its feed is to be had nowhere else
         about = row["meta"].get("entry")
         if isinstance(about, dict):
             yield _Known(row["record_id"], row["url"], about["feed"], about["id"], about["version"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -43,6 +43,7 @@ RESPONSE = pa.schema(
 _FACTS = [name for name in RESPONSE.names if name != "body"]
 ROWS_PER_FILE = 500  # a file is read whole for any of its bodies
 BYTES_PER_FILE = 32 * 1024 * 1024
+BYTES_OPEN = 256 * 1024 * 1024  # of bodies that are held unpacked: hosts take turns, and so do the files of theirs
 
 
 class Before:
@@ -66,9 +67,10 @@ class Before:
         self._report = report
         self._same_edition = folder is not None and read_edition(folder)["edition"] == edition
         self.same_settings = folder is not None and _settings(folder) == settings
+        self._lost: set[Place] = set()  # files of records that turned out to be damaged
         self._facts: dict[str, dict[str, Any]] = {}
         self._bodies: dict[str, dict[str, tuple[Path, int]]] = {}  # by artifact and URL: file and row
-        self._open: tuple[Path | None, pa.Table] = (None, RESPONSE.empty_table())
+        self._open: OrderedDict[Path, pa.Table] = OrderedDict()  # the one that was used last at the end
         for row in self._rows_of(folder) if folder else []:
             self._facts[row["url"]] = row
 
@@ -76,6 +78,11 @@ class Before:
     def places(self) -> dict[str, Place]:
         """Where each record of the edition before lies."""
         return places(self._folder, self._digest) if self._folder and self._digest else {}
+
+    def place(self, record: str) -> Place | None:
+        """Where a record of the edition before lies; None for a new one, and where its file is known to be damaged."""
+        place = self.places.get(record)
+        return None if place in self._lost else place
 
     def rows(self, url: str = "", records: frozenset[str] | None = None) -> Iterator[dict[str, Any]]:
         """The DOCUMENT rows of the edition before that were read from the page or file at `url`, or `records` by name;
@@ -99,15 +106,29 @@ class Before:
                     found[url.partition("#")[0]].setdefault(path, set()).add(record)
         return found
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        """record_id, url and meta of every record of the edition before. Of a file that cannot be read none."""
-        try:
-            for path, wanted in self._files():
-                for row in read_parquet(path, ["record_id", "url", "meta"]).to_pylist():
-                    if row["record_id"] in wanted:
-                        yield row | {"meta": json.loads(row["meta"])}
-        except RunError as error:
-            self.tell(error)
+    def records(self, *, all_needed: bool = False) -> Iterator[dict[str, Any]]:
+        """record_id, url and meta of every record of the edition before.
+
+        Of a file that cannot be read none: they are collected anew. For who cannot ask for them again they are
+        `all_needed`: raises RunError.
+        """
+        for place, wanted in self._wanted():
+            try:
+                rows = read_parquet(self._path(place), ["record_id", "url", "meta"]).to_pylist()
+            except RunError as error:
+                if all_needed:
+                    raise RunError(
+                        f"{error.what}: it holds {len(wanted)} records of the edition before, which cannot be asked "
+                        "for again",
+                        "put that artifact back from a backup (`collect-train verify` names the damaged files) and run "
+                        "the same command again; or remove the editions of this source, and it begins anew",
+                    ) from error
+                self.tell(error)
+                self._lost.add(place)
+                continue
+            for row in rows:
+                if row["record_id"] in wanted:
+                    yield row | {"meta": json.loads(row["meta"])}
 
     def log(self) -> Iterator[dict[str, Any]]:
         """The fetch log of the edition before; nothing where it cannot be read."""
@@ -127,13 +148,20 @@ class Before:
 
     def _files(self) -> Iterator[tuple[Path, set[str]]]:
         """The files in which records of the edition before lie, and which of those in each it has."""
+        return ((self._path(place), records) for place, records in self._wanted())
+
+    def _wanted(self) -> list[tuple[Place, set[str]]]:
         wanted: defaultdict[Place, set[str]] = defaultdict(set)
         for record, place in self.places.items():
             wanted[place].add(record)
-        for (digest, file), records in sorted(wanted.items()):
-            folder = self._folder if digest == self._digest else self._locate(digest)
-            assert folder is not None
-            yield inside(folder, file), records
+        return sorted(wanted.items())
+
+    def _path(self, place: Place) -> Path:
+        """The file of a place. Raises RunError when its artifact is not there any more."""
+        digest, file = place
+        folder = self._folder if digest == self._digest else self._locate(digest)
+        assert folder is not None
+        return inside(folder, file)
 
     def tell(self, error: RunError) -> None:
         """Say that something of an edition before is lost, and what follows."""
@@ -184,9 +212,13 @@ class Before:
 
     def _body(self, place: tuple[Path, int]) -> bytes:
         path, index = place
-        if self._open[0] != path:
-            self._open = path, read_parquet(path, ["body"])
-        body: bytes = self._open[1]["body"][index].as_py()
+        table = self._open.pop(path, None)
+        if table is None:
+            table = read_parquet(path, ["body"])
+            while self._open and table.nbytes + sum(held.nbytes for held in self._open.values()) > BYTES_OPEN:
+                self._open.popitem(last=False)
+        self._open[path] = table
+        body: bytes = table["body"][index].as_py()
         return body
 
     def _held_by(self, digest: str | None) -> dict[str, tuple[Path, int]]:

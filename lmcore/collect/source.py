@@ -88,7 +88,7 @@ def collect(
     RunError when there is no record at all, with the counts by outcome.
     """
     assert (parent is None) == (parent_digest is None), "a parent has a folder and a digest"
-    settings = digest_json([STAGE_VERSION, params.key_values()])
+    settings = digest_json([STAGE_VERSION, _reading(params)])
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
         before = Before(parent, parent_digest, locate, settings, edition, report)
@@ -98,6 +98,18 @@ def collect(
             return _write(work, gathered, edition, parent, parent_digest, locate, params, before, settings, forgotten)
         finally:
             gathered.close()
+
+
+def _reading(params: SourceParams) -> dict[str, Any]:
+    """The settings under which what an edition has stays valid.
+
+    A budget is none of them where it says only which pages are asked for, as for the site of a wiki. Elsewhere what is
+    unchanged (a file, a feed, a dump) was read as far as the budget went, and a larger one reads on in it.
+    """
+    values = params.key_values()
+    if isinstance(params, WikipediaSource) and params.site:
+        return {name: value for name, value in values.items() if name not in params.BUDGETS}
+    return values
 
 
 def _gathered(
@@ -123,7 +135,7 @@ def _gathered(
         return HubReading(work, params, runtime, report, before, tokens)
     if isinstance(params, WikipediaSource):
         reading = WikiDumps if params.paths else WikiReading
-        return reading(work, params, runtime, report, before)
+        return reading(work, params, runtime, report, before, forgotten)
     if isinstance(params, CodeSource):
         from lmcore.collect.code_reading import CodeReading
 
@@ -170,7 +182,7 @@ def _write(
             counts["bytes"] += len(row["text"].encode())
             extractors[json.loads(row["meta"])["extractor"]] += 1
             languages[row["lang"]] += 1
-            place = before.places.get(row["record_id"])
+            place = before.place(row["record_id"])
             if place is None:
                 counts["new"] += 1
                 writer.add(row)

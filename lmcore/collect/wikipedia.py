@@ -153,6 +153,10 @@ class Wiki:
         """The URL of a page, as MediaWiki writes it (wfUrlencode)."""
         return self.prefix + quote(title.replace(" ", "_").encode("utf-8", "replace"), safe=";@$!*(),/~:")
 
+    def url_of(self, title: object, number: int) -> str:
+        """The URL of a page by its title; of one that has none any more, since it was deleted, by its number."""
+        return self.url(title) if isinstance(title, str) and title else f"{self.prefix}?curid={number}"
+
 
 def license_of(rights_url: str, host: str) -> str:
     """SPDX identifier of a wiki's licence, from the URL it gives for it and, where it gives none, its host; "" when

@@ -20,6 +20,7 @@ from storage.errors import RunError, UserError
 MAX_BYTES = 64 * 1024 * 1024  # of an answer; MediaWiki stops at 8 to 12 MiB ($wgAPIMaxResultSize)
 TITLES = 50  # titles or page ids in a question, at most, for anybody without special rights
 MAX_QUERY = 5_000  # characters of the titles in a URL: servers refuse longer URLs, often from 8,000 on
+MAX_CONTINUED = 1_000  # answers to one question about pages; fifty long pages with thousands of categories need 200
 ROWS = 500  # rows of a list in an answer, at most
 JSON_TYPES = frozenset({"application/json", "text/json", "text/javascript"})
 # Errors that pass (https://www.mediawiki.org/wiki/API:Errors_and_warnings); other internal ones begin alike.
@@ -99,14 +100,17 @@ class Api:
 
     def all_answers(self, questions: Sequence[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Each question with its answers, in order; first answers are asked for side by side."""
-        responses = self._fetcher.get_all(list(map(self.url, questions)), types=None)
-        for response, question in zip(responses, questions, strict=True):
+        by_url = {self.url(question): question for question in questions}  # equal ones are asked once
+        responses = self._fetcher.get_all(list(by_url), types=None)
+        for response, question in zip(responses, by_url.values(), strict=True):
             answers = [self._read(response)]
             asked = {response.url}
             while further := answers[-1].get("continue"):
                 url = self.url({**question, **mapping(further)})
                 if url in asked or not isinstance(further, dict):
                     raise self._error(url, "continues in a circle")
+                if len(answers) >= MAX_CONTINUED:
+                    raise self._error(url, f"continues more than {MAX_CONTINUED:,} times")
                 asked.add(url)
                 answers.append(self._read(self._fetcher.get(url, types=None)))
             yield question, answers
@@ -173,7 +177,7 @@ def title_batches(titles: Iterable[str]) -> list[list[str]]:
     """Titles for questions about many pages, as many as a URL may hold."""
     found: list[list[str]] = []
     size = 0
-    for title in titles:
+    for title in dict.fromkeys(titles):
         length = len(urlencode({"": title})) + 3
         if not found or len(found[-1]) == TITLES or size + length > MAX_QUERY:
             found.append([])

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from lmcore.collect.charset import clean
@@ -23,13 +23,17 @@ from lmcore.collect.responses import Before
 from lmcore.collect.unpack import Unreadable
 from lmcore.collect.wikipedia import Wiki, WikipediaSource, is_dump, is_index
 from lmcore.collect.wikipedia_dump import Dump, Place, RawPage
-from lmcore.collect.wikipedia_pages import finished, log_row, record_of
+from lmcore.collect.wikipedia_pages import TAKEN_DOWN, finished, log_row, record_of
 from lmcore.collect.wikipedia_select import Known, known_pages
 from lmcore.collect.wikipedia_store import PAGES, Page, Pages
 from lmcore.collect.wikitext_workers import Workers
+from lmcore.documents import FORGOTTEN
 from lmcore.progress import Report
 from storage.digest import digest_json
 from storage.errors import RunError
+
+if TYPE_CHECKING:
+    from lmcore.forget.texts import Forgotten
 
 BLOCK = 200  # pages that are kept together: what a kill costs
 PASSED = 20_000  # pages that are only counted, after which it is noted where we are
@@ -40,13 +44,20 @@ class WikiDumps:
     """Reads the dumps of a source; has the methods of `records.Gathered`."""
 
     def __init__(
-        self, work: Path, params: WikipediaSource, runtime: CollectRuntime, report: Report, before: Before
+        self,
+        work: Path,
+        params: WikipediaSource,
+        runtime: CollectRuntime,
+        report: Report,
+        before: Before,
+        forgotten: Forgotten | None = None,
     ) -> None:
         self._work = work
         self._params = params
         self._runtime = runtime
         self._report = report
         self._before = before
+        self._forgotten = forgotten
         self._pages = Pages.open(work / PAGES, digest_json(params.key_values()), report)
         self._downloads: dict[str, tuple[Response, Path]] = {}
         self._files: list[dict[str, Any]] = []  # rows of the log
@@ -219,7 +230,9 @@ class WikiDumps:
                 found = workers.read(self._wanted(raw, wiki, locator) for raw in block)
                 state = {"made": made, "place": asdict(dump.place), "counts": counted, "done": done}
                 state["end"] = [end.outcome, end.reason] if end else None
-                self._pages.add([finished(page, said, self._params) for page, said in found], locator, state)
+                self._pages.add(
+                    [finished(page, said, self._params, self._forgotten) for page, said in found], locator, state
+                )
                 self._report(dump.place.number, None, f"{dump.place.number:,} pages of {name}")
         return end
 
@@ -237,6 +250,9 @@ class WikiDumps:
         """A page, with its wikitext where that is to be read."""
         title = clean(raw.title)
         page = Page(raw.number, wiki.url(title), title=title, lang=wiki.lang, revision=raw.revision)
+        if self._forgotten and self._forgotten.page(page.url):
+            page.outcome, page.reason, page.title = FORGOTTEN, TAKEN_DOWN, ""
+            return page, None
         old = self._known(wiki).get(raw.page)
         if old and (old.url, old.revision) == (page.url, raw.revision):
             page.outcome, page.meta = "unchanged", {"record": old.record}
@@ -263,7 +279,8 @@ class WikiDumps:
 
     def _keep(self, url: str) -> None:
         """The records that the edition before has of an unchanged dump stay."""
-        found = [row["record_id"] for row in self._before.records() if row["meta"].get("dump") == url]
+        rows = self._before.records(all_needed=True)  # the dump was not sent again
+        found = [row["record_id"] for row in rows if row["meta"].get("dump") == url]
         self._stays.update(found)
         self._kept[url] = len(found)
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmcore.collect.charset import clean
 from lmcore.collect.fetched import FETCHED, Fetcher, check_contact, own_sites
@@ -27,26 +27,38 @@ from lmcore.collect.wikipedia_select import Known, Selection, known_pages, time_
 from lmcore.collect.wikipedia_store import PAGES, Page, Pages
 from lmcore.collect.wikitext import Plain, Unparsable, intro, tidy
 from lmcore.collect.wikitext_workers import Workers
+from lmcore.documents import FORGOTTEN
 from lmcore.progress import Report
 from storage.digest import canonical_json, digest_json
 from storage.errors import UserError
 
+if TYPE_CHECKING:
+    from lmcore.forget.texts import Forgotten
+
 INTROS = 20  # extracts in an answer, at most (TextExtracts' exlimit); of whole pages one
 AT_ONCE = 200  # pages that are read before they are kept
 _SHORT = frozenset({"short", "no_text", "disambiguation"})  # what stays so as long as the page is as it was
+TAKEN_DOWN = "taken down by collect-train forget"
 
 
 class WikiReading:
     """Reads the pages of a site; has the methods of `records.Gathered`."""
 
     def __init__(
-        self, work: Path, params: WikipediaSource, runtime: CollectRuntime, report: Report, before: Before
+        self,
+        work: Path,
+        params: WikipediaSource,
+        runtime: CollectRuntime,
+        report: Report,
+        before: Before,
+        forgotten: Forgotten | None = None,
     ) -> None:
         self._work = work
         self._params = params
         self._runtime = runtime
         self._report = report
         self._before = before
+        self._forgotten = forgotten
         self._pages = Pages.open(work / PAGES, digest_json(params.key_values()), report)
         self._kept: dict[int, tuple[Known, str]] = {}  # pages that stay, each with its outcome
         self._rest: list[tuple[str, str, str]] = []  # URL, outcome, reason of what is no page, or none any more
@@ -105,7 +117,7 @@ class WikiReading:
         if self._site:
             yield self._site
         for page in self._pages.pages("ok", raw=True):
-            if page.raw is not None:
+            if page.raw is not None and not (self._forgotten and self._forgotten.text(page.text)):
                 yield Response(
                     page.url, page.url, "ok", content_type="application/json", body=page.raw, size=len(page.raw)
                 )
@@ -199,6 +211,8 @@ class WikiReading:
                 if page.get("missing") or not number:
                     if not old:
                         self._rest.append((url, "missing", "deleted while the source was collected"))
+                elif self._forgotten and self._forgotten.page(url):
+                    self._rest.append((url, FORGOTTEN, TAKEN_DOWN))
                 elif page.get("redirect"):
                     self._rest.append((url, "redirect", "the page only leads to another"))
                 elif page.get("ns") not in self._params.namespaces:
@@ -216,7 +230,8 @@ class WikiReading:
     def _short_before(self) -> dict[str, tuple[str, str]]:
         """Revision and outcome of pages that gave no record in the edition before, by URL."""
         rows = self._before.log()
-        return {row["url"]: (row["etag"], row["outcome"]) for row in rows if row["outcome"] in _SHORT and row["etag"]}
+        stays = _SHORT | {FORGOTTEN} if self._forgotten else _SHORT
+        return {row["url"]: (row["etag"], row["outcome"]) for row in rows if row["outcome"] in stays and row["etag"]}
 
     def _read(self, api: Api, wiki: Wiki, ids: list[int]) -> None:
         """Ask for the texts of these pages, read and keep them; those that are kept already are not read again."""
@@ -230,7 +245,7 @@ class WikiReading:
         with Workers(count, wiki.names) as workers:
             found = workers.read(self._texts(api, wiki, left))
             while some := list(islice(found, AT_ONCE if not self._extracts else TITLES)):
-                self._pages.add(finished(page, said, self._params) for page, said in some)
+                self._pages.add(finished(page, said, self._params, self._forgotten) for page, said in some)
                 done += len(some)
                 self._report(done, len(ids), f"{done} of {len(ids)} pages read")
 
@@ -288,8 +303,10 @@ class WikiReading:
         return page, content
 
 
-def finished(page: Page, said: Plain | Unparsable | None, params: WikipediaSource) -> Page:
-    """A page with its text, or with what is wrong with it."""
+def finished(
+    page: Page, said: Plain | Unparsable | None, params: WikipediaSource, forgotten: Forgotten | None = None
+) -> Page:
+    """A page with its text, or with what is wrong with it; of one that is forgotten nothing but its URL stays."""
     if isinstance(said, Unparsable):
         page.outcome, page.reason = "unparsable", str(said)
     elif isinstance(said, Plain):
@@ -309,6 +326,8 @@ def finished(page: Page, said: Plain | Unparsable | None, params: WikipediaSourc
         elif len(page.text) < params.min_chars:
             page.outcome = "short"
             page.reason = f"{len(page.text)} characters of text, fewer than {params.min_chars}"
+    if forgotten and (forgotten.page(page.url) or forgotten.text(page.text)):
+        page.outcome, page.reason, page.title, page.tags, page.meta = FORGOTTEN, TAKEN_DOWN, "", {}, {}
     if page.outcome != "ok":
         page.text, page.raw = "", None
     return page
@@ -364,4 +383,4 @@ def _is_disambiguation(page: dict[str, Any]) -> bool:
 
 def _url(page: dict[str, Any], wiki: Wiki) -> str:
     given = page.get("fullurl")
-    return (tidy_url(given) if isinstance(given, str) else None) or wiki.url(str(page.get("title")))
+    return (tidy_url(given) if isinstance(given, str) else None) or wiki.url_of(page.get("title"), page_id(page))

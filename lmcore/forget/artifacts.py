@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmcore.collect.editions import REFERENCES, document_files
-from lmcore.collect.links import canonical_url
 from lmcore.collect.responses import RESPONSES
 from lmcore.documents import FORGOTTEN, SPLITS
+from lmcore.forget.texts import spellings
 from lmcore.tokens.meta import mask_file, numpy_dtype, read_meta
 from lmcore.tokens.roles import pack_mask, unpack_mask
 from storage.atomic import write_json
@@ -201,7 +201,7 @@ def _drop_responses(artifact: Path, target: Path, urls: set[str]) -> None:
 
 def _names(row: Mapping[str, str]) -> set[str]:
     """Under which names the page of a response is known."""
-    return {canonical_url(row[name]) or row[name] for name in ("url", "final_url")}
+    return {spelled for name in ("url", "final_url") for spelled in spellings(row[name])}
 
 
 def _is_in(table: pa.Table, records: set[str]) -> pa.ChunkedArray:

@@ -16,7 +16,7 @@ from lmcore.collect.editions import REFERENCES
 from lmcore.collect.links import canonical_url
 from lmcore.documents import SPLITS
 from lmcore.forget.places import Place, places_of_texts
-from lmcore.forget.texts import Forgotten, all_of, text_digest
+from lmcore.forget.texts import Forgotten, all_of, spellings, text_digest
 from storage.errors import UserError
 from storage.parquet import read_parquet
 from storage.store import Store
@@ -106,7 +106,7 @@ def learnt_by(store: Store, found: Found) -> tuple[set[str], set[str]]:
 def _asked(store: Store, places: list[Place], what: str, tombstones: Sequence[Tombstone]) -> Found:
     """What is meant before any text was looked at."""
     if not _RECORD.fullmatch(what):
-        name = canonical_url(what) or what
+        name = _name(places, what)
         earlier = all_of(tombstone for tombstone in tombstones if tombstone.what == name)
         return Found(name, Forgotten(earlier.urls | _names(store, name), earlier.records, earlier.texts))
     urls: dict[str, set[str]] = {t.what: set(t.urls) for t in tombstones if t.what.startswith(what)}
@@ -125,15 +125,28 @@ def _asked(store: Store, places: list[Place], what: str, tombstones: Sequence[To
     return Found(name, Forgotten(earlier.urls | pages, earlier.records | {name}, earlier.texts))
 
 
+def _name(places: list[Place], what: str) -> str:
+    """Under which name what is asked for is known: the page, unless a text has the whole URL with what is behind #."""
+    if "#" in what:
+        wanted = Forgotten(urls=spellings(what))
+        for place in places:
+            if place.damaged is None:
+                for batch in place.batches(["url"]):
+                    if any(map(wanted.page, batch["url"].to_pylist())):
+                        return what
+    return canonical_url(what) or what
+
+
 def _names(store: Store, url: str) -> frozenset[str]:
     """The URLs that led to the page at `url`, or that `url` led to, itself among them."""
     names = {url}
+    page = Forgotten(urls=frozenset({url}))
     for artifact in store.readable("collect"):
         log = artifact.path / "provenance" / "fetch_log.parquet"
         if log.exists():
             for row in read_parquet(log, ["url", "final_url", "outcome"]).to_pylist():
                 pair = {row["url"], row["final_url"]}
-                if row["outcome"] in ("ok", "duplicate") and url in pair:
+                if row["outcome"] in ("ok", "duplicate") and page.page(*pair):
                     names |= pair
     return frozenset(names)
 

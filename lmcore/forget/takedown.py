@@ -26,7 +26,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from lmcore.collect.editions import read_edition
+from lmcore.collect.web import FRONTIER
+from lmcore.collect.wikipedia_store import PAGES
 from lmcore.curate.normalise import normalise
+from lmcore.forget.answers import answers_that_hold, clean_answers, clean_pages
 from lmcore.forget.artifacts import drop_collected, drop_curated, drop_tokens
 from lmcore.forget.find import Found, find, learnt_by
 from lmcore.forget.places import places_of_texts
@@ -76,6 +79,7 @@ def plan_takedown(store: Store, what: str) -> Takedown:
     if quotes:
         quotes = _without_common(store, found, quotes)
     quoting = [file for file in searched if quotes and does_quote(file[0], quotes)]
+    answers = answers_that_hold(store, found, quotes) if found.rows else []
     leftovers = to_remove(store, found, quotes) if found.rows else []
     models, tokenizers = learnt_by(store, found)
     tombstone = Tombstone(
@@ -98,7 +102,7 @@ def plan_takedown(store: Store, what: str) -> Takedown:
         quoting=tuple(quoting),
         searched=len(searched),
         leftovers=tuple(leftovers),
-        crawls=tuple(sorted(path for path in found.held if path.is_file())),
+        crawls=tuple(sorted([*(path for path in found.held if path.is_file()), *answers])),
         tombstone=tombstone,
         known=known,
         exports=tuple(a for a in store.readable("export") if _model_of(a) in tombstone.models),
@@ -128,7 +132,12 @@ def carry_out(store: Store, takedown: Takedown, tell: Callable[[str], None] = la
             fault("forget.leftover-removed")
         for path in takedown.crawls:
             tell(f"taking it out of {path.relative_to(store.root)}")
-            clean_crawl(path, takedown.found)
+            if path.name == PAGES:
+                clean_pages(path, takedown.found)
+            elif path.name == FRONTIER:
+                clean_crawl(path, takedown.found)
+            else:
+                clean_answers(path, takedown.found, takedown.quotes)
     for artifact in takedown.rewrites:
         tell(f"taking it out of {artifact.stage}/{artifact.key[:12]}")
         rewrite(artifact.path, _change(artifact.stage, takedown.found))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lmcore.collect.links import canonical_url
 from lmcore.curate.duplicates import words_hash
 from lmcore.curate.normalise import normalise
 from storage.tombstones import Tombstone, read_tombstones
@@ -26,8 +28,8 @@ class Forgotten:
         return bool(self.urls or self.records or self.texts)
 
     def page(self, *names: str) -> bool:
-        """Whether a page that is known under these canonical URLs is forgotten."""
-        return not self.urls.isdisjoint(names)
+        """Whether a page that is known under these URLs is forgotten, however they are spelled."""
+        return bool(self.urls) and any(map(self._named, names))
 
     def record(self, record_id: str, names: Iterable[str], text: str, parent: str | None = None) -> bool:
         """Whether a record is forgotten: by its id or its parent's, by one of its `names` (URLs) or by its text."""
@@ -47,13 +49,42 @@ class Forgotten:
 
     def named(self, table: pa.Table) -> pa.ChunkedArray:
         """Which rows are forgotten by their record id, URL or page of origin; the text is not looked at."""
-        pages, records = pa.array(sorted(self.urls), pa.string()), pa.array(sorted(self.records), pa.string())
+        records = pa.array(sorted(self.records), pa.string())
         found = pc.is_in(table["record_id"], records)
-        for name in {"url", "page_of_origin"} & set(table.column_names):
-            found = pc.or_(found, pc.is_in(table[name], pages))
+        for name in {"url", "page_of_origin"} & set(table.column_names) if self.urls else ():
+            named = map(self._named, table[name].to_pylist())
+            found = pc.or_(found, pa.chunked_array([pa.array(named, pa.bool_())]))
         if "parent_record" in table.column_names:  # made of a forgotten one: a translation, a template
             found = pc.or_(found, pc.fill_null(pc.is_in(table["parent_record"], records), False))
         return found
+
+    def _named(self, url: str) -> bool:
+        if url in self._spellings:
+            return True
+        return _host(url) in self._hosts and not self._spellings.isdisjoint(spellings(url))
+
+    @cached_property
+    def _spellings(self) -> frozenset[str]:
+        return frozenset(spelled for url in self.urls for spelled in spellings(url))
+
+    @cached_property
+    def _hosts(self) -> frozenset[str]:
+        """Of other hosts no URL is spelled out, which takes long."""
+        return frozenset({"", *map(_host, self._spellings)})
+
+
+def spellings(url: str) -> frozenset[str]:
+    """A URL as it is and in its canonical spelling: wikis and feeds keep theirs. What stands behind # stays, since it
+    names one text of a file or feed."""
+    page, mark, part = url.partition("#")
+    return frozenset({url, f"{canonical_url(page) or page}{mark}{part}"})
+
+
+def _host(url: str) -> str:
+    """The host of a URL, roughly; "" where that is not to be seen without reading it whole."""
+    parts = url.split("/", 3)
+    host = parts[2].partition(":")[0].lower() if len(parts) > 2 else ""
+    return host if host.isascii() and "%" not in host else ""
 
 
 def text_digest(text: str) -> str:

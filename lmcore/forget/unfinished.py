@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from lmcore.collect.web import FRONTIER
 from lmcore.documents import FORGOTTEN, SPLITS
+from lmcore.forget.answers import DATABASES, DOWNLOADS, downloads_that_go
 from lmcore.forget.find import Found
 from lmcore.forget.quotes import Quotes
 from lmcore.forget.quoting import does_quote, may_quote
@@ -24,7 +25,8 @@ def to_remove(store: Store, found: Found, quotes: Quotes) -> list[tuple[Path, st
     """Folders and files outside finished artifacts that hold something of it or of which nobody can say, and why.
 
     Work is lost only where it could not go on anyway, or takes minutes: a training on tokens that held it is removed
-    with its checkpoints, a curation measures the files that held it again, a crawl is kept (see `clean_crawl`).
+    with its checkpoints, a curation measures the files that held it again, a crawl is kept (see `clean_crawl`), and of
+    other collections all that can be told to hold nothing of it (see `answers`).
     """
     paths = [(path, "what a deletion left") for path in sorted((store.root / ".gone").glob("*"))]
     for folder in sorted((store.root / ".aside").glob("*-*")):
@@ -35,7 +37,12 @@ def to_remove(store: Store, found: Found, quotes: Quotes) -> list[tuple[Path, st
         if stage == "collect" and work / FRONTIER in found.unreadable:
             paths.append((work, "an unfinished crawl that cannot be read"))
         elif stage == "collect":
-            paths += [(path, "is written again") for path in sorted(work.iterdir()) if _is_of_a_dead_crawl(path)]
+            unreadable = {path for path in found.unreadable if path.parent == work}
+            lost = [path for one in sorted(unreadable) for path in sorted(work.glob(f"{one.name}*"))]
+            paths += [(path, "cannot be read; what it held is asked for again") for path in lost]
+            left = [path for path in sorted(work.iterdir()) if path not in lost and _is_of_a_dead_crawl(path)]
+            paths += [(path, "is written again") for path in left]
+            paths += downloads_that_go(work, found, quotes)
         elif stage == "curate":
             parts = [path for path in (work / "out", *_measured(work, found)) if path.exists()]
             paths += [(path, "is measured again") for path in parts]
@@ -81,7 +88,9 @@ def clean_crawl(path: Path, found: Found) -> None:
 
 def _is_of_a_dead_crawl(path: Path) -> bool:
     """Whether a file in a crawl's folder is none that it continues from: its output is written anew each time."""
-    return not (path.name.startswith(FRONTIER) or path.name == "attempts.json") or path.name.endswith(".damaged")
+    if path.name.endswith(".damaged"):
+        return True
+    return not (path.name.startswith((FRONTIER, *DATABASES)) or path.name in ("attempts.json", DOWNLOADS))
 
 
 def _measured(work: Path, found: Found) -> list[Path]:
