@@ -34,8 +34,10 @@ ZSTD_PIECE = 1024
 ZSTD_WINDOW = 128 * 1024 * 1024
 XZ_MEMORY = 256 * 1024 * 1024
 MAX_MEMBERS = 100_000
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error)
-_DAMAGE += (EOFError, NotImplementedError, ValueError, IndexError, OverflowError)
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, ValueError, IndexError, OverflowError),
+)
 
 
 class Unreadable(Exception):
