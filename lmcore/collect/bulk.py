@@ -32,6 +32,7 @@ _LISTS = "ul, ol, dl, table"
 _TEASER = ", ".join(f"h{level} a[href]" for level in range(1, 7))  # an article whose heading leads to it
 _LINKED = 0.5  # share of a list's letters that are links, from which on it leads elsewhere
 _FEW_LINKS = 3  # a list of fewer is left alone
+_DEEPEST = 20  # lists within lists that are looked at, each by itself: real pages have a handful
 _MIN_MAIN = 0.2  # share of the body's letters that <main> or an article must have to stand for the page
 _MOST = 0.5  # share of them that several articles must have together; of theirs, that one must have to stand alone
 
@@ -80,7 +81,7 @@ def _main_text(page: LexborHTMLParser, body: LexborNode) -> str:
     for tag in _outermost(body.css("pre")):
         tag.replace_with(_END + tag.text().strip("\n").replace("\n", _END) + _END)
     _drop([tag for tag in body.css(_SUSPECTS) if _is_frame(tag)])
-    _drop([tag for tag in body.css(_LISTS) if _leads_elsewhere(tag)])
+    _drop([tag for tag, depth in _nested(body.css(_LISTS)) if depth < _DEEPEST and _leads_elsewhere(tag)])
     teasers = [tag.css_first(_TEASER) is not None for tag in _outermost(body.css("article"))]  # while links are there
     page.unwrap_tags(_UNWRAPPED)
     body.merge_text_nodes()
@@ -144,17 +145,27 @@ def _lines(tag: LexborNode) -> str:
 
 def _outermost(tags: list[LexborNode]) -> list[LexborNode]:
     """Those that are in none of the others; in the order of the page, so a node follows what it is in."""
-    found: list[LexborNode] = []
-    ids: set[int] = set()
+    return [tag for tag, depth in _nested(tags) if not depth]
+
+
+def _nested(tags: list[LexborNode]) -> list[tuple[LexborNode, int]]:
+    """Each with the number of the others that it is in. What is above a node is walked through once for all of them:
+    a page may be nested a hundred thousand deep.
+    """
+    found: list[tuple[LexborNode, int]] = []
+    within: dict[int, int] = {}  # by node: how many of the tags it and what it is in are
     for tag in tags:
-        if tag.mem_id in ids:  # found twice: by two of the selectors
+        if tag.mem_id in within:  # found twice: by two of the selectors
             continue
-        parent = tag.parent
-        while parent is not None and parent.mem_id not in ids:
-            parent = parent.parent
-        if parent is None:
-            found.append(tag)
-        ids.add(tag.mem_id)
+        new: list[int] = []
+        above = tag.parent
+        while above is not None and above.mem_id not in within:
+            new.append(above.mem_id)
+            above = above.parent
+        depth = within[above.mem_id] if above is not None else 0
+        within.update(dict.fromkeys(new, depth))
+        within[tag.mem_id] = depth + 1
+        found.append((tag, depth))
     return found
 
 

@@ -11,15 +11,18 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from lmcore.collect.unpack import Unreadable
+from lmcore.collect.unpack import PIECE, Unreadable, check_count
 from storage.errors import RunError
 
 SECONDS = 600  # for one question to git
 _NAME_BYTES = 1000
+_LISTING_BYTES = 100_000_000
+_NAMES_BYTES = 1_000_000  # of one path
 _PACKED_REFS_BYTES = 100_000_000
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/(?!.*\.\.)[\w./+@-]+")
@@ -70,14 +73,34 @@ class GitTree:
     def entries(self) -> Iterator[tuple[str, str, str, int]]:
         """(mode, object, path, bytes) of everything in the tree, ordered by path; submodules are not entered.
 
-        -1 bytes are those of an object that is missing or damaged. Raises Unreadable for a damaged tree.
+        -1 bytes are those of an object that is missing or damaged. Raises Unreadable for a damaged tree and for one of
+        too many entries: a tree may hold another a million times and take a kilobyte.
         """
-        listed = self._ask("ls-tree", "-r", "-z", "--long", "--full-tree", self.commit)
-        for line in listed.split(b"\0")[:-1]:
-            facts, _, path = line.partition(b"\t")
-            mode, _, name, size = facts.decode("ascii").split()
-            length = int(size) if size.isdecimal() else 0 if size == "-" else -1
-            yield mode, name, path.decode("utf-8", "backslashreplace"), length
+        arguments = ["ls-tree", "-r", "-z", "--long", "--full-tree", self.commit]
+        with subprocess.Popen(
+            [*self._git, *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            assert process.stdout
+            late = threading.Timer(SECONDS, process.kill)
+            late.start()
+            try:
+                for count, line in enumerate(_lines(process.stdout), 1):
+                    check_count(count)
+                    facts, _, path = line.partition(b"\t")
+                    mode, _, name, size = facts.decode("ascii").split()
+                    length = int(size) if size.isdecimal() else 0 if size == "-" else -1
+                    yield mode, name, path.decode("utf-8", "backslashreplace"), length
+            except BaseException:
+                process.kill()  # the listing is not wanted to its end
+                raise
+            finally:
+                late.cancel()
+        if process.returncode:
+            raise Unreadable("damaged", "git ls-tree cannot read it")
 
     def read(self, name: str) -> bytes:
         """The bytes of an object whose size is known to be small."""
@@ -142,6 +165,17 @@ class GitTree:
         except OSError:
             return {}
         return {word[1]: word[0] for word in words if len(word) == 2 and _HASH.fullmatch(word[0])}
+
+
+def _lines(listing: IO[bytes]) -> Iterator[bytes]:
+    """What stands before each NUL. Raises Unreadable when it is more than a listing of many files."""
+    left, rest = _LISTING_BYTES, b""
+    while piece := listing.read(PIECE):
+        left -= len(piece)
+        if left < 0 or len(rest) > _NAMES_BYTES:
+            raise Unreadable("too_large", "the names of its files are too long")
+        *whole, rest = (rest + piece).split(b"\0")
+        yield from whole
 
 
 def _line(path: Path) -> str:

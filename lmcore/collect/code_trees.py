@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tarfile
@@ -23,6 +24,9 @@ LINK = ("link", "a symbolic link, which is not followed")
 DAMAGED = ("damaged", "git cannot read the object")
 SUBMODULE = ("submodule", "a repository of its own; name it in `paths`")
 _HASH_DIGITS = 40
+# Each star of a name multiplies the time of matching by the length of the name, each ** by the depth of the path.
+_MAX_STARS = 3
+_MAX_FOLDERS = 2
 
 
 @dataclass(frozen=True)
@@ -117,10 +121,17 @@ def _file_blob(path: str, file: Path) -> Blob:
 
 
 def _patterns(lines: list[str]) -> Iterator[str]:
-    """The patterns that can be read: git passes over the others too."""
+    """The patterns that can be read: git passes over the others too. So is one of more stars than any needs: matching
+    it may take hours.
+    """
     import pathspec
 
     for line in lines:
+        names = line.removeprefix("!").rstrip().split("/")
+        stars = max((name.count("*") for name in names if name != "**"), default=0)
+        if stars > _MAX_STARS or names.count("**") > _MAX_FOLDERS:
+            logging.getLogger(__name__).warning(".gitignore: a pattern of too many stars is passed over: %.60s", line)
+            continue
         try:
             pathspec.GitIgnoreSpec.from_lines([line])
         except (ValueError, TypeError):

@@ -50,7 +50,7 @@ class Database:
         except sqlite3.DatabaseError as error:
             self._db.close()
             if isinstance(error, sqlite3.OperationalError) and not _is_damage(error):
-                raise _disk_error(path, error) from error
+                raise disk_error(path, error) from error
             raise DamagedError(str(error)) from error
         except DamagedError:
             self._db.close()
@@ -116,7 +116,7 @@ class Database:
         except sqlite3.OperationalError as error:
             if _is_damage(error):
                 raise self._damaged(error) from error
-            raise _disk_error(self.path, error) from error
+            raise disk_error(self.path, error) from error
         except sqlite3.IntegrityError:
             raise
         except sqlite3.DatabaseError as error:
@@ -149,7 +149,8 @@ def _is_damage(error: sqlite3.Error) -> bool:
     return any(word in text for word in ("malformed", "not a database", "no such", "corrupt", "has no column"))
 
 
-def _disk_error(path: Path, error: sqlite3.Error) -> RunError:
+def disk_error(path: Path, error: sqlite3.Error) -> RunError:
+    """What SQLite says of a disk that refuses, in our words; StorageError where it is the disk."""
     text = str(error).lower()
     if "full" in text or "disk i/o" in text:
         return StorageError(

@@ -9,18 +9,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from lmcore.collect.charset import clean, decode
 from lmcore.collect.csv_rows import table
 from lmcore.collect.extract import html_text
 from lmcore.collect.items import Item, Read, read_bytes
 from lmcore.collect.json_rows import json_lines
 from lmcore.collect.params import FilesSource
+from lmcore.collect.parquet_rows import batches, opened_parquet
 from lmcore.collect.unpack import Member, Unreadable, plain_name
-
-ROWS = 256
 
 
 def _read_text(member: Member, _: FilesSource) -> Iterator[Item]:
@@ -81,28 +77,20 @@ def _read_table(member: Member, params: FilesSource) -> Iterator[Item]:
 
 def _read_parquet(member: Member, params: FilesSource) -> Iterator[Item]:
     columns = [params.text_field]
-    try:
-        with pq.ParquetFile(member.path, memory_map=True) as file:
-            names = file.schema_arrow.names
-            if params.text_field not in names:
-                raise Unreadable("no_text_field", f"no column {params.text_field}; there are {', '.join(names[:20])}")
-            size = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
-            if size > params.max_bytes:
-                raise Unreadable("too_large", f"{size:,} bytes unpacked, more than {params.max_bytes:,}")
-            if params.title_field in names and params.title_field != params.text_field:
-                columns.append(params.title_field)
-            for _batch in file.iter_batches(ROWS, columns=columns):
-                pass  # a damaged file is to give nothing, not its first half
-            row = 0
-            for batch in file.iter_batches(ROWS, columns=columns):
-                titles = batch.column(1).to_pylist() if len(columns) == 2 else [None] * batch.num_rows
-                for text, title in zip(batch.column(0).to_pylist(), titles, strict=True):
-                    row += 1
-                    yield _row_item(row, text, title, params)
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        # Without the path: reasons are the same wherever the source lies.
-        text = (str(error).replace(str(member.path), member.name).splitlines() or ["not Parquet"])[0]
-        raise Unreadable("damaged", text[:300]) from error
+    with opened_parquet(member, params.max_bytes) as file:
+        names = file.schema_arrow.names
+        if params.text_field not in names:
+            raise Unreadable("no_text_field", f"no column {params.text_field}; there are {', '.join(names[:20])}")
+        if params.title_field in names and params.title_field != params.text_field:
+            columns.append(params.title_field)
+        for _batch in batches(file, params.max_bytes, columns):
+            pass  # a damaged file is to give nothing, not its first half
+        row = 0
+        for batch in batches(file, params.max_bytes, columns):
+            titles = batch.column(1).to_pylist() if len(columns) == 2 else [None] * batch.num_rows
+            for text, title in zip(batch.column(0).to_pylist(), titles, strict=True):
+                row += 1
+                yield _row_item(row, text, title, params)
 
 
 def _row_item(row: int, text: Any, title: Any, params: FilesSource) -> Item:

@@ -20,7 +20,7 @@ from lmcore.collect.files import DELAY, DOWNLOAD_SECONDS, FilesReading, Found
 from lmcore.collect.http import Response
 from lmcore.collect.hub_files import split_files
 from lmcore.collect.hub_params import HUB, HubSource, endpoint
-from lmcore.collect.hub_rows import SUFFIXES, check_size, count_rows, items_of, rows_of
+from lmcore.collect.hub_rows import SUFFIXES, count_rows, items_of, rows_of
 from lmcore.collect.items import Item, Read
 from lmcore.collect.json_rows import JsonRow
 from lmcore.collect.params import CollectRuntime, PathsSource
@@ -83,7 +83,7 @@ class HubReading(FilesReading):
             self._commit = str(info["sha"])
             try:
                 self._shards = self._listed(info)
-            except UserError:
+            except (UserError, RunError):
                 fetcher.fetched.drop(url, "unreachable", "")  # the next run asks again: it may be mended by then
                 raise
             known = self._unchanged()
@@ -152,10 +152,15 @@ class HubReading(FilesReading):
 
     def _listed(self, info: dict[str, Any]) -> list[_Shard]:
         name, revision = self._hub.dataset, self._hub.revision
+        files = [file for file in info["siblings"] if isinstance(file, dict) and file.get("rfilename")]
+        if strange := [file["rfilename"] for file in files if not isinstance(file.get("lfs") or {}, dict)]:
+            raise RunError(
+                f"source {self._hub.name}: what the Hub says of {strange[0]} of {name} is not what its interface gives",
+                "see that it is up and run the same command again; it goes on from here",
+            )
         digests = {
             str(file["rfilename"]): str((file.get("lfs") or {}).get("sha256") or file.get("blobId") or "")
-            for file in info["siblings"]
-            if isinstance(file, dict) and file.get("rfilename")
+            for file in files
         }
         paths = split_files(name, list(digests), info.get("cardData"), self._hub.config, self._hub.split)
         root = f"hf://datasets/{name}" + ("" if revision == "main" else f"@{quote(revision, safe='')}")
@@ -201,7 +206,7 @@ class HubReading(FilesReading):
     def _rows_in(self, path: Path, shard: _Shard) -> int:
         try:
             with opened(path, PurePosixPath(shard.path).name, self._work, self._hub.max_bytes, _is_read) as members:
-                return sum(count_rows(member) for member in members if not member.refusal)
+                return sum(count_rows(member, self._hub.max_bytes) for member in members if not member.refusal)
         except Unreadable:
             return 0  # the reading says so again, for the log
 
@@ -217,8 +222,7 @@ class HubReading(FilesReading):
         return self._items if _is_read(name) else None
 
     def _items(self, member: Member, _: Any) -> Iterator[Item]:
-        check_size(member, self._hub.max_bytes)
-        yield from items_of(self._limited(rows_of(member)), self._hub)
+        yield from items_of(self._limited(rows_of(member, self._hub.max_bytes)), self._hub)
 
     def _limited(self, rows: Iterator[JsonRow]) -> Iterator[JsonRow]:
         left = self._hub.max_rows - self._read_rows if self._hub.max_rows else None

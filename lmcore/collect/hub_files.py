@@ -21,6 +21,7 @@ _SPLITS = {
 }
 _SHARD = re.compile(r"(?:^|/)([\w.]+)-\d{5}-of-\d{5}[^/]*$")
 _NO_DATA = frozenset({"dataset_infos.json", "dataset_info.json", "config.json", "requirements.txt"})
+_LONGEST = 4096  # characters of a pattern; one that is longer stands for no file
 _TOLD = 12  # names in an error message
 
 
@@ -91,23 +92,58 @@ def _by_card(given: Any, data: list[str], folder: str) -> dict[str, list[str]]:
     for split, patterns in pairs:
         for pattern in [patterns] if isinstance(patterns, str) else patterns or []:
             whole = f"{folder}/{pattern}" if folder else str(pattern)
-            wanted = re.compile(_expression(whole.removeprefix("./")))
+            if len(whole) > _LONGEST:
+                continue
+            wanted = _Glob(whole.removeprefix("./"))
             found.setdefault(str(split), []).extend(name for name in data if wanted.fullmatch(name))
     return {split: list(dict.fromkeys(files)) for split, files in found.items()}
 
 
-def _expression(pattern: str) -> str:
-    """A glob of paths as a regular expression."""
-    out, at = "", 0
-    while at < len(pattern):
-        if pattern.startswith("**/", at):
-            out, at = out + "(?:.*/)?", at + 3
-        elif pattern.startswith("**", at):
-            out, at = out + ".*", at + 2
-        else:
-            out += {"*": "[^/]*", "?": "[^/]"}.get(pattern[at], re.escape(pattern[at]))
-            at += 1
-    return out
+class _Glob:
+    """A glob of paths: * and ? within a folder, ** beyond folders, **/ any folders or none.
+
+    All ways of matching are followed at once, one bit each, so that no pattern takes longer than its length times that
+    of the name; a regular expression of many stars may take years.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        steps: list[str] = []  # a character, one of the wildcards ? * **, or "" where the three steps of **/ begin
+        self._past = 0  # bits of steps that may be passed over
+        self._folders = 0  # bits of those from which all of a **/ may be passed over
+        at = 0
+        while at < len(pattern):
+            step = next(sign for sign in ("**", pattern[at]) if pattern.startswith(sign, at))
+            at += len(step)
+            if step == "**" and pattern.startswith("/", at):
+                self._past |= 1 << len(steps)
+                self._folders |= 1 << len(steps)
+                steps.append("")
+            if step in ("*", "**"):
+                self._past |= 1 << len(steps)
+            steps.append(step)
+        self._end = 1 << len(steps)
+        self._beyond = _bits(steps, "**")
+        self._star = _bits(steps, "*")
+        self._any = _bits(steps, "?")
+        self._each = {sign: _bits(steps, sign) for sign in set(steps) - {"*", "**", "?", ""}}
+
+    def fullmatch(self, name: str) -> bool:
+        """Whether it stands for the whole name."""
+        states = self._passed(1)
+        for sign in name:
+            stay = self._beyond | (0 if sign == "/" else self._star)
+            step = self._each.get(sign, 0) | (0 if sign == "/" else self._any)
+            states = self._passed((states & stay) | (states & step) << 1)
+        return bool(states & self._end)
+
+    def _passed(self, states: int) -> int:
+        while more := ((states & self._past) << 1 | (states & self._folders) << 3) & ~states:
+            states |= more
+        return states
+
+
+def _bits(steps: Sequence[str], sign: str) -> int:
+    return sum(1 << at for at, step in enumerate(steps) if step == sign)
 
 
 def _by_name(data: list[str]) -> dict[str, list[str]]:

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from lmcore.collect.charset import clean, decode
-from lmcore.collect.items import Item, read_bytes
+from lmcore.collect.charset import clean
+from lmcore.collect.items import Item
 from lmcore.collect.json_rows import JsonRow, json_lines, json_objects
+from lmcore.collect.parquet_rows import batches, opened_parquet, row_count
+from lmcore.collect.text_lines import text_lines
 from lmcore.collect.unpack import Member, Unreadable, plain_name
 
 if TYPE_CHECKING:
     from lmcore.collect.hub_params import HubSource
 
-ROWS = 256
 _HEADING = re.compile(r"^\s= ([^=].*?) = $")  # of an article; sections have more of the signs
 
 
-def _parquet(member: Member) -> Iterator[JsonRow]:
-    try:
-        with pq.ParquetFile(member.path, memory_map=True) as file:
-            row = 0
-            for batch in file.iter_batches(ROWS):
-                for value in batch.to_pylist():
-                    row += 1
-                    yield row, value, ""
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        # Without the path: reasons are the same wherever the file lies.
-        text = (str(error).replace(str(member.path), member.name).splitlines() or ["not Parquet"])[0]
-        raise Unreadable("damaged", text[:300]) from error
+def _parquet(member: Member, max_bytes: int) -> Iterator[JsonRow]:
+    with opened_parquet(member, max_bytes) as file:
+        values = (value for batch in batches(file, max_bytes) for value in batch.to_pylist())
+        for row, value in enumerate(values, 1):
+            yield row, value, ""
 
 
 def _json(member: Member) -> Iterator[JsonRow]:
@@ -48,14 +38,14 @@ def _json(member: Member) -> Iterator[JsonRow]:
 
 
 def _csv(member: Member) -> Iterator[JsonRow]:
-    text = clean(decode(read_bytes(member.path)).text)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if ".tsv" in member.name.lower() else ",")
+    lines = text_lines(member)
+    rows = csv.DictReader(lines, delimiter="\t" if ".tsv" in member.name.lower() else ",")
     row = 0
     while True:
         row += 1
         try:
             value = next(rows)
-        except csv.Error:  # a field of more than 128 KiB: a quote that is never closed, most likely
+        except csv.Error:  # a quote that is never closed, most likely
             yield row, {}, "not CSV"
         except StopIteration:
             return
@@ -64,44 +54,36 @@ def _csv(member: Member) -> Iterator[JsonRow]:
 
 
 def _lines(member: Member) -> Iterator[JsonRow]:
-    for row, line in enumerate(clean(decode(read_bytes(member.path)).text).split("\n"), 1):
-        yield row, {"text": line}, ""
+    """A file that ends in a newline has an empty row after it, as Python's split has."""
+    line, row = "\n", 0
+    for row, line in enumerate(text_lines(member), 1):
+        yield row, {"text": line.removesuffix("\n")}, ""
+    if line.endswith("\n"):
+        yield row + 1, {"text": ""}, ""
 
 
 _READERS: dict[str, Callable[[Member], Iterator[JsonRow]]] = {
-    ".parquet": _parquet, ".jsonl": json_lines, ".ndjson": json_lines, ".json": _json, ".csv": _csv, ".tsv": _csv,
-    ".txt": _lines,
+    ".jsonl": json_lines, ".ndjson": json_lines, ".json": _json, ".csv": _csv, ".tsv": _csv, ".txt": _lines,
 }  # fmt: skip
-SUFFIXES = tuple(_READERS)
+_PARQUET = ".parquet"
+SUFFIXES = (_PARQUET, *_READERS)
 
 
-def rows_of(member: Member) -> Iterator[JsonRow]:
-    """The rows of a plain file, numbered from 1. Raises Unreadable."""
+def rows_of(member: Member, max_bytes: int) -> Iterator[JsonRow]:
+    """The rows of a plain file, numbered from 1. Raises Unreadable, for Parquet of more than `max_bytes` too: other
+    files' bytes are known before they are read.
+    """
     name = plain_name(member.name.lower())
+    if name.endswith(_PARQUET):
+        return _parquet(member, max_bytes)
     return next(read for suffix, read in _READERS.items() if name.endswith(suffix))(member)
 
 
-def check_size(member: Member, max_bytes: int) -> None:
-    """Raises Unreadable for a Parquet file that says it is larger than that without its compression."""
-    if not plain_name(member.name.lower()).endswith(".parquet"):
-        return
-    try:
-        facts = pq.read_metadata(member.path)
-    except (OSError, pa.ArrowException) as error:
-        raise Unreadable("damaged", "not Parquet") from error
-    size = sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
-    if size > max_bytes:
-        raise Unreadable("too_large", f"{size:,} bytes unpacked, more than {max_bytes:,}")
-
-
-def count_rows(member: Member) -> int:
+def count_rows(member: Member, max_bytes: int) -> int:
     """Rows of a plain file. Raises Unreadable."""
-    if plain_name(member.name.lower()).endswith(".parquet"):
-        try:
-            return int(pq.read_metadata(member.path).num_rows)
-        except (OSError, pa.ArrowException) as error:
-            raise Unreadable("damaged", "not Parquet") from error
-    return sum(1 for _ in rows_of(member))
+    if plain_name(member.name.lower()).endswith(_PARQUET):
+        return row_count(member)
+    return sum(1 for _ in rows_of(member, max_bytes))
 
 
 def items_of(rows: Iterator[JsonRow], params: HubSource) -> Iterator[Item]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from storage.digest import digest_json
 SITEMAPS = "sitemaps.sqlite"
 SITEMAP_BYTES = 50 * 1024 * 1024  # the protocol's own limit, unpacked
 MAX_SITEMAPS = 5_000  # of one crawl
+MAX_ELEMENTS = 2_000_000  # of one sitemap: 50,000 pages are its limit; what a page is given beside its URL is some 10
 MAX_NESTING = 4  # an index of indexes of ...; the protocol has one step
 _GZIP = b"\x1f\x8b"
 
@@ -80,7 +82,7 @@ class Sitemaps:
 def read_sitemap(body: bytes, content_type: str = "") -> tuple[list[tuple[str, str]], list[str]]:
     """(URL, lastmod or "") of the pages and the URLs of further sitemaps that a sitemap names; never raises.
 
-    A damaged one gives what comes before the damage.
+    A damaged one gives what comes before the damage, one of more than MAX_ELEMENTS elements what is in so many.
     """
     body = _unpacked(body)
     start = body[:1024].lstrip(b"\xef\xbb\xbf \t\r\n")
@@ -92,9 +94,10 @@ def read_sitemap(body: bytes, content_type: str = "") -> tuple[list[tuple[str, s
     loc = lastmod = ""
     try:
         tags = lxml.etree.iterparse(
-            io.BytesIO(body), events=("end",), recover=True, resolve_entities=False, no_network=True, load_dtd=False
-        )
-        for _, element in tags:
+            io.BytesIO(body), events=("end",), recover=True, resolve_entities=False, no_network=True, load_dtd=False,
+            remove_comments=True, remove_pis=True,
+        )  # fmt: skip
+        for _, element in islice(tags, MAX_ELEMENTS):
             name = str(element.tag).rpartition("}")[2].lower()
             if name == "loc" and not _is_of_a_picture(element):
                 loc = (element.text or "").strip()
@@ -107,9 +110,10 @@ def read_sitemap(body: bytes, content_type: str = "") -> tuple[list[tuple[str, s
                 elif url:
                     maps.append(url)
                 loc = lastmod = ""
-                element.clear()
-                while element.getprevious() is not None:  # so that memory stays flat
-                    del element.getparent()[0]
+            element.clear()  # every one, whatever its name, so that memory stays flat
+            parent = element.getparent()
+            while parent is not None and element.getprevious() is not None:
+                del parent[0]
     except (lxml.etree.LxmlError, ValueError, AssertionError):
         pass  # no XML to its end: what came before counts
     return pages, maps

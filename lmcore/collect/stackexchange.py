@@ -16,6 +16,7 @@ import zstandard
 from pydantic import Field
 
 from lmcore.collect.charset import clean
+from lmcore.collect.database import disk_error
 from lmcore.collect.items import Item, Read
 from lmcore.collect.params import PathsSource, TextKind
 from lmcore.collect.turns import hidden_turn, written
@@ -120,9 +121,12 @@ def _read_posts(member: Member, params: StackexchangeSource) -> Iterator[Item]:
         tempfile.TemporaryDirectory(dir=member.room, prefix="posts-") as folder,
         closing(sqlite3.connect(Path(folder, "posts.sqlite"), isolation_level=None)) as database,
     ):
-        database.executescript(_SCHEMA)
-        yield from _put_by(member, database)
-        yield from _joined(database, params)
+        try:
+            database.executescript(_SCHEMA)
+            yield from _put_by(member, database)
+            yield from _joined(database, params)
+        except sqlite3.OperationalError as error:
+            raise disk_error(Path(folder, "posts.sqlite"), error) from error
 
 
 def _put_by(member: Member, database: sqlite3.Connection) -> Iterator[Item]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import gzip
+import itertools
 import lzma
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -31,6 +34,10 @@ ZSTD_PIECE = 1024
 ZSTD_WINDOW = 128 * 1024 * 1024
 XZ_MEMORY = 256 * 1024 * 1024
 MAX_MEMBERS = 100_000
+_DAMAGE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error),
+    *(EOFError, NotImplementedError, ValueError, IndexError, OverflowError),
+)
 
 
 class Unreadable(Exception):
@@ -176,11 +183,11 @@ class Room:
         """Where the next member is to be written."""
         return self.folder / f"{len(self.found) + len(self.refused):06d}"
 
-    def take(self, inside: str, source: IO[bytes]) -> None:
-        """Write a member. Raises Unreadable when there is no room left."""
+    def take(self, inside: str, read: Callable[[int], bytes]) -> None:
+        """Write a member, which `read` gives piece by piece. Raises Unreadable when there is no room left."""
         path = self.place()
         with open(path, "wb") as target:
-            while piece := source.read(PIECE):
+            while piece := read(PIECE):
                 self._left -= len(piece)
                 if self._left < 0:
                     raise Unreadable("too_large", f"more than {self._cap:,} bytes unpacked")
@@ -217,45 +224,78 @@ class Room:
         return sorted(good + bad, key=lambda member: member.inside)
 
 
+@contextlib.contextmanager
+def _read_from(what: str) -> Iterator[None]:
+    """Damage that the reader of an archive finds, in all the ways it has of saying so, as Unreadable."""
+    try:
+        yield
+    except OSError as error:
+        # bz2's word for bytes that are not its own has no number; EINVAL is a place before the file's beginning.
+        if error.errno not in (None, errno.EINVAL):
+            raise
+        raise Unreadable("damaged", _one_line(error, what)) from error
+    except _DAMAGE as error:
+        raise Unreadable("damaged", _one_line(error, what)) from error
+
+
+def _one_line(error: Exception, what: str) -> str:
+    said = error.strerror if isinstance(error, OSError) and error.errno else str(error)
+    return " ".join((said or "").split())[:300] or f"not a {what} archive"
+
+
+def _reader(source: IO[bytes], what: str) -> Callable[[int], bytes]:
+    """`read` of a member. Only this is told as damage, not the writing: a full disk is not the archive's fault."""
+
+    def read(size: int) -> bytes:
+        with _read_from(what):
+            return source.read(size)
+
+    return read
+
+
 def _from_zip(path: Path, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
     room = Room(folder, max_bytes)
-    try:
-        with zipfile.ZipFile(path) as archive:
+    with contextlib.ExitStack() as stack:
+        with _read_from("zip"):
+            archive = stack.enter_context(zipfile.ZipFile(path))
             entries = archive.infolist()
             check_count(len(entries))
-            for entry in entries:
-                if entry.is_dir() or not wanted(entry.filename):
-                    continue
-                link = stat.S_ISLNK(entry.external_attr >> 16)
-                if why := refusal(entry.filename, entry.filename in room.found, link):
-                    room.refuse(entry.filename, *why)
-                elif entry.flag_bits & 1:
-                    room.refuse(entry.filename, "encrypted", "the member is encrypted")
-                else:
-                    with archive.open(entry) as source:
-                        room.take(entry.filename, source)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError) as error:
-        raise Unreadable("damaged", " ".join(str(error).split())[:300] or "not a zip archive") from error
+            files = [entry for entry in entries if not entry.is_dir() and wanted(entry.filename)]
+        for entry in files:
+            link = stat.S_ISLNK(entry.external_attr >> 16)
+            if why := refusal(entry.filename, entry.filename in room.found, link):
+                room.refuse(entry.filename, *why)
+            elif entry.flag_bits & 1:
+                room.refuse(entry.filename, "encrypted", "the member is encrypted")
+            else:
+                with _read_from("zip"):
+                    source = archive.open(entry)
+                with source:
+                    room.take(entry.filename, _reader(source, "zip"))
     return room.members()
 
 
 def _from_tar(path: Path, folder: Path, max_bytes: int, wanted: Callable[[str], bool]) -> list[Member]:
     room = Room(folder, max_bytes)
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for count, entry in enumerate(archive):
-                check_count(count)
-                if entry.isdir() or not wanted(entry.name):
-                    continue
-                if why := refusal(entry.name, entry.name in room.found, not entry.isreg()):
-                    room.refuse(entry.name, *why)
-                    continue
+    with contextlib.ExitStack() as stack:
+        with _read_from("tar"):
+            archive = stack.enter_context(tarfile.open(path, "r:"))
+        for count in itertools.count():
+            with _read_from("tar"):
+                entry = archive.next()
+            if entry is None:
+                break
+            check_count(count)
+            if entry.isdir() or not wanted(entry.name):
+                continue
+            if why := refusal(entry.name, entry.name in room.found, not entry.isreg()):
+                room.refuse(entry.name, *why)
+                continue
+            with _read_from("tar"):
                 source = archive.extractfile(entry)
-                assert source is not None
-                with source:
-                    room.take(entry.name, source)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise Unreadable("damaged", " ".join(str(error).split())[:300] or "not a tar archive") from error
+            assert source is not None
+            with source:
+                room.take(entry.name, _reader(source, "tar"))
     return room.members()
 
 

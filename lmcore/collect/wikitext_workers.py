@@ -110,8 +110,10 @@ class _Worker:
     def _start(self) -> subprocess.Popen[bytes]:
         # Its end of the pipe is closed when we die, by kill -9 too: then it ends by itself.
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            # -P: no module is looked for in the folder that we happen to be called from.
+            [sys.executable, "-P", "-m", __name__],
             env={"PYTHONPATH": str(_ROOT)},
+            cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

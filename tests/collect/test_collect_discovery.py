@@ -5,6 +5,8 @@ import itertools
 import json
 import random
 import signal
+import subprocess
+import sys
 
 import pytest
 from frozen_site import FrozenSite, Reply
@@ -222,3 +224,20 @@ class TestTwoExtractors:
             assert stats(tmp_path / "more")["agreement"][host]["pages"] == 10
             run(tmp_path / "none", web(site, max_pages=20, audit=0))
             assert "agreement" not in stats(tmp_path / "none")
+
+
+def test_a_comment_beside_the_root_element():
+    text = b"<!-- mine --><?x y?><url><loc>http://a.example/x</loc></url><!-- mine -->"
+    assert read_sitemap(text) == ([("http://a.example/x", "")], [])
+
+
+def test_memory_stays_flat_whatever_the_elements_are_called():
+    """In a process of its own: the most memory it ever had is the measure. The 4 MB themselves are allowed for."""
+    program = (
+        "import resource\nfrom lmcore.collect.sitemaps import read_sitemap\n"
+        "body = b'<urlset>' + b'<a/>' * 1_000_000\n"
+        "kib = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "read_sitemap(body[:1000]); before = kib(); read_sitemap(body); print(kib() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 40_000

@@ -2,6 +2,8 @@
 
 import io
 import json
+import random
+import resource
 import signal
 import sys
 import tracemalloc
@@ -20,7 +22,7 @@ from lmcore.collect import unpack_7z
 from lmcore.collect.html_markdown import markdown
 from lmcore.collect.stackexchange import FORMATS, StackexchangeSource, licence, tag_names
 from lmcore.collect.unpack import Member, Unreadable, opened
-from storage.errors import RunError
+from storage.errors import RunError, StorageError
 
 CODE = "<p>Use <code>sorted</code>:</p>\n<pre><code>for x in sorted(a):\n    print(x)\n</code></pre>\n"
 NEW = "CC BY-SA 4.0"
@@ -296,3 +298,20 @@ def test_killed_and_begun_again(tmp_path, count, point):
     run(tmp_path / "undisturbed", params)
     assert digests(tmp_path / "work" / "out") == digests(tmp_path / "undisturbed" / "out")
     assert not list((tmp_path / "work").glob("unpacked"))
+
+
+def test_no_room_for_what_is_put_by(tmp_path):
+    """A limit on the size of files refuses as a full disk does; SIGXFSZ is ignored by Python."""
+    rows = (
+        f'<row Id="{number}" PostTypeId="1" Score="1" Title="t" Body="{random.Random(number).randbytes(400).hex()}" '
+        'CreationDate="2020-01-01" ContentLicense="CC BY-SA 4.0"/>\n'
+        for number in range(1, 4000)
+    )
+    (tmp_path / "Posts.xml").write_text(f"<posts>\n{''.join(rows)}</posts>")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
+        with pytest.raises(StorageError, match=r"disk full while writing .*posts\.sqlite"):
+            run(tmp_path / "work", StackexchangeSource(name="s", paths=(str(tmp_path / "Posts.xml"),)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import lzma
+import resource
+import signal
 import tarfile
 import zipfile
 
@@ -155,4 +157,75 @@ def test_damaged_bytes_give_members_or_a_reason(tmp_path, suffix, at, junk, cut)
                 assert member.refusal or len(member.path.read_bytes()) <= 10**6
     except Unreadable as error:
         if "\n" in error.reason or str(tmp_path) in error.reason:
+            raise
+
+
+METHODS = {"stored": 0, "deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}
+
+
+def zipped_as(method, name="a.txt", text=b"The first text, and the second text. " * 20):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", METHODS[method]) as archive:
+        archive.writestr(name, text)
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("method", ["bzip2", "lzma", "deflate"])
+def test_a_damaged_member_of_a_zip_is_an_outcome(tmp_path, method):
+    data = bytearray(zipped_as(method))
+    start = 30 + len("a.txt")
+    data[start : start + 40] = b"\xff" * 40
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "good.txt").write_text("A good text.")
+    (tmp_path / "texts" / "bad.zip").write_bytes(data)
+    run(tmp_path / "work", FilesSource(name="local", base=str(tmp_path / "texts"), paths=(".",)))
+    assert {row["url"]: row["outcome"] for row in log(tmp_path / "work")} == {
+        "file:bad.zip": "damaged",
+        "file:good.txt": "ok",
+    }
+
+
+def test_a_member_without_a_name_is_damage(tmp_path):
+    (tmp_path / "b.zip").write_bytes(zipped({"QQ": b"A text."}).replace(b"QQ", b"\0\0"))  # a name ends at NUL
+    with (
+        pytest.raises(Unreadable) as error,
+        opened(tmp_path / "b.zip", "b.zip", tmp_path / "unpacking", 100_000, lambda _: True),
+    ):
+        pass
+    assert error.value.outcome == "damaged"
+
+
+def test_a_full_disk_is_not_the_fault_of_the_archive(tmp_path):
+    """A limit on the size of files fails like a full disk: with a number, in the writing."""
+    (tmp_path / "a.zip").write_bytes(zipped({"a.txt": b"x" * 200_000}))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+        with (
+            pytest.raises(OSError, match="File too large"),
+            opened(tmp_path / "a.zip", "a.zip", tmp_path / "unpacking", 1_000_000, lambda _: True),
+        ):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    method=st.sampled_from(sorted(METHODS)),
+    changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=8),
+)
+def test_a_mutated_zip_gives_members_or_a_reason(tmp_path, method, changes):
+    data = bytearray(zipped_as(method))
+    for at, value in changes:
+        data[at % len(data)] = value
+    path = tmp_path / "mutated.zip"
+    path.write_bytes(data)
+    try:
+        with opened(path, "mutated.zip", tmp_path / "unpacking", 100_000, lambda _: True) as members:
+            assert all(member.refusal or member.path.stat().st_size <= 100_000 for member in members)
+    except Unreadable as error:
+        if error.outcome not in ("damaged", "too_large") or not error.reason:
             raise

@@ -133,3 +133,12 @@ class TestWorkers:
         with Workers(2, HU) as workers:
             assert list(workers.read([(1, None)])) == [(1, None)]
             assert all(worker._process is None for worker in workers._all)
+
+    def test_modules_of_the_folder_one_is_in_are_not_run(self, tmp_path, monkeypatch):
+        for name in ("queue", "json", "sitecustomize"):
+            (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'was-run')!r}, 'w').close()\n")
+        monkeypatch.chdir(tmp_path)
+        with Workers(1, HU) as workers:
+            (_, found), *_ = workers.read([(1, "A sentence.")])
+        assert isinstance(found, Plain)
+        assert not (tmp_path / "was-run").exists()
