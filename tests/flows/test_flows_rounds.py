@@ -106,6 +106,7 @@ def test_tiers(unique, tier):
     assert (f"tier {tier}" in standing(target, "x", 1, Yield(unique, unique), Yield(0, 0)).line) == bool(tier)
 
 
+@pytest.mark.slow
 def test_a_crawl_grows_round_by_round_and_asks_for_nothing_twice(tmp_path):
     """The real command: 40 pages, 12 in the first round; the second run does nothing, the next edition goes on."""
     pages = {f"/p{number:02d}": Reply(body=f"<p>{WORDS * 3}{number}</p>") for number in range(40)}
