@@ -1,4 +1,4 @@
-"""collect -> curate -> tokenizer -> tokens -> train -> evaluate -> export -> release."""
+"""collect -> measure -> compare -> curate -> tokenizer -> tokens -> train -> evaluate -> export -> release."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.built import Built
+from flows.corpus import build_corpus
 from flows.elsewhere import train_elsewhere
 from flows.plan import make_plan, opponent, round_of
 from flows.publish import move_champion, report_run
@@ -25,7 +26,6 @@ from lmcore.release import ReleaseRuntime
 from storage.registry import Registry, RegistryMoved
 from storage.store import STAGES, Artifact, Store
 from tasks.collect import CollectParams, collect
-from tasks.curate import curate
 from tasks.evaluate import evaluate
 from tasks.export import export
 from tasks.progress import say, stop_all
@@ -85,9 +85,7 @@ def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     collected = _collect_all(built, recipe, wanted)
     built.add(*collected)
 
-    mode = wanted.mode("curate")
-    corpus = curate(store, collected, params=recipe.curate, runtime=runtime.curate, mode=mode)
-    built.add(corpus)
+    corpus = build_corpus(built, recipe, collected, wanted)
 
     mode = wanted.mode("tokenizer")
     if start and start.tokenizer:  # its weights mean these ids

@@ -53,10 +53,19 @@ class Given(BaseModel):
     model_digest: str
 
 
+class Corpus(BaseModel):
+    """The corpus that was the newest when an edition was begun."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    key: str
+    digest: str
+
+
 class Edition(BaseModel):
     """One collection in time; `parents` maps a source to the content digest of its edition before.
 
-    `start` is None when there was no champion, and in editions of the time before it was noted.
+    `start` is None when there was no champion, and in editions of the time before it was noted; `corpus` when the
+    editions before left none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -64,6 +73,7 @@ class Edition(BaseModel):
     created: str
     parents: dict[str, str]
     start: Start | None = None
+    corpus: Corpus | None = None
 
 
 class Plan(BaseModel):
@@ -188,6 +198,7 @@ def resolve_edition(store: Store, recipe: Recipe, wanted: str, tell: Callable[[s
             parents=_parents(store, recipe, [e.name for e in known]),
             start=champion
             and Start(release=champion.number, model_key=champion.model_key, model_digest=champion.model_digest),
+            corpus=_corpus(store, recipe, [e.name for e in known]),
         )
         write_json(path, {"format": FORMAT, "editions": [e.model_dump(mode="json") for e in [*known, edition]]})
     return edition
@@ -287,6 +298,29 @@ def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]
             newest = max(same, key=lambda artifact: (order[_params(artifact)["edition"]], round_of(artifact)))
             found[source.name] = newest.digest
     return found
+
+
+def _corpus(store: Store, recipe: Recipe, earlier: list[str]) -> Corpus | None:
+    """The newest corpus that was made of earlier editions of the recipe's sources and of nothing else."""
+    order = {name: number for number, name in enumerate(earlier)}
+    settings = {source.name: source.model_dump(mode="json") for source in recipe.sources}
+    ours = {
+        artifact.key: order[_params(artifact)["edition"]]
+        for artifact in store.readable("collect")
+        if _params(artifact)["edition"] in order
+        and _params(artifact)["source"]["name"] in settings
+        and _is_same(settings[_params(artifact)["source"]["name"]], _params(artifact)["source"])
+    }
+    found = []
+    for artifact in store.readable("curate"):
+        inputs = [e.key for e in artifact.manifest.provenance.inputs if e.stage == "collect"]
+        if inputs and all(key in ours for key in inputs):
+            finished = artifact.manifest.provenance.finished
+            found.append((max(ours[key] for key in inputs), finished, artifact.key, artifact.digest))
+    if not found:
+        return None
+    *_, key, digest = max(found)
+    return Corpus(key=key, digest=digest)
 
 
 def _params(artifact: Artifact) -> dict[str, Any]:

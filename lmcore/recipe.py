@@ -22,7 +22,14 @@ from lmcore.collect.kinds import NAMES, NUMBERS, SourceParams
 from lmcore.collect.params import CollectRuntime, PathsSource, Source
 from lmcore.collect.target import Target
 from lmcore.config import Settings
-from lmcore.curate.stage import CurateParams, CurateRuntime
+from lmcore.curate.params import (
+    CompareParams,
+    CompareRuntime,
+    CurateParams,
+    CurateRuntime,
+    MeasureParams,
+    MeasureRuntime,
+)
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
 from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
@@ -54,6 +61,8 @@ class RuntimeSettings(Settings):
     """Per stage, what changes how the work is done and never what it leaves."""
 
     collect: CollectRuntime = Field(default_factory=CollectRuntime, description="Runtime of collect.")
+    measure: MeasureRuntime = Field(default_factory=MeasureRuntime, description="Runtime of measure.")
+    compare: CompareRuntime = Field(default_factory=CompareRuntime, description="Runtime of compare.")
     curate: CurateRuntime = Field(default_factory=CurateRuntime, description="Runtime of curate.")
     tokenizer: TokenizerRuntime = Field(default_factory=TokenizerRuntime, description="Runtime of tokenizer.")
     tokens: TokensRuntime = Field(default_factory=TokensRuntime, description="Runtime of tokens.")
@@ -88,6 +97,8 @@ class Recipe(Settings):
     target: Target | None = Field(
         default=None, description="How many unique texts are wanted of all sources that have no target of their own."
     )
+    measure: MeasureParams = Field(default_factory=MeasureParams, description="How texts are spelled and measured.")
+    compare: CompareParams = Field(default_factory=CompareParams, description="Which texts are alike.")
     curate: CurateParams = Field(default_factory=CurateParams, description="What is kept, how scored and split.")
     tokenizer: TokenizerParams = Field(default_factory=TokenizerParams, description="The vocabulary.")
     tokens: TokensParams = Field(default_factory=TokensParams, description="The token shards.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.atomic import disk_errors, fault
+from storage.atomic import disk_errors, fault, fsync_path
 from storage.errors import RunError
 
 ROWS_PER_GROUP = 10_000
@@ -31,6 +32,15 @@ def write_parquet(path: Path, table: pa.Table) -> None:
             version="2.6",
             data_page_version="1.0",
         )
+
+
+def replace_parquet(path: Path, table: pa.Table) -> None:
+    """Like `write_parquet`, and the file appears complete or not at all: a resumed run can trust whatever is there."""
+    part = path.with_name(f".{path.name}.part")
+    write_parquet(part, table)
+    with disk_errors(path):
+        fsync_path(part)
+        os.replace(part, path)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:

@@ -39,8 +39,8 @@ from storage.manifest import (
 )
 from storage.rewrite import settle
 
-STAGES = ("collect", "curate", "tokenizer", "tokens", "train", "evaluate", "export", "release")
-CORPUS_STAGES = ("collect", "curate", "tokens")  # these hold collected texts
+STAGES = ("collect", "measure", "compare", "curate", "tokenizer", "tokens", "train", "evaluate", "export", "release")
+CORPUS_STAGES = ("collect", "measure", "compare", "curate", "tokens")  # these hold collected texts
 KEY_DIGITS = 24
 VARIABLE = "COLLECT_TRAIN_STORE"
 

@@ -2,30 +2,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmcore.curate import CurateParams, CurateRuntime
-from lmcore.curate import curate as curate_collected
-from lmcore.forget.texts import forgotten_in
+from lmcore.collect.editions import own_records, referred_records
+from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
+from lmcore.curate.records import Part
+from lmcore.curate.stage import curate as curate_records
 from lmcore.progress import Report
+from storage.digest import digest_json
+from storage.errors import RunError
 from storage.store import Artifact
 from tasks.step import step
 from tasks.ui_pages import show_corpus
 
 
-@step("curate", version=1, pages=show_corpus)
+@step("curate", version=2, pages=show_corpus)
 def curate(
-    work: Path, collected: list[Artifact], *, params: CurateParams, runtime: CurateRuntime, report: Report
+    work: Path,
+    collected: Sequence[Artifact],
+    measures: Sequence[Artifact],
+    compares: Sequence[Artifact],
+    parent: Sequence[Artifact] = (),
+    *,
+    params: CurateParams,
+    runtime: CurateRuntime,
+    report: Report,
 ) -> dict[str, Any]:
-    """Normalise, score, deduplicate, split."""
-    store = collected[0].store
-    return curate_collected(
+    """Judge, choose among copies, split, write. `parent` is the corpus before this one, where there is one."""
+    made = compares[-1].manifest.provenance if compares else None
+    compared = CompareParams.model_validate(made.params if made else {})
+    return curate_records(
         work,
-        [artifact.local() for artifact in collected],
-        locate=lambda digest: store.by_digest(digest, "collect").local(),
+        parts_of(collected, measures),
+        [artifact.local() for artifact in compares],
+        parent[0].local() if parent else None,
+        about={
+            "measures": [artifact.key for artifact in measures],
+            "compares": [artifact.key for artifact in compares],
+            "compared": digest_json([made.stage_version, made.params] if made else []),
+            "measured": sorted({_settings(artifact) for artifact in measures}),
+        },
         params=params,
         runtime=runtime,
         report=report,
-        forgotten=forgotten_in(store.root),
+        min_jaccard=compared.min_jaccard,
     )
+
+
+def parts_of(collected: Sequence[Artifact], measures: Sequence[Artifact]) -> list[Part]:
+    """Which records of each measure artifact the editions in `collected` consist of.
+
+    Raises RunError when an edition consists of records that are not measured.
+    """
+    of_key = {entry.key: artifact for artifact in measures for entry in artifact.manifest.provenance.inputs}
+    wanted: dict[str, list[str]] = {}
+    for edition in collected:
+        wanted.setdefault(edition.key, []).extend(own_records(edition.local()))
+        for digest, records in referred_records(edition.local()).items():
+            wanted.setdefault(edition.store.by_digest(digest, "collect").key, []).extend(records)
+    if missing := sorted(key for key, records in wanted.items() if records and key not in of_key):
+        raise RunError(
+            f"collect/{missing[0][:12]} is not measured",
+            "run the recipe from its stage measure: `collect-train run RECIPE --from measure`",
+        )
+    return [Part.of(of_key[key].local(), records) for key, records in wanted.items() if key in of_key]
+
+
+def _settings(measure: Artifact) -> str:
+    made = measure.manifest.provenance
+    return digest_json([made.stage_version, made.params])

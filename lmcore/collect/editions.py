@@ -69,6 +69,24 @@ def places(folder: Path, digest: str) -> dict[str, Place]:
     return found
 
 
+def own_records(folder: Path) -> list[str]:
+    """The record ids of the documents that an edition holds itself."""
+    return [
+        record
+        for path in document_files(folder)
+        for record in read_parquet(path, ["record_id"])["record_id"].to_pylist()
+    ]
+
+
+def referred_records(folder: Path) -> dict[str, list[str]]:
+    """The record ids that an edition refers to, by the content digest of the artifact that holds them."""
+    table = read_parquet(folder / REFERENCES, ["record_id", "artifact_digest"])
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for record, digest in zip(table["record_id"].to_pylist(), table["artifact_digest"].to_pylist(), strict=True):
+        found[digest].append(record)
+    return dict(sorted(found.items()))
+
+
 def write_references(path: Path, references: dict[str, Place]) -> None:
     """Write references.parquet, sorted by record_id; it may have no rows."""
     rows = [

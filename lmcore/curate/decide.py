@@ -1,105 +1,135 @@
-"""Second half of curation: one verdict for every record, from the measured columns alone.
+"""One verdict for every record, from columns alone: rules, synthetic texts of held-out pages, texts that are alike.
 
-The order is: rules, synthetic texts of held-out pages, exact duplicates among what is left, split. The table comes
-sorted by record id, so nothing here can depend on how the records came in.
+Every time all records are judged anew, so that a copy comes back when the text that it was a copy of leaves. What was
+kept before comes first, on the side where it was: another night or other settings move nothing between the splits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lmcore.curate import duplicates, split
-from lmcore.curate.rules import KEPT, RulesParams, apply_rules
-from lmcore.curate.score import ScoreName, scores
-from lmcore.curate.signals import SIGNALS
+from lmcore.curate import split
+from lmcore.curate.choose import Pairs, choose
+from lmcore.curate.ids import places
+from lmcore.curate.parent import Parent
+from lmcore.curate.records import Records
+from lmcore.curate.rules import KEPT
 from lmcore.curate.split import SplitParams
-from lmcore.documents import DECISION, MADE, SPLITS
 
-EXACT = 1.0  # the share of words two exact duplicates have in common: value and threshold of their decision
+EXACT, NEAR, HELD_OUT = "exact_duplicate", "near_duplicate", "held_out_duplicate"
+NOBODY = -1
 
 
-@dataclass(frozen=True)
+@dataclass
 class Decided:
-    """The verdict on each of N records, in the order of the table given."""
+    """The verdict on each of N records, in their order. Later steps of curation drop more by `drop`."""
 
-    decisions: pa.Table  # (N,) DECISION
-    rules: tuple[str, ...]  # every rule that was applied, in order
-    kept: NDArray[np.bool_]  # (N,)
-    split: NDArray[np.int64]  # (N,) index into SPLITS; meaningful where kept
-    quality: NDArray[np.float64]  # (N,)
-    complexity: NDArray[np.float64]  # (N,)
-    cluster_size: NDArray[np.int64]  # (N,) 0 where a rule dropped the text before duplicates were looked for
+    rules: list[str]  # every rule that was applied, in order
+    rule: NDArray[np.int32]  # (N,) index into rules, KEPT for what is kept
+    value: NDArray[np.float64]  # (N,) what was measured; NaN where kept
+    threshold: NDArray[np.float64]  # (N,)
+    other: NDArray[np.int64]  # (N,) the record that it is alike; NOBODY where it is like none
+    split: NDArray[np.int8]  # (N,) index into SPLITS: the side of its page
+    cluster_size: NDArray[np.int64]  # (N,) texts alike, itself included; 0 where a rule dropped it before
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which records are kept."""
+        return self.rule == KEPT
+
+    def drop(
+        self,
+        rule: str,
+        which: NDArray[np.bool_] | NDArray[np.int64],
+        value: NDArray[np.float64] | float,
+        threshold: float,
+    ) -> None:
+        """Drop these records by a rule, what it measured and its limit."""
+        if rule not in self.rules:
+            self.rules.append(rule)
+        self.rule[which] = self.rules.index(rule)
+        self.value[which] = value
+        self.threshold[which] = threshold
 
 
-def decide(measured: pa.Table, *, score: ScoreName, rules: RulesParams, splitting: SplitParams) -> Decided:
-    """Judge MEASURED rows (text and turns may be absent), sorted by record id."""
-    columns = {name: measured[name].to_numpy() for name in SIGNALS}
-    columns |= scores(columns, score)
-    synthetic = measured["synthetic"].to_numpy()
-    count = measured.num_rows
+def decide(
+    records: Records,
+    pairs: Pairs,
+    rules: Sequence[str],
+    *,
+    splitting: SplitParams,
+    trusted: Sequence[str],
+    min_jaccard: float,
+    parent: Parent | None,
+) -> Decided:
+    """Judge every record by what is known of it; `rules` are those that judged `records`.
 
-    active = rules.active()
-    verdicts = apply_rules(active, columns, measured["kind"].to_pylist(), measured["lang"].to_pylist())
-    names = [*(rule.name for rule in active), split.RULE, duplicates.RULE]
-    rule, value, threshold = verdicts.rule.copy(), verdicts.value.copy(), verdicts.threshold.copy()
-
-    position = split.positions(measured["page_of_origin"].to_pylist(), splitting.salt)
-    side = split.splits(position, splitting)
+    Of texts that are alike stays, in this order: one kept before, one written by people, one of a source that comes
+    first in `trusted`, the one with the highest quality, the longest, the lowest record id.
+    """
+    known = places(records.ids, parent.ids) >= 0 if parent else np.zeros(len(records), bool)
+    side = _sides(records, splitting, parent)
+    decided = Decided(
+        rules=[*rules, split.RULE, EXACT, NEAR, HELD_OUT],
+        rule=records.rule.copy(),
+        value=records.value.copy(),
+        threshold=records.threshold.copy(),
+        other=np.full(len(records), NOBODY),
+        split=side,
+        cluster_size=np.zeros(len(records), np.int64),
+    )
     # Held-out text must be written by people; put into training, it would tell of its held-out page. What tells of no
     # page at all is for training.
-    of_no_page = pc.starts_with(measured["page_of_origin"], MADE).to_numpy(zero_copy_only=False)
-    side[synthetic & of_no_page] = split.TRAIN
-    told = (rule == KEPT) & synthetic & (side != split.TRAIN)
-    rule[told] = names.index(split.RULE)
-    value[told] = position[told]
-    threshold[told] = splitting.test + splitting.val
+    told = decided.kept & records.synthetic & (side != split.TRAIN)
+    decided.drop(split.RULE, told, split.positions(records.page)[told], splitting.test + splitting.val)
 
-    left = np.flatnonzero(rule == KEPT)
-    rows = measured.select(["words_hash", "url", "record_id"]).take(left)
-    clusters = duplicates.exact_clusters(
-        rows["words_hash"],
-        synthetic=synthetic[left],
-        quality=columns["quality"][left],
-        n_chars=columns["n_chars"][left],
-        urls=rows["url"],
-        record_ids=rows["record_id"],
+    left = np.flatnonzero(decided.kept)
+    order = np.lexsort(
+        (
+            np.arange(len(left)),
+            -records.n_chars[left],
+            -records.quality[left],
+            _trust(records, trusted)[left],
+            records.synthetic[left],
+            ~known[left],
+        )
     )
-    cluster_size = np.zeros(count, np.int64)
-    cluster_size[left] = clusters.size
-    best = np.full(count, -1)
-    best[left] = left[clusters.best]
-    copy = (best >= 0) & (best != np.arange(count))
-    rule[copy] = names.index(duplicates.RULE)
-    value[copy] = threshold[copy] = EXACT
+    rank = np.empty(len(left), np.int64)
+    rank[order] = np.arange(len(left))
+    chosen = choose(records.words[left], rank, pairs)
+    decided.cluster_size[left] = chosen.size
+    best = left[chosen.best]
+    copy = best != left
+    decided.other[left[copy]] = best[copy]
+    same = records.words[left] == records.words[best]
+    crossed = (side[best] != split.TRAIN) & (side[left] != side[best])
+    for name, which, limit in (
+        (HELD_OUT, copy & crossed, min_jaccard),
+        (EXACT, copy & ~crossed & same, 1.0),
+        (NEAR, copy & ~crossed & ~same, min_jaccard),
+    ):
+        decided.drop(name, left[which], chosen.jaccard[which], limit)
+    return decided
 
-    kept = rule == KEPT
-    record_ids = np.array(measured["record_id"].to_pylist(), dtype=object)
-    labels = np.array([*names, "kept"], dtype=object)  # KEPT is the last index
-    decisions = pa.table(
-        {
-            "record_id": measured["record_id"],
-            "source": measured["source"],
-            "url": measured["url"],
-            "verdict": pa.array(np.where(kept, "kept", "dropped").tolist(), pa.string()),
-            "rule": pa.array(labels[rule], pa.string()),
-            "value": pa.array(value, mask=kept),
-            "threshold": pa.array(threshold, mask=kept),
-            "other": pa.array(record_ids[best], pa.string(), mask=~copy),
-            "split": pa.array(np.array(SPLITS, dtype=object)[side], pa.string(), mask=~kept),
-        },
-        schema=DECISION,
-    )
-    return Decided(
-        decisions=decisions,
-        rules=tuple(names),
-        kept=kept,
-        split=side,
-        quality=columns["quality"],
-        complexity=columns["complexity"],
-        cluster_size=cluster_size,
-    )
+
+def _sides(records: Records, splitting: SplitParams, parent: Parent | None) -> NDArray[np.int8]:
+    """The side of each record's page: where a text of it stood before, else where its name falls."""
+    side = split.splits(split.positions(records.page), splitting).astype(np.int8)
+    if parent:
+        pages, sides = parent.sides
+        where = np.minimum(np.searchsorted(pages, records.page), max(0, len(pages) - 1))
+        found = pages[where] == records.page if len(pages) else np.zeros(len(side), bool)
+        side[found] = sides[where[found]]
+    side[records.synthetic & records.made] = split.TRAIN
+    return side
+
+
+def _trust(records: Records, trusted: Sequence[str]) -> NDArray[np.int64]:
+    """How late a record's source comes in the list of trusted ones."""
+    rank = {name: number for number, name in enumerate(trusted)}
+    of_source = np.array([rank.get(name, len(trusted)) for name in records.names["source"]], np.int64)
+    return of_source[records.source] if len(records) else np.zeros(0, np.int64)

@@ -1,134 +1,116 @@
-"""First half of curation: normalise and measure every text once, shard by shard, each kept as soon as it is known.
+"""Stage `measure`: every collected text normalised and measured once, by what the text alone tells.
 
-A shard is a slice of one collected artifact. What is measured of a text depends on that text alone, so where the
-slices are cut changes nothing but how much work a kill can lose.
+Takes one collected artifact and measures the texts that it holds itself; those that it refers to were measured with
+the edition that holds them. So a night measures what is new and nothing else, and other limits measure nothing.
+
+Layout of `work/out`: measured/*.parquet (MEASURED), bands/*.parquet (row by row what near-duplicates are found by),
+lines/*.parquet (how many texts have a line), forgotten.parquet (what may not come back), stats.json.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from lmcore.curate.duplicates import words_hash
-from lmcore.curate.normalise import normalise, text_id
-from lmcore.curate.signals import SIGNALS, signals
-from lmcore.documents import DOCUMENT, TURN, validate
+from lmcore.collect.editions import document_files
+from lmcore.curate import measure_shard
+from lmcore.curate.measured import bounds, text_bytes
+from lmcore.curate.params import MeasureParams, MeasureRuntime
+from lmcore.curate.processes import in_processes
+from lmcore.documents import DOCUMENT, validate
 from lmcore.progress import Report
-from storage.atomic import disk_errors, fault, fsync_path
-from storage.digest import digest_json
-from storage.parquet import write_parquet
+from storage.atomic import disk_errors, fault, write_json
+from storage.parquet import batches, read_parquet, write_parquet
 
-# Measured fastest on text of Latin script: the arrays of one batch stay in the processor's cache.
-_BATCH_CHARS = 1_000_000
-_MAX_SHARD_ROWS = 5_000
+if TYPE_CHECKING:
+    from lmcore.forget.texts import Forgotten
 
-_TAKEN = ("record_id", "source", "url", "title", "kind", "lang", "license", "synthetic", "page_of_origin")
-
-MEASURED = pa.schema(
-    [
-        *(DOCUMENT.field(name) for name in _TAKEN),
-        DOCUMENT.field("turns"),
-        pa.field("text", pa.string(), nullable=False),  # normalised
-        pa.field("text_id", pa.string(), nullable=False),
-        pa.field("words_hash", pa.string(), nullable=False),
-        pa.field("raw_bytes", pa.int64(), nullable=False),  # UTF-8 bytes of the raw text
-        pa.field("n_bytes", pa.int64(), nullable=False),  # and of the normalised one
-        *(pa.field(name, pa.float64(), nullable=False) for name in SIGNALS),
-    ]
-)
-"""One row a record: what later steps need of it, and every signal as a column."""
+SHARD_BYTES = 8 << 20  # of raw text: fixed, since it settles which file a text is in
+FORGOTTEN_ROW = pa.schema([*(DOCUMENT.field(name) for name in ("record_id", "source", "url")), ("bytes", pa.int64())])
 
 
-def measure_all(
+def measure_collected(
     work: Path,
-    collected: Sequence[Path],
-    load: Callable[[Path], pa.Table],
+    collected: Path,
     *,
-    shard_bytes: int,
+    params: MeasureParams,
+    runtime: MeasureRuntime,
     report: Report,
-) -> list[Path]:
-    """Write one MEASURED file a shard under `work/measured` and give their paths; finished ones are not done again.
+    forgotten: Forgotten | None = None,
+) -> dict[str, Any]:
+    """Measure the texts of the collected artifact `collected` into `work/out` and give the figures for the summary.
 
-    `load` gives a collected folder's DOCUMENT rows. Raises RunError naming the folder whose rows are not valid.
+    Finished shards are not measured again. The result depends neither on how many processes work nor on where it was
+    interrupted. What is `forgotten` is left out, should the collection still hold it. Raises RunError for an
+    unreadable or invalid input.
     """
-    files = []
-    for number, folder in enumerate(collected):
-        documents = validate(load(folder), DOCUMENT, str(folder))
-        for start, rows in shard_bounds(_text_bytes(documents), shard_bytes):
-            shard = documents.slice(start, rows)
-            # named by what is in it: neither another order of folders nor another shard size can mix shards up
-            file = work / "measured" / f"{digest_json(shard['record_id'].to_pylist())[:32]}.parquet"
-            if not file.exists():
-                _write_whole(file, measure(shard))
-                fault("curate.shard")
-            files.append(file)
-            done = (start + rows) / documents.num_rows
-            note = (
-                f"measured {start + rows:,} of {documents.num_rows:,} records, source {number + 1} of {len(collected)}"
-            )
-            report(number + done, len(collected), note)
-    return files
+    out = work / "out"
+    pending = work / "pending"
+    gone = [FORGOTTEN_ROW.empty_table()]
+    total = sum(read_parquet(path, ["record_id"]).num_rows for path in document_files(collected))
+    figures = {"records": 0, "bytes": 0, "shards": 0}
+
+    def jobs() -> Iterator[dict[str, Any]]:
+        for number, shard in enumerate(_shards(collected)):
+            if forgotten:
+                meant = forgotten.rows(shard)
+                gone.append(_facts(shard.filter(meant)))
+                shard = shard.filter(pc.invert(meant))
+            figures["records"] += shard.num_rows
+            figures["bytes"] += int(text_bytes(shard).sum())
+            figures["shards"] += 1
+            if not _is_measured(out, number):
+                path = pending / f"{number:05d}.parquet"
+                write_parquet(path, shard)
+                yield {"shard": str(path), "out": str(out), "number": number, "params": params.model_dump_json()}
+
+    done = 0
+    for rows in in_processes(measure_shard, jobs(), runtime.workers):
+        fault("measure.shard")
+        done += rows
+        report(done, total, f"measured {done:,} of {total:,} records")
+    with disk_errors(out):
+        for leftover in pending.glob("*"):
+            leftover.unlink()
+    write_parquet(out / "forgotten.parquet", pa.concat_tables(gone).sort_by("record_id"))
+    write_json(out / "stats.json", figures)
+    return {"records": figures["records"], "bytes": figures["bytes"]}
 
 
-def measure(documents: pa.Table) -> pa.Table:
-    """MEASURED rows of DOCUMENT rows, in the same order."""
-    texts = [normalise(text) for text in documents["text"].to_pylist()]
-    parts = [signals(batch) for batch in _batches(texts)]
-    columns = {name: documents[name] for name in _TAKEN}
-    columns["turns"] = _normalised_turns(documents["turns"])
-    columns["text"] = pa.array(texts, pa.string())
-    columns["text_id"] = pa.array([text_id(text) for text in texts], pa.string())
-    columns["words_hash"] = pa.array([words_hash(text) for text in texts], pa.string())
-    columns["raw_bytes"] = pa.array(_text_bytes(documents))
-    columns["n_bytes"] = pc.binary_length(columns["text"]).cast(pa.int64())
-    for name in SIGNALS:
-        columns[name] = pa.array(np.concatenate([part[name] for part in parts]) if parts else np.zeros(0))
-    return pa.table(columns, schema=MEASURED)
+def measured_files(folder: Path) -> list[Path]:
+    """The files of MEASURED rows of a measure artifact, in order."""
+    return sorted((folder / "measured").glob("*.parquet"))
 
 
-def shard_bounds(sizes: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
-    """Cut N rows of `sizes` bytes into (start, rows) of at most `limit` bytes (one row at least) and 5,000 rows."""
-    start = 0
-    total = 0
-    for row, size in enumerate(sizes.tolist()):
-        if row > start and (total + size > limit or row - start == _MAX_SHARD_ROWS):
-            yield start, row - start
-            start, total = row, 0
-        total += size
-    if len(sizes) > start:
-        yield start, len(sizes) - start
+def _shards(collected: Path) -> Iterator[pa.Table]:
+    """The artifact's own DOCUMENT rows in their order, some MiB of text at a time."""
+    for path in document_files(collected):
+        held: list[pa.Table] = []
+        size = 0
+        for batch in batches(path, rows=256):
+            table = validate(pa.Table.from_batches([batch]), DOCUMENT, str(path))
+            held.append(table)
+            size += int(text_bytes(table).sum())
+            if size >= 2 * SHARD_BYTES:
+                *whole, rest = _cut(pa.concat_tables(held))
+                yield from whole
+                held, size = [rest], int(text_bytes(rest).sum())
+        if held:
+            yield from _cut(pa.concat_tables(held))
 
 
-def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start, rows in shard_bounds(np.fromiter(map(len, texts), np.int64, len(texts)), _BATCH_CHARS):
-        yield texts[start : start + rows]
+def _cut(table: pa.Table) -> list[pa.Table]:
+    return [table.slice(start, rows) for start, rows in bounds(text_bytes(table), SHARD_BYTES)]
 
 
-def _text_bytes(documents: pa.Table) -> NDArray[np.int64]:
-    lengths: NDArray[np.int64] = pc.binary_length(documents["text"]).cast(pa.int64()).to_numpy()
-    return lengths
+def _facts(documents: pa.Table) -> pa.Table:
+    columns = {name: documents[name] for name in ("record_id", "source", "url")}
+    return pa.table({**columns, "bytes": text_bytes(documents)}, schema=FORGOTTEN_ROW)
 
 
-def _normalised_turns(turns: pa.ChunkedArray) -> pa.ChunkedArray:
-    if turns.null_count == len(turns):
-        return turns
-    rows = [
-        None if row is None else [{"role": turn["role"], "text": normalise(turn["text"])} for turn in row]
-        for row in turns.to_pylist()
-    ]
-    return pa.chunked_array([pa.array(rows, pa.list_(TURN))])
-
-
-def _write_whole(file: Path, table: pa.Table) -> None:
-    """The file appears complete or not at all: a resumed run trusts whatever is there."""
-    part = file.with_suffix(".part")
-    write_parquet(part, table)
-    with disk_errors(file):
-        fsync_path(part)
-        os.replace(part, file)
+def _is_measured(out: Path, number: int) -> bool:
+    return (out / "measured" / f"{number:05d}.parquet").exists()  # the last of a shard's files

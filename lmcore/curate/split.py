@@ -6,9 +6,8 @@ and everything that comes from one page (its parts, translations, templates made
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -35,10 +34,15 @@ class SplitParams(Params):
         return self
 
 
-def positions(pages: Sequence[str], salt: str) -> NDArray[np.float64]:
-    """Where in [0, 1) each of N pages falls: the upper 53 bits of xxh3-64 of salt, a zero byte and the page's name."""
+def page_hashes(pages: pa.ChunkedArray, salt: str) -> NDArray[np.uint64]:
+    """xxh3-64 of salt, a zero byte and the name of each of N pages: what a page is known by."""
     prefix = salt.encode() + b"\0"
-    hashes = np.fromiter((xxhash.xxh3_64_intdigest(prefix + page.encode()) for page in pages), np.uint64, len(pages))
+    names = (prefix + page.encode() for page in pages.to_pylist())
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, names), np.uint64, len(pages))
+
+
+def positions(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Where in [0, 1) each page falls: the upper 53 bits of its hash."""
     return (hashes >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 

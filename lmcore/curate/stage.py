@@ -1,141 +1,123 @@
-"""The curate stage: collected records in; train, val and test texts, a decision on every record and figures out."""
+"""Stage `curate`: measured and compared records in; train, val and test texts, a decision on every record out.
+
+Layout of `work/out`: train/, val/, test/ (CURATED), decisions.parquet, stats.json, corpus.json (what it was made of).
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import Field
 
-from lmcore.collect.editions import Locate, load_edition
-from lmcore.config import Params, Runtime
-from lmcore.curate import duplicates, gates, output
-from lmcore.curate.decide import decide
-from lmcore.curate.gates import GatesParams
-from lmcore.curate.measure import MEASURED, measure_all
-from lmcore.curate.rules import RulesParams
-from lmcore.curate.score import ScoreName
-from lmcore.curate.split import SplitParams
-from lmcore.documents import DOCUMENT
+from lmcore.curate import gates
+from lmcore.curate.beside import Beside
+from lmcore.curate.choose import Pairs
+from lmcore.curate.compare import read_pairs
+from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, decide
+from lmcore.curate.figures import gate_values, statistics, write_decisions
+from lmcore.curate.ids import Ids, ids
+from lmcore.curate.judge import Judge
+from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
+from lmcore.curate.params import CurateParams, CurateRuntime
+from lmcore.curate.parent import ABOUT, MAX_BATCHES, read_about, read_parent
+from lmcore.curate.records import Part, read_records
+from lmcore.curate.write import plan_files, write_splits
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
-from storage.errors import RunError
+from storage.digest import digest_json
 from storage.parquet import read_parquet
-
-if TYPE_CHECKING:
-    from lmcore.forget.texts import Forgotten
-
-_TEXT = ("text", "title", "turns")  # looked at only when texts are written
-_JUDGED = [name for name in MEASURED.names if name not in _TEXT]
-
-
-class CurateParams(Params):
-    """What is kept, how it is scored and split, and the least a corpus must have."""
-
-    score: ScoreName = Field(default="v1", description="Name of the formulas behind quality and complexity.")
-    rules: RulesParams = Field(default=RulesParams(), description="Changes to the packaged rules.")
-    split: SplitParams = Field(default=SplitParams(), description="Shares held out for validation and test.")
-    gates: GatesParams = Field(default=GatesParams(), description="The least a corpus must have.")
-
-
-class CurateRuntime(Runtime):
-    """How the work is cut."""
-
-    shard_mib: int = Field(default=8, ge=1, le=1024, description="MiB of raw text measured between two resume points.")
 
 
 def curate(
     work: Path,
-    collected: Sequence[Path],
+    parts: Sequence[Part],
+    compared: Sequence[Path],
+    parent: Path | None,
     *,
-    locate: Locate,
+    about: dict[str, Any],
     params: CurateParams,
-    runtime: CurateRuntime,
+    runtime: CurateRuntime,  # noqa: ARG001 - every stage is given one
     report: Report,
-    forgotten: Forgotten | None = None,
+    min_jaccard: float,
 ) -> dict[str, Any]:
-    """Curate the `collected` artifact folders into `work/out` and give the figures for the summary.
+    """Curate the records that `parts` want into `work/out` and give the figures for the summary.
 
-    The result depends neither on the order of folders or rows nor on where shards are cut. `locate` gives the
-    folder of the artifact with a content digest, for editions that refer to their parents. What is `forgotten` is
-    dropped, should a collection still hold it. Raises RunError for an unreadable or invalid input and, with every
-    decision already written, for a corpus that fails its gates.
+    `compared` are all comparisons among the parts, oldest first; `parent` is the corpus before this one. `about` says
+    by which keys measures and comparisons are known, and the digest of the settings they were made with. Raises
+    RunError for an unreadable or invalid input and, with every decision already written, for a corpus that fails its
+    gates.
     """
-    gone = [DOCUMENT.empty_table()]
-
-    def load(folder: Path) -> pa.Table:
-        documents = load_edition(folder, locate)
-        if not forgotten:
-            return documents
-        meant = forgotten.rows(documents)
-        gone.append(documents.filter(meant))
-        return documents.filter(pc.invert(meant))
-
-    files = measure_all(
-        work,
-        collected,
-        load,
-        shard_bytes=runtime.shard_mib << 20,
-        report=report,
-    )
-    fault("curate.before-decisions")
-    measured = _sorted_measures(files)
-    decided = decide(measured, score=params.score, rules=params.rules, splitting=params.split)
-    dropped = pa.concat_tables(gone)
-    decided = output.with_forgotten(decided, dropped)
-    report(len(collected), len(collected), f"{int(decided.kept.sum()):,} of {measured.num_rows:,} records kept")
-
     out = work / "out"
+    files = [(path, part.wanted) for part in parts for path in measured_files(part.folder)]
+    paths = [path for path, _ in files]
+    forgotten = _forgotten(parts)
+    judge = Judge(params)
+    records = read_records(files, Beside(compared, judge.columns), judge)
+    report(1, 4, f"judged {len(records):,} records by {len(judge.rules)} rules")
+
+    before = _same_deal(parent, params)
+    settings = digest_json({**about, "curate": params.key_values(), "measures": None, "compares": None})
+    whole = None if before is None else read_parent(before, params.split.salt)
+    decided = decide(
+        records,
+        _pairs(compared),
+        judge.rules,
+        splitting=params.split,
+        trusted=params.duplicates.trusted,
+        min_jaccard=min_jaccard,
+        parent=whole,
+    )
+    report(2, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
+    fault("curate.before-decisions")
+
+    checked = gates.check_gates(params.gates, gate_values(records, decided))
+    figures = statistics(records, decided, checked, forgotten)
     with disk_errors(out):
-        if out.exists():
-            shutil.rmtree(out)
-    decisions = output.write_decisions(out, decided)
-    checked = gates.check_gates(params.gates, output.gate_values(measured, decided))
-    figures = output.statistics(measured, decided, checked)
-    figures["input"]["records"] += dropped.num_rows
-    figures["input"]["bytes"] += sum(len(text.encode()) for text in dropped["text"].to_pylist())
+        out.mkdir(parents=True, exist_ok=True)
+    write_decisions(out / "decisions.parquet", paths, records, decided, forgotten)
     write_json(out / "stats.json", figures)
-    gates.require(checked, figures["rules"], measured.num_rows, str(decisions))
-    shards = [read_parquet(file, columns=list(_TEXT)) for file in files]
-    output.write_splits(out, shards, measured, decided)
+    gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
+    report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
+
+    reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
+    plan = plan_files(records, decided, whole if reusable else None)
+    write_splits(work, paths, records, decided, plan)
+    write_json(out / ABOUT, {**about, "settings": settings, "batch": plan.batch, "salt": params.split.salt})
     return {
-        "input_documents": measured.num_rows + dropped.num_rows,
+        "input_documents": figures["input"]["records"],
         "kept_documents": figures["kept"]["records"],
         "kept_bytes": figures["kept"]["bytes"],
-        "duplicates": figures["rules"][duplicates.RULE],
+        "duplicates": sum(figures["rules"].get(rule, 0) for rule in (EXACT, NEAR, HELD_OUT)),
         **{f"{name}_documents": split["documents"] for name, split in figures["splits"].items()},
         "train_bytes": figures["splits"]["train"]["bytes"],
+        "new_documents": int(plan.new.sum()),
         "median_quality": figures["quality"]["deciles"][5] if figures["quality"]["deciles"] else 0.0,
     }
 
 
-def _sorted_measures(files: Sequence[Path]) -> pa.Table:
-    """All measures without their texts, sorted by record id, with `shard` and `row` saying where the text lies.
+def _same_deal(parent: Path | None, params: CurateParams) -> Path | None:
+    """The corpus before, unless another salt deals all pages anew."""
+    return parent if parent and read_about(parent)["salt"] == params.split.salt else None
 
-    Raises RunError when a record came twice: one source listed twice, or two sources of one name.
-    """
-    tables = [MEASURED.empty_table().select(_JUDGED)]
-    shard, row = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for number, file in enumerate(files):
-        table = read_parquet(file, columns=_JUDGED)
-        tables.append(table)
-        shard.append(np.full(table.num_rows, number))
-        row.append(np.arange(table.num_rows))
-    whole = pa.concat_tables(tables).combine_chunks()
-    whole = whole.append_column("shard", pa.array(np.concatenate(shard)))
-    whole = whole.append_column("row", pa.array(np.concatenate(row)))
-    whole = whole.take(pc.sort_indices(whole["record_id"]))
-    ids = whole["record_id"].combine_chunks()
-    twice = pc.index(pc.equal(ids[1:], ids[:-1]), True).as_py() if len(ids) > 1 else -1
-    if twice >= 0:
-        raise RunError(
-            f"record {ids[twice].as_py()} ({whole['url'][twice].as_py()}) was collected twice, "
-            f"by source {whole['source'][twice].as_py()}",
-            "list every source once in the recipe, and give each a name of its own",
-        )
-    return whole
+
+def _forgotten(parts: Sequence[Part]) -> pa.Table:
+    """The records that are wanted and were left out, because they are forgotten."""
+    found = [FORGOTTEN_ROW.empty_table()]
+    for part in parts:
+        table = read_parquet(part.folder / "forgotten.parquet")
+        found.append(table.filter(pa.array(np.isin(ids(table["record_id"]), part.wanted))))
+    return pa.concat_tables(found)
+
+
+def _pairs(compared: Sequence[Path]) -> Pairs:
+    tables = [read_pairs(folder) for folder in compared]
+
+    def joined(name: str) -> Ids:
+        return np.concatenate([np.zeros(0, "S16"), *(ids(table[name]) for table in tables)])
+
+    shared = np.concatenate([np.zeros(0), *(table["jaccard"].to_numpy() for table in tables)])
+    return Pairs(joined("a"), joined("b"), shared)
+

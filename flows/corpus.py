@@ -1,0 +1,108 @@
+"""From collections to the corpus: what is measured, what is compared with what, and which corpus it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from flows.built import Built
+from flows.plan import Corpus
+from flows.stages import Range
+from lmcore.collect.editions import referred_records
+from lmcore.curate.parent import MAX_BATCHES, read_about
+from lmcore.recipe import Recipe
+from storage.errors import RunError
+from storage.store import Artifact, Store
+from tasks.compare import compare
+from tasks.curate import curate
+from tasks.measure import measure
+from tasks.progress import say
+
+
+def build_corpus(built: Built, recipe: Recipe, collected: Sequence[Artifact], wanted: Range) -> Artifact:
+    """The curated corpus of these editions, built as far as it is missing."""
+    store = built.store
+    mode = wanted.mode("measure")
+    measures: list[Artifact] = []
+    for origin, name in _origins(store, collected):
+        settings: dict[str, Any] = {"params": recipe.measure, "runtime": recipe.runtime.measure}
+        is_own = origin in collected
+        found = None if is_own else store.find("measure", measure.key({"collected": origin}, recipe.measure))
+        measures.append(found or measure(store, origin, mode=mode, label=f"measure {name}", **settings))
+    built.add(*measures)
+
+    mode = wanted.mode("compare")
+    parent = _parent(store, built.plan.edition.corpus)
+    measures, compares = _compared(store, recipe, measures, parent, mode)
+    built.add(*compares)
+
+    mode = wanted.mode("curate")
+    corpus = curate(
+        store,
+        list(collected),
+        measures,
+        compares,
+        [parent] if parent else [],
+        params=recipe.curate,
+        runtime=recipe.runtime.curate,
+        mode=mode,
+    )
+    built.add(corpus)
+    return corpus
+
+
+def _origins(store: Store, collected: Sequence[Artifact]) -> list[tuple[Artifact, str]]:
+    """Every artifact that holds texts of these editions, and the name of its source; each edition's own first."""
+    found: dict[str, tuple[Artifact, str]] = {}
+    for edition in collected:
+        name = edition.manifest.provenance.params["source"]["name"]
+        found.setdefault(edition.key, (edition, name))
+        for digest in referred_records(edition.local()):
+            origin = store.by_digest(digest, "collect")
+            found.setdefault(origin.key, (origin, name))
+    return list(found.values())
+
+
+def _parent(store: Store, corpus: Corpus | None) -> Artifact | None:
+    """The corpus that the edition goes on from; None, and a line to the user, when it is lost."""
+    if corpus is None:
+        return None
+    try:
+        found = store.find("curate", corpus.key)
+        if found is not None and corpus.digest in found.digests:
+            return found
+        problem = "is not in the store any more"
+    except RunError as error:
+        problem = f"cannot be read ({error.what})"
+    say(f"  the corpus before, curate/{corpus.key[:12]}, {problem}: which text stands on which side is decided anew")
+    return None
+
+
+def _compared(
+    store: Store, recipe: Recipe, measures: list[Artifact], parent: Artifact | None, mode: Any
+) -> tuple[list[Artifact], list[Artifact]]:
+    """The measures, those compared before first, and the comparisons that tell of every pair of their texts."""
+    known, earlier = _known(store, recipe, measures, parent)
+    new = sorted((m for m in measures if m not in known), key=lambda m: m.key)
+    if not new and earlier:
+        return known, earlier
+    settings: dict[str, Any] = {"params": recipe.compare, "runtime": recipe.runtime.compare, "mode": mode}
+    return [*known, *new], [*earlier, compare(store, new, known, earlier, **settings)]
+
+
+def _known(
+    store: Store, recipe: Recipe, measures: list[Artifact], parent: Artifact | None
+) -> tuple[list[Artifact], list[Artifact]]:
+    """Which measures were compared with each other before, and by what; nothing where it must be done anew."""
+    if parent is None:
+        return [], []
+    about = read_about(parent.local())
+    earlier = [store.find("compare", key) for key in about["compares"]]
+    whole = [artifact for artifact in earlier if artifact is not None]
+    if len(whole) < len(earlier) or len(whole) >= MAX_BATCHES:
+        return [], []
+    if any(artifact.manifest.provenance.params != recipe.compare.key_values() for artifact in whole):
+        return [], []
+    by_key = {artifact.key: artifact for artifact in measures}
+    known = [by_key[key] for key in about["measures"] if key in by_key]
+    return (known, whole) if known else ([], [])

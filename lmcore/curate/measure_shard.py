@@ -1,0 +1,28 @@
+"""One shard measured: what a process of `measure` does, again and again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from lmcore.curate.measured import measure
+from lmcore.curate.near import band_table
+from lmcore.curate.params import MeasureParams
+from lmcore.curate.processes import serve
+from storage.parquet import read_parquet, replace_parquet
+
+
+def answer(job: dict[str, Any]) -> int:
+    """Measure the shard that a job names and remove it; gives its rows. Raises RunError for an unreadable one."""
+    path, out = Path(job["shard"]), Path(job["out"])
+    documents = read_parquet(path)
+    table = measure(documents, MeasureParams.model_validate_json(job["params"]))
+    name = f"{job['number']:05d}.parquet"
+    replace_parquet(out / "bands" / name, band_table(table))
+    replace_parquet(out / "measured" / name, table)  # the last: a shard with this file is done
+    path.unlink()
+    return int(documents.num_rows)
+
+
+if __name__ == "__main__":
+    serve(answer)

@@ -1,0 +1,152 @@
+"""All records of a corpus as columns: a few dozen bytes each, judged by the rules as they are read.
+
+Signals are looked at file by file and not held; texts are not read at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lmcore.curate.beside import Beside
+from lmcore.curate.ids import Ids, ids
+from lmcore.curate.judge import Judge
+from lmcore.curate.split import page_hashes
+from lmcore.documents import MADE
+from storage.errors import RunError
+from storage.parquet import read_parquet
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+_CODED = ("source", "kind", "lang", "license")
+_NEEDED = ("record_id", *_CODED, "synthetic", "page_of_origin", "words_hash", "text_id", "raw_bytes", "n_bytes")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A measure artifact and which of its records are wanted: the ids as an edition names them, sorted."""
+
+    folder: Path
+    wanted: Ids
+
+    @classmethod
+    def of(cls, folder: Path, records: Sequence[str]) -> Part:
+        """A part of which these record ids are wanted."""
+        return cls(folder, np.unique(ids(records)))
+
+
+@dataclass(frozen=True)
+class Records:
+    """N records, sorted by record id."""
+
+    ids: Ids  # (N,)
+    file: NDArray[np.int32]  # (N,) which of the measured files
+    row: NDArray[np.int32]  # (N,) and which of its rows
+    source: NDArray[np.int32]  # (N,) index into names["source"]
+    kind: NDArray[np.int32]
+    lang: NDArray[np.int32]
+    license: NDArray[np.int32]
+    synthetic: NDArray[np.bool_]
+    made: NDArray[np.bool_]  # of no page: made of nothing that was collected
+    page: NDArray[np.uint64]  # (N,) see `page_hashes`
+    words: Ids  # (N,) hash of the words
+    text_id: Ids  # (N,)
+    raw_bytes: Integers
+    n_bytes: Integers
+    n_chars: Integers
+    unique_word_ratio: NDArray[np.float32]
+    quality: Floats
+    complexity: Floats
+    rule: NDArray[np.int32]  # (N,) index into the rules, KEPT where none failed
+    value: Floats  # (N,) what the rule measured; NaN where none failed
+    threshold: Floats
+    names: dict[str, list[str]]  # what the codes mean, sorted
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge) -> Records:
+    """The wanted records of measured files, each file with the sorted ids that are wanted of it.
+
+    Raises RunError when a record comes twice, or when a file lacks a column.
+    """
+    columns = sorted({*_NEEDED, "n_chars", "unique_word_ratio", *judge.columns})
+    parts: list[dict[str, NDArray[np.generic]]] = []
+    codes: dict[str, dict[str, int]] = {name: {} for name in _CODED}
+    for number, (path, wanted) in enumerate(files):
+        table = read_parquet(path, columns)
+        if missing := set(columns) - set(table.column_names):
+            raise RunError(
+                f"{path} has no column {min(missing)}",
+                "run `collect-train verify`, then measure again: `collect-train run RECIPE --from measure`",
+            )
+        keys = ids(table["record_id"])
+        rows = np.flatnonzero(np.isin(keys, wanted))
+        if len(rows) < len(keys):
+            table, keys = table.take(rows), keys[rows]
+        signals = {name: table[name].to_numpy() for name in judge.columns} | beside.of(keys)
+        kinds, langs = table["kind"], table["lang"]
+        judged = judge(signals, kinds, langs)
+        pages = table["page_of_origin"]
+        parts.append(
+            {
+                "ids": keys,
+                "file": np.full(len(rows), number, np.int32),
+                "row": rows.astype(np.int32),
+                **{name: _coded(table[name], codes[name]) for name in _CODED},
+                "synthetic": table["synthetic"].to_numpy(),
+                "made": pc.starts_with(pages, MADE).to_numpy(zero_copy_only=False),
+                "page": page_hashes(pages, judge.salt),
+                "words": ids(table["words_hash"]),
+                "text_id": ids(table["text_id"]),
+                **{name: table[name].to_numpy().astype(np.int64) for name in ("raw_bytes", "n_bytes", "n_chars")},
+                "unique_word_ratio": table["unique_word_ratio"].to_numpy().astype(np.float32),
+                **{field.name: getattr(judged, field.name) for field in fields(judged)},
+            }
+        )
+    return _sorted(parts, codes)
+
+
+def _coded(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int32]:
+    coded = column.combine_chunks().dictionary_encode()
+    coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+    known = np.array([codes.setdefault(name, len(codes)) for name in coded.dictionary.to_pylist()], np.int32)
+    found: NDArray[np.int32] = known[coded.indices.to_numpy()] if len(coded) else np.zeros(0, np.int32)
+    return found
+
+
+def _sorted(parts: Sequence[Mapping[str, NDArray[np.generic]]], codes: Mapping[str, Mapping[str, int]]) -> Records:
+    empty = {"ids": "S16", "words": "S16", "text_id": "S16", "page": np.uint64, "synthetic": bool, "made": bool}
+    joined = {
+        field.name: np.concatenate([np.zeros(0, empty.get(field.name)), *(part[field.name] for part in parts)])
+        if not parts
+        else np.concatenate([part[field.name] for part in parts])
+        for field in fields(Records)
+        if field.name != "names"
+    }
+    order = np.argsort(joined["ids"], kind="stable")
+    joined = {name: array[order] for name, array in joined.items()}
+    names: dict[str, list[str]] = {}
+    for name in _CODED:  # in an order that does not hang on which file came first
+        names[name] = sorted(codes[name])
+        where = {label: number for number, label in enumerate(names[name])}
+        renumbered = np.array([where[label] for label in codes[name]], np.int32)
+        joined[name] = renumbered[joined[name].astype(np.int64)] if len(renumbered) else joined[name]
+    found = joined["ids"]
+    twice = np.flatnonzero(found[1:] == found[:-1])
+    if len(twice):
+        again = bytes(found[twice[0]]).ljust(16, b"\0").hex()
+        source = names["source"][int(joined["source"][twice[0]])]
+        raise RunError(
+            f"record {again} was collected twice, by source {source}",
+            "list every source once in the recipe, and give each a name of its own",
+        )
+    return Records(**joined, names=names)  # type: ignore[arg-type]

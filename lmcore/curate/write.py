@@ -1,0 +1,169 @@
+"""The texts of a corpus on disk: files of some MiB, each sorted by record id, in a memory that hangs on no corpus' size.
+
+Texts lie in measured files source by source. They are first sorted into buckets by record id, which is a digest, so
+that buckets are equally large and a file holds texts of all sources; then every bucket becomes one file. Both steps
+go on after a kill where they were.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.ipc
+from numpy.typing import NDArray
+
+from lmcore.curate.decide import Decided
+from lmcore.curate.ids import hexes, places
+from lmcore.curate.parent import SAME, Parent, link
+from lmcore.curate.records import Records
+from lmcore.documents import CURATED, SPLITS, validate
+from storage.atomic import disk_errors, fault
+from storage.parquet import read_parquet, replace_parquet, write_parquet
+
+FILE_BYTES = 64 << 20  # of text in one file, about
+_TAKEN = [
+    *("record_id", "text_id", "text", "n_bytes", "source", "url", "title", "kind", "lang", "license", "synthetic"),
+    *("page_of_origin", "turns"),
+]
+
+Clean = Callable[[pa.Table, NDArray[np.int64]], pa.Table]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which texts are written and which files of the corpus before are taken over."""
+
+    new: NDArray[np.bool_]  # (N,) records whose text is written now
+    old: dict[Path, NDArray[np.bytes_]]  # files of the parent and the ids that stay in them, sorted
+    batch: int  # how many corpora this one stands on
+
+
+def plan_files(records: Records, decided: Decided, parent: Parent | None) -> Plan:
+    """What can be taken over from `parent`: rows that would be written just as they are there."""
+    kept = decided.kept
+    if parent is None:
+        return Plan(kept.copy(), {}, 0)
+    where = places(records.ids, parent.ids)
+    there = np.flatnonzero(kept & (where >= 0))
+    at = where[there]
+    now = {"cluster_size": decided.cluster_size}
+    now |= {name: getattr(records, name) for name in SAME if name not in now}
+    same = parent.split[at] == decided.split[there]
+    for name in SAME:
+        same &= parent.columns[name][at] == now[name][there]
+    new = kept.copy()
+    new[there[same]] = False
+    stays = at[same]
+    old = {}
+    for number, path in enumerate(parent.files):
+        held = parent.ids[stays[parent.file[stays] == number]]
+        if len(held):
+            old[path] = np.sort(held)
+    return Plan(new, old, parent.about["batch"] + 1)
+
+
+def write_splits(
+    work: Path, files: Sequence[Path], records: Records, decided: Decided, plan: Plan, clean: Clean | None = None
+) -> None:
+    """Write `out/SPLIT/BATCH-NUMBER.parquet` (CURATED); a split without texts has one empty file.
+
+    `files` are the measured files that `records` tells of. `clean` may give a table of texts with less in them; it
+    is called with the rows' places in `records`.
+    """
+    out, sorted_ = work / "out", work / "sorted"
+    for old, stays in plan.old.items():
+        _take_over(old, out / old.parent.name / old.name, stays)
+    buckets = {index: _buckets(records, decided, plan, index) for index in range(len(SPLITS))}
+    for number, path in enumerate(files):
+        mine = np.flatnonzero(plan.new & (records.file == number))
+        done = sorted_ / f"{number:05d}.done"
+        if done.exists() or not len(mine):
+            continue
+        table = _curated(path, records, decided, mine)
+        if clean:
+            table = clean(table, mine)
+        for index in range(len(SPLITS)):
+            rows = np.flatnonzero(decided.split[mine] == index)
+            if len(rows):
+                _write_ipc(sorted_ / f"{number:05d}-{index}.arrow", table.take(rows))
+        with disk_errors(done):
+            done.parent.mkdir(parents=True, exist_ok=True)
+            done.touch()
+        fault("curate.sorted")
+    for index, name in enumerate(SPLITS):
+        for bucket in range(buckets[index]):
+            path = out / name / f"{plan.batch:03d}-{bucket:05d}.parquet"
+            if not path.exists():
+                table = _bucket(sorted_, index, bucket, buckets[index])
+                if table.num_rows:
+                    replace_parquet(path, validate(table, CURATED, f"{name}/{path.name}"))
+                fault("curate.file")
+        if not any((out / name).glob("*.parquet")):
+            write_parquet(out / name / "000-00000.parquet", validate(CURATED.empty_table(), CURATED))
+    shutil.rmtree(sorted_, ignore_errors=True)
+
+
+def _take_over(old: Path, new: Path, stays: NDArray[np.bytes_]) -> None:
+    if new.exists():
+        return
+    table = read_parquet(old, ["record_id"])
+    if table.num_rows == len(stays):
+        link(old, new)
+    else:
+        whole = read_parquet(old)
+        replace_parquet(new, whole.filter(pc.is_in(whole["record_id"], hexes(stays))))
+
+
+def _buckets(records: Records, decided: Decided, plan: Plan, split: int) -> int:
+    size = int(records.n_bytes[plan.new & (decided.split == split)].sum())
+    return max(1, math.ceil(size / FILE_BYTES))
+
+
+def _bounds(count: int) -> list[str]:
+    """The lowest record id, in hex, of each of `count` buckets."""
+    return [f"{(number << 128) // count:032x}" for number in range(count)]
+
+
+def _bucket(folder: Path, split: int, bucket: int, count: int) -> pa.Table:
+    """All rows of one bucket of a split, sorted by record id; nothing else is read into memory."""
+    bounds = _bounds(count)
+    low, high = bounds[bucket], bounds[bucket + 1] if bucket + 1 < count else None
+    found = []
+    for path in sorted(folder.glob(f"*-{split}.arrow")):
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            inside = pc.greater_equal(table["record_id"], low)
+            if high is not None:
+                inside = pc.and_(inside, pc.less(table["record_id"], high))
+            found.append(table.filter(inside))
+    return pa.concat_tables([CURATED.empty_table(), *found]).combine_chunks().sort_by("record_id")
+
+
+def _curated(path: Path, records: Records, decided: Decided, mine: NDArray[np.int64]) -> pa.Table:
+    """CURATED rows of one measured file."""
+    order = np.argsort(records.row[mine])
+    rows = read_parquet(path, _TAKEN).take(records.row[mine][order])
+    back = np.empty(len(order), np.int64)
+    back[order] = np.arange(len(order))
+    rows = rows.take(back)  # by record id, as `records` is
+    columns = {name: rows[name] for name in _TAKEN} | {
+        "quality": pa.array(records.quality[mine]),
+        "complexity": pa.array(records.complexity[mine]),
+        "cluster_id": rows["record_id"],
+        "cluster_size": pa.array(decided.cluster_size[mine]),
+    }
+    return pa.table({name: columns[name] for name in CURATED.names}, schema=CURATED)
+
+
+def _write_ipc(path: Path, table: pa.Table) -> None:
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with pa.ipc.new_file(str(path), table.schema) as writer:
+            writer.write_table(table)
