@@ -166,7 +166,9 @@ def _reached(
         artifact = by_name[name]
         found[name] = why
         inputs = manifests[artifact].provenance.inputs
-        wanted = list(needs(artifact)) if artifact.stage == "collect" else [entry.digest for entry in inputs]
+        # a corpus is whole by itself: of the one before it, it needs nothing
+        inputs_needed = [entry.digest for entry in inputs if (artifact.stage, entry.name) != ("curate", "parent")]
+        wanted = list(needs(artifact)) if artifact.stage == "collect" else inputs_needed
         named = {entry.digest: (entry.stage, entry.key) for entry in inputs}
         for digest in wanted:
             same = by_digest.get(digest, [])

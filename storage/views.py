@@ -118,7 +118,6 @@ FILE_VIEWS = {
             complexity=_REAL,
             cluster_id=_TEXT,
             cluster_size=_WHOLE,
-            signals=pa.map_(_TEXT, _REAL),
         ),
         folder="split",
     ),

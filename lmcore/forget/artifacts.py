@@ -1,4 +1,4 @@
-"""How a collected, curated or tokens artifact is rid of records: each function writes the files that change.
+"""How a collected, measured, curated or tokens artifact is rid of records: each function writes the files that change.
 
 All take `(artifact, target)` folders, as `storage.rewrite.rewrite` wants it, and the ids of the records that go. File
 names stay, since other editions refer to them, also when no row is left in a file.
@@ -49,6 +49,25 @@ def drop_collected(artifact: Path, target: Path, records: set[str], rows: Rows) 
         stats["outcomes"] = dict(sorted({**outcomes, FORGOTTEN: outcomes.get(FORGOTTEN, 0) + changed}.items()))
     write_json(target / "stats.json", stats)
     return {name: stats[name] for name in ("records", "new", "unchanged", "bytes")}
+
+
+def drop_measured(artifact: Path, target: Path, records: set[str]) -> dict[str, Any]:
+    """Drop measured texts and what near-duplicates of them are found by; gives the new figures."""
+    stats = json.loads((artifact / "stats.json").read_text(encoding="utf-8"))
+    for path in sorted((artifact / "measured").glob("*.parquet")):
+        table = read_parquet(path)
+        gone = _is_in(table, records)
+        meant = table.filter(gone)
+        if not meant.num_rows:
+            continue
+        stats["records"] -= meant.num_rows
+        stats["bytes"] -= int(pc.sum(meant["raw_bytes"]).as_py())
+        kept = pc.invert(gone)
+        write_parquet(target / "measured" / path.name, table.filter(kept))
+        bands = artifact / "bands" / path.name  # row by row like the texts
+        write_parquet(target / "bands" / path.name, read_parquet(bands).filter(kept))
+    write_json(target / "stats.json", stats)
+    return {name: stats[name] for name in ("records", "bytes")}
 
 
 def drop_curated(artifact: Path, target: Path, records: set[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from storage.parquet import batches
 from storage.store import Store
 
 _CURATED = ("record_id", "source", "url", "title", "text", "lang", "page_of_origin")
+_STAGES = ("collect", "measure", "curate")
 _COLLECTED = (*_CURATED, "parent_record", "meta")
 
 
@@ -27,7 +28,7 @@ _COLLECTED = (*_CURATED, "parent_record", "meta")
 class Place:
     """A folder of Parquet files with texts, or the SQLite file of a crawl or a wiki.
 
-    `kind`: collect, curate (an artifact, finished or set aside), measured (of an unfinished curation) or crawl.
+    `kind`: collect, measure, curate (an artifact, finished or set aside, or one that is being measured) or crawl.
     `damaged`: why it cannot be read, for what is no finished artifact.
     """
 
@@ -49,15 +50,15 @@ class Place:
         """Its Parquet files with texts, in order."""
         if self.kind == "collect":
             return document_files(self.path)
-        return sorted(self.path.glob("*.parquet" if self.kind == "measured" else "*/[0-9]*.parquet"))
+        return sorted(self.path.glob("measured/[0-9]*.parquet" if self.kind == "measure" else "*/[0-9]*.parquet"))
 
 
 def places_of_texts(store: Store) -> list[Place]:
     """Every place where texts lie as texts; what is neither finished nor readable is marked so."""
-    finished = [Place(artifact.stage, artifact.path) for artifact in store.readable("collect", "curate")]
+    finished = [Place(artifact.stage, artifact.path) for artifact in store.readable(*_STAGES)]
     others = [
-        *(Place(kind, path) for kind in ("collect", "curate") for path in sorted(store.root.glob(f".aside/{kind}-*"))),
-        *(Place("measured", path) for path in sorted(store.root.glob(".work/curate-*/measured"))),
+        *(Place(kind, path) for kind in _STAGES for path in sorted(store.root.glob(f".aside/{kind}-*"))),
+        *(Place("measure", path) for path in sorted(store.root.glob(".work/measure-*/out"))),
         *(
             Place("crawl", path)
             for name in (FRONTIER, PAGES)

@@ -2,7 +2,7 @@
 
     1  the tombstone is written: from now on nothing collects the text again
     2  quotes are blotted, unfinished work and set-aside artifacts that hold the text are removed
-    3  tokens, then curated, then collected artifacts are rewritten without it (`storage.rewrite`)
+    3  tokens, curated, measured, then collected artifacts are rewritten without it (`storage.rewrite`)
     4  the tombstone is marked finished
 
 The collected text goes last, and of several editions the newest first, so that at every instant the store still says
@@ -30,7 +30,7 @@ from lmcore.collect.web import FRONTIER
 from lmcore.collect.wikipedia_store import PAGES
 from lmcore.curate.normalise import normalise
 from lmcore.forget.answers import answers_that_hold, clean_answers, clean_pages
-from lmcore.forget.artifacts import drop_collected, drop_curated, drop_tokens
+from lmcore.forget.artifacts import drop_collected, drop_curated, drop_measured, drop_tokens
 from lmcore.forget.find import Found, find, learnt_by
 from lmcore.forget.places import places_of_texts
 from lmcore.forget.quotes import Quotes
@@ -44,7 +44,7 @@ from storage.rewrite import Change, rewrite
 from storage.store import Artifact, Store
 from storage.tombstones import Tombstone, read_tombstones, write_tombstone
 
-_ORDER = ("tokens", "curate", "collect")
+_ORDER = ("tokens", "curate", "measure", "collect")
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,8 @@ def _change(stage: str, found: Found) -> Change:
         records = found.held[artifact]
         if stage == "collect":
             return drop_collected(artifact, target, records, found.rows)
+        if stage == "measure":
+            return drop_measured(artifact, target, records)
         if stage == "curate":
             return drop_curated(artifact, target, records)
         return drop_tokens(artifact, target, records)

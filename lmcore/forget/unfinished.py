@@ -43,9 +43,11 @@ def to_remove(store: Store, found: Found, quotes: Quotes) -> list[tuple[Path, st
             left = [path for path in sorted(work.iterdir()) if path not in lost and _is_of_a_dead_crawl(path)]
             paths += [(path, "is written again") for path in left]
             paths += downloads_that_go(work, found, quotes)
-        elif stage == "curate":
-            parts = [path for path in (work / "out", *_measured(work, found)) if path.exists()]
+        elif stage == "measure":
+            parts = [path for path in (work / "pending", *_measured(work, found)) if path.exists()]
             paths += [(path, "is measured again") for path in parts]
+        elif stage in ("compare", "curate"):
+            paths += [(path, "is written again") for path in sorted(work.iterdir()) if path.name != "attempts.json"]
         elif stage == "tokens":
             paths.append((work, "unfinished tokens; nobody can say of which texts"))
         elif _trains_on(work, found):
@@ -94,9 +96,9 @@ def _is_of_a_dead_crawl(path: Path) -> bool:
 
 
 def _measured(work: Path, found: Found) -> list[Path]:
-    """The measured files of an unfinished curation that hold one of the records, or cannot be read."""
+    """The files of unfinished measuring that hold one of the records, or cannot be read."""
     paths = []
-    for path in sorted((work / "measured").glob("*")):
+    for path in sorted((work / "out" / "measured").iterdir() if (work / "out" / "measured").is_dir() else ()):
         try:
             held = path.suffix != ".parquet" or _has(path, found)
         except RunError:

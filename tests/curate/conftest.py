@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from three_stages import curate_folders, nowhere
 
-from lmcore.curate import CurateParams, CurateRuntime, curate
 from lmcore.curate.gates import GatesParams
+from lmcore.curate.params import CurateParams
 from lmcore.documents import DOCUMENT, make_table, record_id
 from lmcore.progress import silent
 from storage.atomic import write_json
@@ -101,20 +102,21 @@ def run_curate(tmp_path):
     """run_curate(folders, **params): the stage in a work folder of its own; gives the out folder and the metrics."""
     count = 0
 
-    def run(folders, *, work=None, shard_mib=8, report=silent, **params):
+    def run(folders, *, work=None, workers=1, report=silent, before=None, locate=nowhere, forgotten=None, **params):
         nonlocal count
         count += 1
-        work = work or tmp_path / f"work-{count}"
         params = {"gates": dict.fromkeys(GatesParams.model_fields, 0) | {"max_dropped_share": 1}} | params
-        metrics = curate(
-            work,
+        made = curate_folders(
+            work or tmp_path / f"work-{count}",
             folders,
-            locate=lambda digest: pytest.fail(f"asked for {digest}"),
+            locate=locate,
+            before=before,
             params=CurateParams.model_validate(params),
-            runtime=CurateRuntime(shard_mib=shard_mib),
+            workers=workers,
             report=report,
+            forgotten=forgotten,
         )
-        return work / "out", metrics
+        return made.out, made.metrics
 
     return run
 
