@@ -112,9 +112,9 @@ def _blocks(texts: Texts) -> Iterator[tuple[Integers, Integers, _Folded, _Source
     else:
         is_plain = np.fromiter(map(str.isascii, texts), bool, len(texts))
         plain = np.flatnonzero(is_plain)
-        yield from _arrow_blocks(plain, pa.array([texts[i] for i in plain], pa.large_string()))
+        yield from _arrow_blocks(plain, pa.array([texts[int(i)] for i in plain], pa.large_string()))
         others = np.flatnonzero(~is_plain)
-        yield from _text_blocks(others, [texts[i] for i in others])
+        yield from _text_blocks(others, [texts[int(i)] for i in others])
 
 
 def _arrow_blocks(rows: Integers, column: pa.LargeStringArray) -> Iterator[tuple[Integers, Integers, _Folded, _Source]]:
