@@ -1,0 +1,81 @@
+"""True Jaccard similarity of texts: of their sets of word 5-shingles, for given pairs only.
+
+Legend: T texts, G shingles of all sets, N pairs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmcore.curate.shingles import Hashes, Integers, Texts, shingles
+
+_CHUNK = 1 << 18  # shingles compared at once
+
+
+@dataclass(frozen=True)
+class Sets:
+    """For each of T texts its distinct shingles: hashes[start : start + count], sorted."""
+
+    start: Integers  # (T,)
+    count: Integers  # (T,)
+    hashes: Hashes  # (G,)
+
+
+def shingle_sets(texts: Texts) -> Sets:
+    """The shingle set of each text; the set of a blank text is empty."""
+    start, count = np.zeros(len(texts), np.int64), np.zeros(len(texts), np.int64)
+    kept: list[Hashes] = []
+    total = 0
+    giant: dict[int, list[Hashes]] = {}
+    for found in shingles(texts):
+        if len(found.rows) == 1:  # may be one piece of a giant text
+            giant.setdefault(int(found.rows[0]), []).append(np.unique(found.hashes))
+            continue
+        keys = np.repeat(np.arange(len(found.rows), dtype=np.uint64) << np.uint64(32), found.counts)
+        keys |= found.hashes
+        keys.sort()
+        first = np.ones(len(keys), bool)
+        np.not_equal(keys[1:], keys[:-1], out=first[1:])
+        keys = keys[first]
+        bounds = np.searchsorted(keys, np.arange(len(found.rows) + 1, dtype=np.uint64) << np.uint64(32))
+        start[found.rows] = total + bounds[:-1]
+        count[found.rows] = np.diff(bounds)
+        kept.append(keys.astype(np.uint32))
+        total += len(keys)
+    for row, pieces in giant.items():
+        whole = np.unique(np.concatenate(pieces))
+        start[row], count[row] = total, len(whole)
+        kept.append(whole)
+        total += len(whole)
+    return Sets(start, count, np.concatenate(kept) if kept else np.empty(0, np.uint32))
+
+
+def jaccard(sets: Sets, a: Integers, b: Integers) -> NDArray[np.float64]:
+    """Shared shingles over all shingles of the texts a[i] and b[i], (N,), rounded to 6 digits; 0 for two blank ones."""
+    result = np.zeros(len(a), np.float64)
+    sizes = sets.count[a] + sets.count[b]
+    ends = np.cumsum(sizes)
+    low = 0
+    while low < len(a):
+        high = max(low + 1, int(np.searchsorted(ends, ends[low] - sizes[low] + _CHUNK, side="right")))
+        shared = _shared(sets, a[low:high], b[low:high])
+        result[low:high] = shared / np.maximum(1, sizes[low:high] - shared)
+        low = high
+    return np.round(result, 6)
+
+
+def _shared(sets: Sets, a: Integers, b: Integers) -> Integers:
+    """How many shingles each pair shares: in the sorted union of (pair, shingle), those that stand twice."""
+    both = np.concatenate((a, b))
+    counts, pairs = sets.count[both], len(a)
+    before = np.cumsum(counts) - counts
+    place = np.arange(int(counts.sum())) + np.repeat(sets.start[both] - before, counts)
+    number = np.tile(np.arange(pairs, dtype=np.uint64) << np.uint64(32), 2)
+    keys = np.repeat(number, counts)
+    keys |= sets.hashes[place]
+    keys.sort()
+    twice = keys[1:][keys[1:] == keys[:-1]]
+    return np.bincount((twice >> np.uint64(32)).astype(np.int64), minlength=pairs)

@@ -1,0 +1,223 @@
+"""Verified near-duplicate pairs of new texts, among themselves and against all texts known before.
+
+Promised: every reported pair's Jaccard similarity of word 5-shingles is true and at least `min_jaccard`; the result
+is sorted by (a, b) and depends on the texts alone, not on how or in which order they are cut into parts; exact copies
+(equal words hash) form a star around the one with the lowest record id, and only that one is compared further; large
+groups of near-duplicates are connected, but not listed pair by pair (see `candidates`).
+
+Memory: 128 bytes and some 60 more for each new text and for each known one that shares a band key with a new one, and
+the shingle sets of the candidates, which go to a temporary file beyond half of `memory_mb`. Texts are read for
+candidates only.
+
+Legend: T texts, N pairs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lmcore.curate.bands import Part, read_bands, read_rows
+from lmcore.curate.candidates import candidate_pairs
+from lmcore.curate.jaccard import Sets, jaccard, shingle_sets
+from lmcore.curate.minhash import BANDS, NO_KEY
+from lmcore.curate.shingles import Hashes, Integers
+from lmcore.progress import Report, silent
+from storage.errors import UserError
+
+PAIR = pa.schema(
+    [
+        pa.field("a", pa.string(), nullable=False),  # record id
+        pa.field("b", pa.string(), nullable=False),  # record id, greater than a
+        pa.field("jaccard", pa.float64(), nullable=False),
+    ]
+)
+MIN_JACCARD = 0.7
+_READ_ROWS = 2_000  # texts verified at once
+
+
+def find_pairs(
+    new: Sequence[Part],
+    known: Sequence[Part] = (),
+    *,
+    memory_mb: int = 1024,
+    report: Report = silent,
+    min_jaccard: float = MIN_JACCARD,
+) -> pa.Table:
+    """PAIR rows of near-duplicates of which one text at least is in `new`.
+
+    Record ids must be distinct. Raises UserError for a `min_jaccard` below .5 (candidates are not found there),
+    RunError for a damaged or missing file.
+    """
+    if not 0.5 <= min_jaccard <= 1:
+        raise UserError(f"min_jaccard is {min_jaccard}", "give a number from 0.5 to 1")
+    parts = [*new, *known]
+    rows = _load(new, known)
+    report(1, 4, f"{len(rows.keys):,} texts to compare")
+    rows, copies = _without_copies(rows, parts)
+    report(2, 4, f"{len(copies[0]):,} exact copies")
+    a, b = candidate_pairs(rows.keys, rows.is_new)
+    report(3, 4, f"{len(a):,} candidate pairs")
+    with tempfile.TemporaryFile(prefix="shingles") as spill:
+        used = np.unique(np.concatenate((a, b)))
+        sets = _sets_of(used, rows, parts, spill, memory_mb << 19)
+        a, b = np.searchsorted(used, a), np.searchsorted(used, b)
+        small, large = np.minimum(sets.count[a], sets.count[b]), np.maximum(sets.count[a], sets.count[b])
+        possible = small >= min_jaccard * large
+        a, b = a[possible], b[possible]
+        found = jaccard(sets, a, b)
+        del sets  # before the file that it may be a view of
+    enough = found >= min_jaccard
+    ids = _record_ids(rows.part, rows.row, used, parts)
+    table = _pairs(ids, a[enough], b[enough], found[enough])
+    result = pa.concat_tables([table, _pairs(*copies, np.ones(len(copies[1])))])
+    report(4, 4, f"{result.num_rows:,} pairs")
+    return result.sort_by([("a", "ascending"), ("b", "ascending")]).combine_chunks()
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Texts to compare, and where they stand."""
+
+    hashes: NDArray[np.uint64]  # (T, 2)
+    keys: NDArray[np.uint32]  # (T, 28)
+    part: Integers  # (T,)
+    row: Integers  # (T,)
+    is_new: NDArray[np.bool_]  # (T,)
+
+    def take(self, places: Integers) -> _Rows:
+        return _Rows(self.hashes[places], self.keys[places], self.part[places], self.row[places], self.is_new[places])
+
+
+def _load(new: Sequence[Part], known: Sequence[Part]) -> _Rows:
+    """All new texts, and the known ones that share a band key or the words hash with one of them; no blank ones."""
+    hashes: list[NDArray[np.uint64]] = [np.empty((0, 2), np.uint64)]
+    keys: list[NDArray[np.uint32]] = [np.empty((0, BANDS), np.uint32)]
+    where: list[Integers] = [np.empty((0, 2), np.int64)]
+
+    def add(number: int, digests: NDArray[np.uint64], table: NDArray[np.uint32], rows: Integers) -> None:
+        hashes.append(digests[rows])
+        keys.append(table[rows])
+        where.append(np.stack([np.full(len(rows), number), rows], axis=1))
+
+    for number, part in enumerate(new):
+        digests, table = read_bands(part.bands)
+        add(number, digests, table, np.flatnonzero((table != NO_KEY).any(axis=1)))
+    count = sum(map(len, keys))
+    filter_ = _Filter(np.concatenate(keys)) if known and count else None
+    for number, part in enumerate(known if filter_ else (), len(new)):
+        assert filter_ is not None
+        digests, table = read_bands(part.bands)
+        add(number, digests, table, filter_.matching(table))
+    places = np.concatenate(where)
+    is_new = np.arange(len(places)) < count
+    return _Rows(np.concatenate(hashes), np.concatenate(keys), places[:, 0], places[:, 1], is_new)
+
+
+class _Filter:
+    """Which known texts share a band key with a new one (exact copies share all)."""
+
+    def __init__(self, keys: NDArray[np.uint32]) -> None:
+        bits = min(22, max(12, (16 * len(keys)).bit_length()))
+        self._shift = np.uint32(32 - bits)
+        self._base = np.arange(BANDS, dtype=np.int64) << bits
+        self._coarse = np.zeros(BANDS << bits, bool)
+        self._coarse[(keys >> self._shift) + self._base] = True
+        self._exact = [np.unique(keys[:, band]) for band in range(BANDS)]
+
+    def matching(self, keys: NDArray[np.uint32]) -> Integers:
+        """Sorted rows of `keys` (T, 28) that match and are not blank."""
+        match = np.zeros(len(keys), bool)
+        row, band = np.nonzero(self._coarse.take((keys >> self._shift) + self._base))
+        for number, exact in enumerate(self._exact):
+            rows = row[band == number]
+            wanted = keys[rows, number]
+            at = np.minimum(np.searchsorted(exact, wanted), len(exact) - 1)
+            match[rows[exact[at] == wanted]] = True
+        match &= (keys != NO_KEY).any(axis=1)
+        return np.flatnonzero(match)
+
+
+def _without_copies(rows: _Rows, parts: Sequence[Part]) -> tuple[_Rows, tuple[pa.Array, Integers, Integers]]:
+    """One text for each words hash, in order of the hash; and (ids, a, b) of the stars of its copies."""
+    order = np.lexsort((rows.hashes[:, 1], rows.hashes[:, 0]))
+    ranked = rows.hashes[order]
+    first = np.concatenate(([True], (ranked[1:] != ranked[:-1]).any(axis=1)))[: len(order)]
+    group = np.cumsum(first) - 1
+    sizes = np.bincount(group, minlength=0)
+    several = np.flatnonzero(sizes[group] > 1) if len(order) else np.empty(0, np.int64)
+    if not len(several):
+        return rows.take(order), (pa.array([], pa.string()), np.empty(0, np.int64), np.empty(0, np.int64))
+    ids = _record_ids(rows.part, rows.row, order[several], parts)
+    by_id = pa.table({"group": group[several], "id": ids}).sort_by([("group", "ascending"), ("id", "ascending")])
+    # the same copies, each group in order of record id
+    ranks = pc.sort_indices(
+        pa.table({"group": group[several], "id": ids}),
+        sort_keys=[("group", "ascending"), ("id", "ascending")],
+    ).to_numpy()
+    order[several] = order[several][ranks]
+    ids = by_id["id"].combine_chunks()
+    head = np.flatnonzero(first[several])
+    leader = np.repeat(head, np.diff(np.append(head, len(several))))
+    other = np.arange(len(several))
+    is_new = rows.is_new[order[several]]
+    star = (leader != other) & (is_new[leader] | is_new[other])
+    return rows.take(order[first]), (ids, leader[star], other[star])
+
+
+def _sets_of(used: Integers, rows: _Rows, parts: Sequence[Part], spill: IO[bytes], limit: int) -> Sets:
+    """Shingle sets of the texts `used`, in this order, read part by part."""
+    start, count = np.zeros(len(used), np.int64), np.zeros(len(used), np.int64)
+    kept: list[Hashes] = []
+    total = held = 0
+    for number, places in _by_part(rows.part[used], rows.row[used]):
+        for low in range(0, len(places), _READ_ROWS):
+            some = places[low : low + _READ_ROWS]
+            sets = shingle_sets(read_rows(parts[number].measured, "text", rows.row[used[some]]))
+            start[some], count[some] = sets.start + total, sets.count
+            kept.append(sets.hashes)
+            total += len(sets.hashes)
+            held += sets.hashes.nbytes
+            if held > limit:
+                for piece in kept:
+                    spill.write(piece.tobytes())
+                kept, held = [], 0
+    if total and total * 4 > held:
+        for piece in kept:
+            spill.write(piece.tobytes())
+        spill.flush()
+        return Sets(start, count, np.memmap(spill, np.uint32, "r", shape=(total,)))
+    return Sets(start, count, np.concatenate(kept) if kept else np.empty(0, np.uint32))
+
+
+def _record_ids(part: Integers, row: Integers, places: Integers, parts: Sequence[Part]) -> pa.Array:
+    """Record ids of the texts `places`, in this order."""
+    read, order = [], []
+    for number, some in _by_part(part[places], row[places]):
+        read.append(read_rows(parts[number].measured, "record_id", row[places[some]]))
+        order.append(some)
+    if not read:
+        return pa.array([], pa.string())
+    back = np.argsort(np.concatenate(order))
+    return pa.concat_arrays(read).take(back).cast(pa.string())
+
+
+def _by_part(part: Integers, row: Integers) -> list[tuple[int, Integers]]:
+    """(number of the part, places in order of their row)."""
+    order = np.lexsort((row, part))
+    cuts = np.flatnonzero(np.diff(part[order])) + 1
+    return [(int(part[places[0]]), places) for places in np.split(order, cuts) if len(places)]
+
+
+def _pairs(ids: pa.Array, a: Integers, b: Integers, found: NDArray[np.float64]) -> pa.Table:
+    left, right = ids.take(a), ids.take(b)
+    swap = pc.greater(left, right)
+    columns = [pc.if_else(swap, right, left), pc.if_else(swap, left, right), pa.array(found)]
+    return pa.table(columns, schema=PAIR)
