@@ -16,11 +16,13 @@ from typing import Any
 import pyarrow as pa
 
 from lmcore.curate.beside import BESIDE, FILE
-from lmcore.curate.near import find_pairs
+from lmcore.curate.bands import Part
+from lmcore.curate.measure import bands_file, measured_files
+from lmcore.curate.pairs import find_pairs
 from lmcore.curate.params import CompareParams, CompareRuntime
 from lmcore.progress import Report
 from storage.atomic import fault, write_json
-from storage.parquet import write_parquet
+from storage.parquet import read_parquet, write_parquet
 
 PAIRS = "pairs.parquet"
 
@@ -41,9 +43,11 @@ def compare_measured(
     not hang on the order of `new`. Raises RunError for an unreadable input.
     """
     out = work / "out"
-    pairs = find_pairs(new, known, min_jaccard=params.min_jaccard, memory_mib=runtime.memory_mib, report=report)
+    pairs = find_pairs(
+        _parts(new), _parts(known), min_jaccard=params.min_jaccard, memory_mb=runtime.memory_mib, report=report
+    )
     fault("compare.pairs")
-    write_parquet(out / PAIRS, pairs)
+    write_parquet(out / PAIRS, _with_words(pairs, [*new, *known]))
     write_parquet(out / FILE, BESIDE.empty_table())
     figures = {"pairs": pairs.num_rows}
     write_json(out / "stats.json", figures)
@@ -52,6 +56,23 @@ def compare_measured(
 
 def read_pairs(folder: Path) -> pa.Table:
     """The pairs of a compare artifact."""
-    from storage.parquet import read_parquet
-
     return read_parquet(folder / PAIRS)
+
+
+def _with_words(pairs: pa.Table, folders: Sequence[Path]) -> pa.Table:
+    words: dict[str, str] = {}
+    wanted = set(pairs["a"].to_pylist()) | set(pairs["b"].to_pylist())
+    for folder in folders:
+        for path in measured_files(folder):
+            table = read_parquet(path, ["record_id", "words_hash"])
+            for record, digest in zip(table["record_id"].to_pylist(), table["words_hash"].to_pylist(), strict=True):
+                if record in wanted:
+                    words[record] = digest
+    for name in ("a", "b"):
+        column = pa.array([words[record] for record in pairs[name].to_pylist()], pa.string())
+        pairs = pairs.append_column(f"{name}_words", column)
+    return pairs
+
+
+def _parts(folders: Sequence[Path]) -> list[Part]:
+    return [Part(bands_file(path), path) for folder in folders for path in measured_files(folder)]

@@ -119,5 +119,5 @@ def _pairs(compared: Sequence[Path]) -> Pairs:
         return np.concatenate([np.zeros(0, "S16"), *(ids(table[name]) for table in tables)])
 
     shared = np.concatenate([np.zeros(0), *(table["jaccard"].to_numpy() for table in tables)])
-    return Pairs(joined("a"), joined("b"), shared)
+    return Pairs(joined("a_words"), joined("b_words"), shared)
 
