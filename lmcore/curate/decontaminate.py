@@ -9,7 +9,7 @@ is looked for as a whole when it has 5 words.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,8 @@ from pydantic import Field, field_validator
 from lmcore.config import Params
 from lmcore.curate.cuts import Cut, Span, cut, union
 from lmcore.curate.held_out import HeldOut
-from lmcore.curate.overlap import Integers, Size, Tokens, pieces, tokenise
+from lmcore.curate.overlap import Integers, Size, pieces
+from lmcore.curate.words import run_starts
 
 CONTAMINATION = pa.schema(
     [
@@ -56,7 +57,9 @@ class DecontaminateParams(Params):
     )
     remove: bool = Field(default=True, description="Cut overlaps out of training texts; false only lists them.")
     min_left_words: int = Field(
-        default=20, ge=0, description="A text that has fewer words after a cut is dropped; characters count n_words/n_chars."
+        default=20,
+        ge=0,
+        description="A text that has fewer words after a cut is dropped; characters count n_words/n_chars.",
     )
     look_back: bool = Field(
         default=True, description="Compare texts that an earlier corpus kept with what is held out since, too."
@@ -88,7 +91,7 @@ class Scanned:
     hits: pa.Table = field(default_factory=CONTAMINATION.empty_table)  # sorted by record, set and item
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Overlaps:
     """Windows that texts and items share, as columns."""
 
@@ -121,7 +124,7 @@ def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, par
             scanned.cuts[place] = made = cut(texts[place], scanned.spans[place])
             scanned.texts[place] = made.text
         found = _overlaps([scanned.texts[place] for place in places], held_out)
-        found.text = np.array(places, np.int64)[found.text]
+        found = replace(found, text=np.array(places, np.int64)[found.text])
         counted.append(_counted(found))
         spans = found.spans()
         for place, parts in spans.items():
@@ -147,41 +150,31 @@ def _overlaps(texts: Sequence[str], held_out: HeldOut) -> _Overlaps:
     return _Overlaps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _counted(found: _Overlaps) -> _Overlaps:
-    """A row for each text and item: `start` counts windows and `end` the code points in them."""
+def _counted(found: _Overlaps) -> pa.Table:
+    """Number of windows, and of code points in them, for each text and item."""
     order = np.lexsort((found.end, found.start, found.item, found.text))
-    text, item = found.text[order], found.item[order]
-    start, end = found.start[order], found.end[order]
-    first = np.ones(len(text), bool)
-    first[1:] = (text[1:] != text[:-1]) | (item[1:] != item[:-1])
-    at = np.flatnonzero(first)
-    if not len(at):
-        return found
-    # Windows ascend, so each one adds what lies behind the end of all before it.
-    group = np.cumsum(first) - 1
-    shift = group * (int(end.max()) + 1)
+    text, item, start, end = found.text[order], found.item[order], found.start[order], found.end[order]
+    pairs = run_starts(text) | run_starts(item)
+    # windows ascend, so each adds what lies behind the end of all before it; a shift keeps pairs apart
+    shift = np.cumsum(pairs) * (int(end.max(initial=0)) + 1)
     reached = np.maximum.accumulate(end + shift) - shift
-    before = np.where(first, 0, np.concatenate(([0], reached[:-1])))
+    before = np.where(pairs, 0, np.concatenate(([0], reached[:-1])))
     added = np.maximum(0, reached - np.maximum(start, before))
-    return _Overlaps(
-        text[at], np.diff(np.append(at, len(text))), np.add.reduceat(added, at), item[at]
-    )
+    at = np.flatnonzero(pairs)
+    counted = {
+        "text": text[at],
+        "number": item[at],
+        "n_grams": np.diff(np.append(at, len(text))),
+        "chars": np.add.reduceat(added, at) if len(at) else added,
+    }
+    return pa.table({name: pa.array(column, pa.int64()) for name, column in counted.items()})
 
 
-def _hits(counted: Sequence[_Overlaps], held_out: HeldOut, record_ids: Sequence[str]) -> pa.Table:
-    rows = pa.table(
-        {
-            "text": np.concatenate([part.text for part in counted]),
-            "number": np.concatenate([part.item for part in counted]),
-            "n_grams": np.concatenate([part.start for part in counted]),
-            "chars": np.concatenate([part.end for part in counted]),
-        }
-    )
-    if not rows.num_rows:
-        return CONTAMINATION.empty_table()
+def _hits(counted: Sequence[pa.Table], held_out: HeldOut, record_ids: Sequence[str]) -> pa.Table:
+    rows = pa.concat_tables(counted)
     rows = rows.group_by(["text", "number"]).aggregate([("n_grams", "sum"), ("chars", "sum")])
     items = held_out.items.select(["set", "item"]).take(rows["number"])
-    ids = pa.array(list(record_ids), pa.string()).take(rows["text"].combine_chunks())
+    ids = pa.array(list(record_ids), pa.string()).take(rows["text"])
     columns = [items["set"], items["item"], ids, rows["n_grams_sum"], rows["chars_sum"]]
     found = pa.table(columns, schema=CONTAMINATION)
     return found.sort_by([("record_id", "ascending"), ("set", "ascending"), ("item", "ascending")])
@@ -190,9 +183,6 @@ def _hits(counted: Sequence[_Overlaps], held_out: HeldOut, record_ids: Sequence[
 def _weights(texts: Sequence[str], size: Size) -> list[int]:
     weights = [0] * len(texts)
     for first, tokens in pieces(texts, size):
-        own = tokens.weight(size)
-        if tokens.seen:
-            own = own - _head(tokens, size)
-        for number, weight in enumerate(own.tolist()):
+        for number, weight in enumerate(tokens.weight(size).tolist()):
             weights[first + number] += weight
     return weights

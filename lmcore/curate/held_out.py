@@ -1,8 +1,8 @@
 """The index of texts that must not be trained on: which windows of words they have, and which items have them.
 
-It is a folder. `grams-N.npy` (uint64, ascending) and `items-N.npy` (uint32) are sorted runs of (hash of a window, number
-of an item), `filter.npy` has one bit for every window, `short-*.npy` what is known of items shorter than a window and
-`items.parquet` the items' names. Building it takes no more memory than it is given, plus the names; so does reading:
+It is a folder. `grams-N.npy` (uint64, ascending) and `items-N.npy` (uint32) are sorted runs of (hash of a window,
+number of an item), `filter.npy` has one bit for every window, `short-*.npy` what is known of items shorter than a
+window and `items.parquet` the items' names. Building it takes no more memory than it is given, plus the names; so does reading:
 the filter is held, the runs lie on disk and are looked up only for the few windows that pass the filter.
 """
 
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lmcore.curate.hash_filter import make_filter, passing
 from lmcore.curate.normalise import normalise
 from lmcore.curate.overlap import SLICE_CHARS, Grams, Hashes, Integers, Size, Tokens, pieces
 from lmcore.curate.words import run_starts
@@ -45,8 +46,6 @@ Item = tuple[str, str, str]  # name of the set, id within it, text
 
 _BATCH = 1 << 20  # characters that are held before they are looked at
 _BYTES_A_GRAM = 48  # while a run is sorted: both columns, their order, both columns in order
-_BITS_A_GRAM = 16
-_BIT = (1 << np.arange(8)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class HeldOut:
         """First token, end and hash of those runs of `tokens` that may be in the index, as the filter has it."""
         grams = Grams(tokens)
         found = grams.windows(self.size, self.size.weight)
-        start = np.flatnonzero(_passing(self._filter, found.hash))
+        start = np.flatnonzero(passing(self._filter, found.hash))
         start = start[grams.inside(start, found.end[start])]
         end, hashes = found.end[start], found.hash[start]
         if len(self._anchors):
@@ -150,7 +149,7 @@ class HeldOut:
     def _shorter(self, grams: Grams, n_tokens: int) -> tuple[Integers, Integers]:
         """The runs that begin as an item shorter than a window does, and have as many tokens."""
         found = grams.windows(self.size, _short_weight(self.size))
-        start = np.flatnonzero(_passing(self._anchor_filter, found.hash))
+        start = np.flatnonzero(passing(self._anchor_filter, found.hash))
         first = np.searchsorted(self._anchors, found.hash[start], side="left")
         count = np.searchsorted(self._anchors, found.hash[start], side="right") - first
         within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
@@ -200,8 +199,8 @@ class _Building:
         with disk_errors(self._folder):
             np.save(self._folder / "short-anchors.npy", anchors[kept])
             np.save(self._folder / "short-lengths.npy", lengths[kept])
-            np.save(self._folder / "short-filter.npy", _filter([anchors[kept]], int(kept.sum()), self._memory))
-            np.save(self._folder / "filter.npy", _filter(runs, self._total, self._memory))
+            np.save(self._folder / "short-filter.npy", make_filter([anchors[kept]], int(kept.sum()), self._memory))
+            np.save(self._folder / "filter.npy", make_filter(runs, self._total, self._memory))
         write_parquet(self._folder / "items.parquet", self.names.table())
         write_json(self._folder / "about.json", about)
 
@@ -298,23 +297,3 @@ def _rank(ranked: NDArray[np.generic]) -> Integers:
     """The place of each value among its equals, in a sorted array."""
     first = np.flatnonzero(run_starts(ranked)) if len(ranked) else np.zeros(0, np.int64)
     return np.arange(len(ranked)) - np.repeat(first, np.diff(np.append(first, len(ranked))))
-
-
-def _filter(runs: Iterable[Hashes], count: int, memory: int) -> NDArray[np.uint8]:
-    """One bit for every hash at the place that its first bits say: a Bloom filter with one hash function."""
-    bits = max(10, min((count * _BITS_A_GRAM).bit_length(), memory.bit_length() + 2))
-    table = np.zeros(1 << (bits - 3), np.uint8)
-    for run in runs:
-        for at in range(0, len(run), 1 << 20):
-            place = run[at : at + (1 << 20)] >> np.uint64(64 - bits)
-            byte = (place >> np.uint64(3)).astype(np.int64)
-            first = np.flatnonzero(run_starts(byte))  # ascending, as the hashes are
-            table[byte[first]] |= np.bitwise_or.reduceat(_BIT[place & np.uint64(7)], first)
-    return table
-
-
-def _passing(table: NDArray[np.uint8], hashes: Hashes) -> NDArray[np.bool_]:
-    """Which hashes may be among those of the filter."""
-    place = hashes >> np.uint64(64 - 3 - (len(table).bit_length() - 1))
-    byte = np.take(table, (place >> np.uint64(3)).astype(np.int64))
-    return (byte & np.take(_BIT, (place & np.uint64(7)).astype(np.int64))) != 0

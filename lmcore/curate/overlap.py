@@ -84,11 +84,10 @@ class Tokens:
         return np.concatenate(([0], np.cumsum(np.where(self.alone, size.words, size.chars))))
 
     def weight(self, size: Size) -> Integers:
-        """(T,) what each text weighs."""
+        """(T,) what each text weighs, without tokens of the slice before."""
+        bounds = np.maximum(self.bounds, self.seen)
         before = self.weights_before(size)
-        if before is None:
-            return np.diff(self.bounds) * size.chars
-        return np.diff(before[self.bounds])
+        return np.diff(bounds) * size.chars if before is None else np.diff(before[bounds])
 
 
 @dataclass(frozen=True)
