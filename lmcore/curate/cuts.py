@@ -56,6 +56,8 @@ def cut(text: str, spans: Iterable[Span]) -> Cut:
     with the indentation, a space, or nothing between characters of a script without spaces. No other word is touched.
     """
     wanted = union(spans)
+    if not wanted:
+        return Cut(text, (), ((0, 0, len(text)),))
     gone = union(_widened(text, span) for span in wanted)
     kept = [
         (end, start)

@@ -2,8 +2,8 @@
 
 It is a folder. `grams-N.npy` (uint64, ascending) and `items-N.npy` (uint32) are sorted runs of (hash of a window,
 number of an item), `filter.npy` has one bit for every window, `short-*.npy` what is known of items shorter than a
-window and `items.parquet` the items' names. Building it takes no more memory than it is given, plus the names; so does reading:
-the filter is held, the runs lie on disk and are looked up only for the few windows that pass the filter.
+window and `items.parquet` the items' names. Building it takes no more memory than it is given, plus the names; so
+does reading: the filter is held, the runs lie on disk and are looked up only for windows that pass the filter.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def write(path, rows):
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
         text = io.StringIO(newline="")
-        rows = [list(rows[0]), *(list(row.values()) for row in rows)]
+        rows = [list(rows[0]), *([row[name] for name in rows[0]] for row in rows)]
         if path.suffix == ".tsv":
             path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8")
         else:
@@ -93,7 +93,7 @@ def test_tables_of_other_delimiters(tmp_path):
 
 def test_plain_text_is_cut_at_empty_lines(tmp_path):
     path = tmp_path / "set.txt"
-    path.write_bytes("\n\none\r\ntwo\r\n  \r\nthree\n\n\n".encode())
+    path.write_bytes(b"\n\none\r\ntwo\r\n  \r\nthree\n\n\n")
     assert list(read_set(path, ["whatever"])) == [("1", "one\ntwo"), ("2", "three")]
 
 
