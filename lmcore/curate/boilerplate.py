@@ -87,7 +87,7 @@ def boilerplate_lines(
         )
         SELECT line FROM different GROUP BY line HAVING count(*) >= $least ORDER BY line
     """
-    files: dict[str, Any] = {"new": [str(file) for file in new], "all": [str(file) for file in (*new, *known)], "least": min_documents}
+    files: dict[str, Any] = {"new": [str(file) for file in new], "all": [str(file) for file in (*new, *known)]}
     temporary.mkdir(parents=True, exist_ok=True)
     settings: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": f"{memory_mb}MB",
@@ -97,7 +97,7 @@ def boilerplate_lines(
     }
     try:
         with duckdb.connect(":memory:", config=settings) as connection:
-            found = connection.execute(query, files).fetchnumpy()["line"]
+            found = connection.execute(query, {**files, "least": min_documents}).fetchnumpy()["line"]
     except duckdb.Error as error:
         raise RunError(
             f"counting repeated lines failed: {str(error).splitlines()[0]}",

@@ -33,8 +33,9 @@ def pieces(texts: Sequence[str], limit: int = PIECE_CHARS) -> Iterator[tuple[NDA
 
 def shares(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     """part / whole rounded to six digits, 0 where the whole is 0."""
-    found: NDArray[np.float64] = np.round(np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0), 6)
-    return found
+    found = np.zeros(len(part))
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found.round(6)
 
 
 def _cut(text: str, limit: int) -> Iterator[str]:
