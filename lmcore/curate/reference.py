@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lmcore.config import Params
+from lmcore.curate.hash_sample import HashSample
 from lmcore.curate.pieces import pieces, shares
-from lmcore.curate.reference_sample import ReferenceSample
 from lmcore.curate.sorted_hashes import SortedHashes
 from lmcore.curate.word_pieces import Pieces, word_pieces
 from lmcore.curate.words import Hashes, Integers, mixed
@@ -92,7 +92,7 @@ class Reference:
         return sum(len(level.grams) for level in self._levels[1:])
 
     @classmethod
-    def train(cls, sample: ReferenceSample, *, order: int = 3) -> Reference:
+    def train(cls, sample: HashSample, *, order: int = 3) -> Reference:
         """Count the texts of a sample. Raises UserError when there is no word in it."""
         firsts, parts = [], []
         for _, batch in pieces(sample.texts()):
@@ -168,7 +168,7 @@ class Reference:
 
 def train_reference(texts: Iterable[str], *, max_chars: int, order: int = 3) -> Reference:
     """A model of a stream of texts, of which at most `max_chars` characters are kept and counted."""
-    sample = ReferenceSample(max_chars)
+    sample = HashSample(max_chars)
     sample.add(texts)
     return Reference.train(sample, order=order)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lmcore.curate import pieces as cutting
 from lmcore.curate import reference as room
+from lmcore.curate.hash_sample import TEXT_CHARS, HashSample
 from lmcore.curate.reference import Reference, train_reference
-from lmcore.curate.reference_sample import TEXT_CHARS, ReferenceSample
 from lmcore.curate.sorted_hashes import SortedHashes
 from lmcore.curate.word_pieces import word_pieces
 from lmcore.curate.words import mixed
@@ -133,11 +133,11 @@ def test_bits_do_not_depend_on_the_batch(monkeypatch, docstrings):
 @given(sizes=st.lists(st.integers(0, 40), max_size=30), limit=st.integers(0, 200))
 def test_the_sample_is_the_least_hashes_that_fit(sizes, limit):
     texts = [f"{i}" + "x" * size for i, size in enumerate(sizes)]
-    forward, backward = ReferenceSample(limit), ReferenceSample(limit)
+    forward, backward = HashSample(limit), HashSample(limit)
     forward.add(texts)
     backward.add([*texts[::-1], *texts])
     assert forward.texts() == backward.texts()
-    everything = ReferenceSample(10**9)
+    everything = HashSample(10**9)
     everything.add(texts)
     rest, chosen = limit, []
     for text in everything.texts():
@@ -149,7 +149,7 @@ def test_the_sample_is_the_least_hashes_that_fit(sizes, limit):
 
 
 def test_one_book_is_not_the_reference():
-    sample = ReferenceSample(10**6)
+    sample = HashSample(10**6)
     sample.add(["word " * 10**6, "", "other"])
     assert sorted(map(len, sample.texts())) == [5, TEXT_CHARS]
 
