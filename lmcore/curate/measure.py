@@ -91,6 +91,11 @@ def bands_file(measured: Path) -> Path:
     return measured.parent.parent / "bands" / measured.name
 
 
+def lines_file(measured: Path) -> Path:
+    """The file that says which lines the texts of a measured file have."""
+    return measured.parent.parent / "lines" / measured.name
+
+
 def _shards(collected: Path) -> Iterator[pa.Table]:
     """The artifact's own DOCUMENT rows in their order, some MiB of text at a time."""
     for path in document_files(collected):

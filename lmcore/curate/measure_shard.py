@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lmcore.curate.bands import write_bands
+from lmcore.curate.boilerplate import line_table
 from lmcore.curate.measured import measure
 from lmcore.curate.minhash import band_keys
 from lmcore.curate.params import MeasureParams
@@ -21,6 +22,7 @@ def answer(job: dict[str, Any]) -> int:
     name = f"{job['number']:05d}.parquet"
     keys = band_keys(table["text"].to_pylist())
     write_bands(out / "bands" / name, table["words_hash"].to_pylist(), keys)
+    replace_parquet(out / "lines" / name, line_table(table["text"].to_pylist()))
     replace_parquet(out / "measured" / name, table)  # the last: a shard with this file is done
     path.unlink()
     return int(documents.num_rows)

@@ -50,7 +50,11 @@ def rehydration(cluster_size: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def repeats(
-    params: MixParams, ids: Ids, sources: NDArray[np.object_], kinds: NDArray[np.object_], cluster_size: NDArray[np.int64]
+    params: MixParams,
+    ids: Ids,
+    sources: NDArray[np.object_],
+    kinds: NDArray[np.object_],
+    cluster_size: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """How often each of N training texts is learnt from; 0 for one that is left out."""
     weight = np.array([params.sources.get(name, 1.0) for name in sources])

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pydantic import Field
 
 from lmcore.config import Params, Runtime
+from lmcore.curate.decontaminate import DecontaminateParams
 from lmcore.curate.gates import GatesParams
+from lmcore.curate.labelled import ClassifierParams
+from lmcore.curate.mix import MixParams
+from lmcore.curate.reference import ReferenceParams
 from lmcore.curate.rules import RulesParams
 from lmcore.curate.score import ScoreName
 from lmcore.curate.split import SplitParams
+from lmcore.curate.substrings import SubstringParams
 
 
 class MeasureParams(Params):
@@ -22,11 +27,25 @@ class MeasureRuntime(Runtime):
     workers: int = Field(default=0, ge=0, le=256, description="Processes that measure; 0: one for every processor.")
 
 
+class LinesParams(Params):
+    """Which lines are boilerplate: those that stand in many texts."""
+
+    min_documents: int = Field(default=10, ge=2, description="Fewest texts that have a line of boilerplate.")
+
+
 class CompareParams(Params):
     """Which texts are alike."""
 
     min_jaccard: float = Field(
         default=0.7, gt=0, le=1, description="Texts that share this much of their word 5-shingles are near-duplicates."
+    )
+
+    boilerplate: LinesParams = Field(default=LinesParams(), description="Which lines are boilerplate.")
+    reference: ReferenceParams = Field(
+        default=ReferenceParams(), description="The texts that others are compared with, for the signal reference_bits."
+    )
+    classifier: ClassifierParams = Field(
+        default=ClassifierParams(), description="A learned quality, for the signal classifier_quality."
     )
 
 
@@ -44,6 +63,13 @@ class DuplicatesParams(Params):
     )
 
 
+class BoilerplateParams(Params):
+    """What is done with lines that stand in many texts."""
+
+    remove: bool = Field(default=False, description="Take them out of texts; code and what has turns is left alone.")
+    min_left_words: int = Field(default=20, ge=0, description="A text that has fewer words left is dropped.")
+
+
 class CurateParams(Params):
     """What is kept, how it is scored and split, and the least a corpus must have."""
 
@@ -51,8 +77,16 @@ class CurateParams(Params):
     rules: RulesParams = Field(default=RulesParams(), description="Changes to the packaged rules.")
     duplicates: DuplicatesParams = Field(default=DuplicatesParams(), description="Which of several copies stays.")
     split: SplitParams = Field(default=SplitParams(), description="Shares held out for validation and test.")
+    boilerplate: BoilerplateParams = Field(default=BoilerplateParams(), description="Lines that stand in many texts.")
+    substrings: SubstringParams = Field(default=SubstringParams(), description="Long repeats.")
+    decontaminate: DecontaminateParams = Field(
+        default=DecontaminateParams(), description="What training text shares with held-out text."
+    )
+    mix: MixParams = Field(default=MixParams(), description="How often a text is learnt from.")
     gates: GatesParams = Field(default=GatesParams(), description="The least a corpus must have.")
 
 
 class CurateRuntime(Runtime):
-    """How the work is cut."""
+    """How much may be held."""
+
+    memory_mib: int = Field(default=512, ge=64, description="MiB for the index of what is held out.")

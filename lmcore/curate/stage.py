@@ -11,19 +11,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lmcore.curate import gates
 from lmcore.curate.beside import Beside
 from lmcore.curate.choose import Pairs
+from lmcore.curate.clean import clean, clear
 from lmcore.curate.compare import read_pairs
 from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, decide
 from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import Ids, ids
 from lmcore.curate.judge import Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
+from lmcore.curate.mix import RULE as MIX
+from lmcore.curate.mix import repeats
 from lmcore.curate.params import CurateParams, CurateRuntime
 from lmcore.curate.parent import ABOUT, MAX_BATCHES, read_about, read_parent
 from lmcore.curate.records import Part, read_records
+from lmcore.curate.split import TRAIN
 from lmcore.curate.write import plan_files, write_splits
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
@@ -39,7 +44,7 @@ def curate(
     *,
     about: dict[str, Any],
     params: CurateParams,
-    runtime: CurateRuntime,  # noqa: ARG001 - every stage is given one
+    runtime: CurateRuntime,
     report: Report,
     min_jaccard: float,
 ) -> dict[str, Any]:
@@ -70,6 +75,10 @@ def curate(
         min_jaccard=min_jaccard,
         parent=whole,
     )
+    reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
+    base = whole if reusable else None
+    cleaned = clean(work, paths, compared, records, decided, params, base, runtime.memory_mib, report)
+    often = _mixed(records, decided, params)
     report(2, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
     fault("curate.before-decisions")
 
@@ -82,9 +91,9 @@ def curate(
     gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
 
-    reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
-    plan = plan_files(records, decided, whole if reusable else None)
-    write_splits(work, paths, records, decided, plan)
+    plan = plan_files(records, decided, base)
+    write_splits(work, paths, records, decided, plan, cleaned, often)
+    clear(work)
     write_json(out / ABOUT, {**about, "settings": settings, "batch": plan.batch, "salt": params.split.salt})
     return {
         "input_documents": figures["input"]["records"],
@@ -101,6 +110,20 @@ def curate(
 def _same_deal(parent: Path | None, params: CurateParams) -> Path | None:
     """The corpus before, unless another salt deals all pages anew."""
     return parent if parent and read_about(parent)["salt"] == params.split.salt else None
+
+
+def _mixed(records: Records, decided: Decided, params: CurateParams) -> NDArray[np.int64] | None:
+    """How often each record is learnt from, and the drop of those that are not; None: every one once."""
+    if params.mix.is_plain:
+        return None
+    train = np.flatnonzero(decided.kept & (decided.split == TRAIN))
+    sources, kinds = (
+        np.array(records.names[name], object)[getattr(records, name)[train]] for name in ("source", "kind")
+    )
+    often = np.ones(len(records), np.int64)
+    often[train] = repeats(params.mix, records.ids[train], sources, kinds, decided.cluster_size[train])
+    decided.drop(MIX, train[often[train] == 0], 0.0, 1.0)
+    return often
 
 
 def _forgotten(parts: Sequence[Part]) -> pa.Table:
@@ -120,4 +143,3 @@ def _pairs(compared: Sequence[Path]) -> Pairs:
 
     shared = np.concatenate([np.zeros(0), *(table["jaccard"].to_numpy() for table in tables)])
     return Pairs(joined("a_words"), joined("b_words"), shared)
-
