@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from numpy.typing import NDArray
 
 from lmcore.curate.minhash import BANDS, BINS
@@ -24,6 +25,9 @@ INDEX = pa.schema(
 )
 """One row a text, in the order of its measured file."""
 
+# of each byte its lower case, or a space for what str.split takes for white space
+_LOWER_AND_SPACE = bytes(32 if chr(byte).isspace() else ord(chr(byte).lower()) for byte in range(128)) + bytes(128)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -31,6 +35,25 @@ class Part:
 
     bands: Path
     measured: Path
+
+
+def words_hashes(texts: Sequence[str]) -> list[str]:
+    """For each text xxh3-128 (32 hex digits) of its lower-case words, one space between them.
+
+    As `duplicates.words_hash`, with a way of its own for ASCII text that makes no Python string of every word.
+    """
+    return [xxhash.xxh3_128_hexdigest(_ascii_words(text) if text.isascii() else _words(text)) for text in texts]
+
+
+def _ascii_words(text: str) -> bytes:
+    data = text.encode().translate(_LOWER_AND_SPACE).strip()
+    while b"  " in data:
+        data = data.replace(b"    ", b" ").replace(b"  ", b" ")
+    return data
+
+
+def _words(text: str) -> bytes:
+    return " ".join(text.lower().split()).encode()
 
 
 def write_bands(path: Path, words_hashes: Sequence[str], keys: NDArray[np.uint32]) -> None:
