@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,18 @@ INDEX = pa.schema(
 )
 """One row a text, in the order of its measured file."""
 
-# of each byte its lower case, or a space for what str.split takes for white space
-_LOWER_AND_SPACE = bytes(32 if chr(byte).isspace() else ord(chr(byte).lower()) for byte in range(128)) + bytes(128)
+# of each byte a space for what str.split takes for white space, and of ASCII letters the lower case
+_SPACE = bytes(32 if byte < 128 and chr(byte).isspace() else byte for byte in range(256))
+_LOWER_AND_SPACE = bytes(ord(chr(byte).lower()) if byte < 128 else byte for byte in _SPACE)
+_SPACES = re.compile(b"  +")
+# white space beyond ASCII in UTF-8, by the bytes it begins with
+_WIDE_SPACES = (
+    (b"\xc2", re.compile(rb"\xc2[\x85\xa0]")),
+    (b"\xe1\x9a\x80", re.compile(rb"\xe1\x9a\x80")),
+    (b"\xe2\x80", re.compile(rb"\xe2\x80[\x80-\x8a\xa8\xa9\xaf]")),
+    (b"\xe2\x81\x9f", re.compile(rb"\xe2\x81\x9f")),
+    (b"\xe3\x80\x80", re.compile(rb"\xe3\x80\x80")),
+)
 
 
 @dataclass(frozen=True)
@@ -40,20 +51,22 @@ class Part:
 def words_hashes(texts: Sequence[str]) -> list[str]:
     """For each text xxh3-128 (32 hex digits) of its lower-case words, one space between them.
 
-    As `duplicates.words_hash`, with a way of its own for ASCII text that makes no Python string of every word.
+    As `duplicates.words_hash`, without a Python string for every word.
     """
-    return [xxhash.xxh3_128_hexdigest(_ascii_words(text) if text.isascii() else _words(text)) for text in texts]
+    return [xxhash.xxh3_128_hexdigest(_packed(text)) for text in texts]
 
 
-def _ascii_words(text: str) -> bytes:
-    data = text.encode().translate(_LOWER_AND_SPACE).strip()
-    while b"  " in data:
-        data = data.replace(b"    ", b" ").replace(b"  ", b" ")
-    return data
-
-
-def _words(text: str) -> bytes:
-    return " ".join(text.lower().split()).encode()
+def _packed(text: str) -> bytes:
+    """UTF-8 of `" ".join(text.lower().split())`."""
+    if text.isascii():
+        data = text.encode().translate(_LOWER_AND_SPACE)
+    else:
+        data = text.lower().encode().translate(_SPACE)
+        for sign, pattern in _WIDE_SPACES:
+            if sign in data:
+                data = pattern.sub(b" ", data)
+    data = data.strip(b" ")
+    return _SPACES.sub(b" ", data) if b"  " in data else data
 
 
 def write_bands(path: Path, words_hashes: Sequence[str], keys: NDArray[np.uint32]) -> None:
