@@ -3,8 +3,8 @@
 One permutation hashing (Li, Owen, Zhang 2012): a shingle's hash names one of 112 bins and competes there; each bin
 keeps its least. An empty bin takes the value of a bin picked by a fixed rule that is the same for every text
 (Shrivastava 2017), and where that too stays empty the least of the text's shingles under a hash of its own, which is
-classical MinHash. Of each least value one byte is kept (b-bit minwise hashing, Li and König 2010): a band's 32-bit key *is* its
-four bytes, so the same 112 bytes both find candidates and estimate the Jaccard similarity of two texts.
+classical MinHash. Of each least value one byte is kept (b-bit minwise hashing, Li and König 2010): a band's 32-bit
+key *is* its four bytes, so the same 112 bytes both find candidates and estimate the similarity of two texts.
 
 Legend: T texts, G shingles.
 """
