@@ -1,4 +1,4 @@
-"""What is taken out of texts that stay: boilerplate lines, long repeats, and what held-out texts or evaluation sets say.
+"""What is taken out of texts that stay: boilerplate lines, long repeats, what held-out texts and evaluation sets say.
 
 Only texts that lose something are written, a file of them beside each measured file; the rest stays as it was
 measured. A text that the corpus before kept as it was is looked at for what is held out since, and no more.
@@ -60,7 +60,7 @@ class Cleaned:
 
     folder: Path | None
 
-    def apply(self, number: int, rows: pa.Table, where: NDArray[np.int64]) -> pa.Table:
+    def apply(self, number: int, rows: pa.Table, where: NDArray[np.int32]) -> pa.Table:
         """The columns of `rows` of a measured file, rows `where` of it, with the changed texts in their place."""
         if self.folder is None or not (file := self.folder / f"{number:05d}.parquet").exists():
             return rows
@@ -161,7 +161,8 @@ def _held_out(
             if len(mine):
                 table = read_parquet(path, ["record_id", "text"]).take(pa.array(records.row[mine]))
                 sides = decided.split[mine].tolist()
-                for record, text, side in zip(table["record_id"].to_pylist(), table["text"].to_pylist(), sides):
+                columns = (table["record_id"].to_pylist(), table["text"].to_pylist(), sides)
+                for record, text, side in zip(*columns, strict=True):
                     yield SPLITS[side], record, text
         for given in settings.evaluation_sets if sets else ():
             for item, text in read_set(Path(given.path), given.fields):

@@ -39,7 +39,8 @@ class Decided:
     @property
     def kept(self) -> NDArray[np.bool_]:
         """Which records are kept."""
-        return self.rule == KEPT
+        kept: NDArray[np.bool_] = self.rule == KEPT
+        return kept
 
     def drop(
         self,

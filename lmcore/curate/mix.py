@@ -63,7 +63,8 @@ def repeats(
         weight = weight * rehydration(cluster_size)
     weight = np.minimum(weight, params.max_repeats)
     whole = np.floor(weight)
-    return (whole + (_draw(ids, params.seed) < weight - whole)).astype(np.int64)
+    found: NDArray[np.int64] = (whole + (_draw(ids, params.seed) < weight - whole)).astype(np.int64)
+    return found
 
 
 def _draw(ids: Ids, seed: int) -> NDArray[np.float64]:

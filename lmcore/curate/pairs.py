@@ -37,10 +37,13 @@ PAIR = pa.schema(
         pa.field("a", pa.string(), nullable=False),  # record id
         pa.field("b", pa.string(), nullable=False),  # record id, greater than a
         pa.field("jaccard", pa.float64(), nullable=False),
+        pa.field("a_words", pa.binary(16), nullable=False),  # hash of the words of a: what is said holds for its copies
+        pa.field("b_words", pa.binary(16), nullable=False),
     ]
 )
 MIN_JACCARD = 0.7
 _READ_ROWS = 2_000  # texts verified at once
+_Copies = tuple[pa.Array, NDArray[np.uint64], Integers, Integers]
 
 
 def find_pairs(
@@ -76,8 +79,8 @@ def find_pairs(
         del sets  # before the file that it may be a view of
     enough = found >= min_jaccard
     ids = _record_ids(rows.part, rows.row, used, parts)
-    table = _pairs(ids, a[enough], b[enough], found[enough])
-    result = pa.concat_tables([table, _pairs(*copies, np.ones(len(copies[1])))])
+    table = _pairs(ids, rows.hashes[used], a[enough], b[enough], found[enough])
+    result = pa.concat_tables([table, _pairs(*copies, np.ones(len(copies[2])))])
     report(4, 4, f"{result.num_rows:,} pairs")
     return result.sort_by([("a", "ascending"), ("b", "ascending")]).combine_chunks()
 
@@ -145,8 +148,8 @@ class _Filter:
         return np.flatnonzero(match)
 
 
-def _without_copies(rows: _Rows, parts: Sequence[Part]) -> tuple[_Rows, tuple[pa.Array, Integers, Integers]]:
-    """One text for each words hash, in order of the hash; and (ids, a, b) of the stars of its copies."""
+def _without_copies(rows: _Rows, parts: Sequence[Part]) -> tuple[_Rows, _Copies]:
+    """One text for each words hash, in order of the hash; and ids, hashes and pairs of the stars of its copies."""
     order = np.lexsort((rows.hashes[:, 1], rows.hashes[:, 0]))
     ranked = rows.hashes[order]
     first = np.concatenate(([True], (ranked[1:] != ranked[:-1]).any(axis=1)))[: len(order)]
@@ -154,7 +157,8 @@ def _without_copies(rows: _Rows, parts: Sequence[Part]) -> tuple[_Rows, tuple[pa
     sizes = np.bincount(group, minlength=0)
     several = np.flatnonzero(sizes[group] > 1) if len(order) else np.empty(0, np.int64)
     if not len(several):
-        return rows.take(order), (pa.array([], pa.string()), np.empty(0, np.int64), np.empty(0, np.int64))
+        nobody = np.empty(0, np.int64)
+        return rows.take(order), (pa.array([], pa.string()), rows.hashes[:0], nobody, nobody)
     ids = _record_ids(rows.part, rows.row, order[several], parts)
     by_id = pa.table({"group": group[several], "id": ids}).sort_by([("group", "ascending"), ("id", "ascending")])
     # the same copies, each group in order of record id
@@ -169,7 +173,7 @@ def _without_copies(rows: _Rows, parts: Sequence[Part]) -> tuple[_Rows, tuple[pa
     other = np.arange(len(several))
     is_new = rows.is_new[order[several]]
     star = (leader != other) & (is_new[leader] | is_new[other])
-    return rows.take(order[first]), (ids, leader[star], other[star])
+    return rows.take(order[first]), (ids, rows.hashes[order[several]], leader[star], other[star])
 
 
 def _sets_of(used: Integers, rows: _Rows, parts: Sequence[Part], spill: IO[bytes], limit: int) -> Sets:
@@ -216,8 +220,9 @@ def _by_part(part: Integers, row: Integers) -> list[tuple[int, Integers]]:
     return [(int(part[places[0]]), places) for places in np.split(order, cuts) if len(places)]
 
 
-def _pairs(ids: pa.Array, a: Integers, b: Integers, found: NDArray[np.float64]) -> pa.Table:
-    left, right = ids.take(a), ids.take(b)
-    swap = pc.greater(left, right)
-    columns = [pc.if_else(swap, right, left), pc.if_else(swap, left, right), pa.array(found)]
-    return pa.table(columns, schema=PAIR)
+def _pairs(ids: pa.Array, hashes: NDArray[np.uint64], a: Integers, b: Integers, found: NDArray[np.float64]) -> pa.Table:
+    swap = pc.greater(ids.take(a), ids.take(b)).to_numpy(zero_copy_only=False)
+    a, b = np.where(swap, b, a), np.where(swap, a, b)
+    digests = pa.py_buffer(hashes.astype(">u8").tobytes())
+    words = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(hashes), [None, digests])
+    return pa.table([ids.take(a), ids.take(b), pa.array(found), words.take(a), words.take(b)], schema=PAIR)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -124,11 +125,12 @@ def _coded(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int32]:
 
 
 def _sorted(parts: Sequence[Mapping[str, NDArray[np.generic]]], codes: Mapping[str, Mapping[str, int]]) -> Records:
-    empty = {"ids": "S16", "words": "S16", "text_id": "S16", "page": np.uint64, "synthetic": bool, "made": bool}
+    empty: dict[str, Any] = {"page": np.uint64, "synthetic": bool, "made": bool}
+    empty |= dict.fromkeys(("ids", "words", "text_id"), "S16")
     joined = {
-        field.name: np.concatenate([np.zeros(0, empty.get(field.name)), *(part[field.name] for part in parts)])
-        if not parts
-        else np.concatenate([part[field.name] for part in parts])
+        field.name: np.concatenate([part[field.name] for part in parts])
+        if parts
+        else np.zeros(0, empty.get(field.name, np.int64))
         for field in fields(Records)
         if field.name != "names"
     }

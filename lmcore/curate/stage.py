@@ -18,7 +18,7 @@ from lmcore.curate.beside import Beside
 from lmcore.curate.choose import Pairs
 from lmcore.curate.clean import clean, clear
 from lmcore.curate.compare import read_pairs
-from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, decide
+from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided, decide
 from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import Ids, ids
 from lmcore.curate.judge import Judge
@@ -27,7 +27,7 @@ from lmcore.curate.mix import RULE as MIX
 from lmcore.curate.mix import repeats
 from lmcore.curate.params import CurateParams, CurateRuntime
 from lmcore.curate.parent import ABOUT, MAX_BATCHES, read_about, read_parent
-from lmcore.curate.records import Part, read_records
+from lmcore.curate.records import Part, Records, read_records
 from lmcore.curate.split import TRAIN
 from lmcore.curate.write import plan_files, write_splits
 from lmcore.progress import Report
@@ -139,7 +139,8 @@ def _pairs(compared: Sequence[Path]) -> Pairs:
     tables = [read_pairs(folder) for folder in compared]
 
     def joined(name: str) -> Ids:
-        return np.concatenate([np.zeros(0, "S16"), *(ids(table[name]) for table in tables)])
+        data = b"".join(value for table in tables for value in table[name].to_pylist())
+        return np.frombuffer(data, "S16")
 
     shared = np.concatenate([np.zeros(0), *(table["jaccard"].to_numpy() for table in tables)])
     return Pairs(joined("a_words"), joined("b_words"), shared)

@@ -1,4 +1,4 @@
-"""The texts of a corpus on disk: files of some MiB, each sorted by record id, in a memory that hangs on no corpus' size.
+"""The texts of a corpus on disk: files of some MiB, each sorted by record id, in a memory that hangs on no corpus.
 
 Texts lie in measured files source by source. They are first sorted into buckets by record id, which is a digest, so
 that buckets are equally large and a file holds texts of all sources; then every bucket becomes one file. Both steps
