@@ -1,0 +1,152 @@
+"""Which language a text is in, by its script, then by a model; and how much of it is in an expected language.
+
+What is found stands beside what was declared and never replaces it: only a text declared `und` takes the found one.
+The result of a text depends on that text alone. Long texts are judged by slices, so the cost of one is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from lmcore.config import Params
+from lmcore.curate.language_models import long_text, short_text
+from lmcore.curate.language_script import script_shares, scripts
+
+UNKNOWN = "und"
+CANDIDATES = 3
+
+_SLICES, _SLICE = 3, 500  # a text is judged by so many pieces of so many characters: beginning, middle, end
+_SHORT = 80  # characters; below, py3langid is the better model
+_MIN_SHARE = 0.1  # of the letters, from which a script is looked at
+_UNIT, _UNITS, _UNIT_READ = 40, 24, 160  # a paragraph: at least so long; at most so many; so much of each is read
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+Candidates = list[tuple[str, float]]
+
+
+class LanguageParams(Params):
+    """How the language of texts is found."""
+
+    enabled: bool = Field(default=True, description="Find the language of every text; what was declared stays.")
+    expected: tuple[str, ...] = Field(
+        default=(), description="Languages (BCP 47) the corpus should hold; none given: every language is expected."
+    )
+    paragraphs: bool = Field(
+        default=True, description="Look at paragraphs too, for the share of a text that is in an expected language."
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """The languages of T texts."""
+
+    lang: list[str]  # BCP 47; "und" where there is no letter to go by
+    score: NDArray[np.float64]  # (T,) 0 to 1: share of the script's letters times the model's probability
+    top: list[Candidates]  # up to three a text, best first
+    expected_share: NDArray[np.float64]  # (T,) 0 to 1, by characters; 1 where nothing is expected
+
+
+def languages(texts: Sequence[str], params: LanguageParams) -> Found:
+    """The languages of `texts`, which may be raw. With `enabled` off all are `und`."""
+    if not params.enabled:
+        count = len(texts)
+        return Found([UNKNOWN] * count, np.zeros(count), [[] for _ in texts], np.ones(count))
+    top = _identify([_sample(text) for text in texts])
+    return Found(
+        lang=[candidates[0][0] if candidates else UNKNOWN for candidates in top],
+        score=np.array([candidates[0][1] if candidates else 0.0 for candidates in top]),
+        top=top,
+        expected_share=_expected_share(texts, top, params),
+    )
+
+
+def same_language(lang: str, other: str) -> bool:
+    """Whether two tags name one language: the first subtags agree (zh-Hant and zh), or both are Norwegian."""
+    return _primary(lang) == _primary(other)
+
+
+def _primary(lang: str) -> str:
+    first = lang.split("-", 1)[0].lower()
+    return "no" if first in ("nb", "nn") else first
+
+
+def _identify(samples: Sequence[str]) -> list[Candidates]:
+    """Up to three (language, score) a sample."""
+    shares = script_shares(samples)
+    return [_candidates(sample, shares[row]) for row, sample in enumerate(samples)]
+
+
+def _candidates(sample: str, shares: NDArray[np.float64]) -> Candidates:
+    scores: dict[str, float] = {}
+    guessed: Candidates | None = None
+    for index in np.flatnonzero(shares >= _MIN_SHARE).tolist():
+        script, share = scripts()[index], float(shares[index])
+        if script.words:
+            scores[script.by_words(sample)] = share
+        elif script.decides():
+            scores[script.languages[0]] = share
+        else:
+            if guessed is None:
+                guessed = (short_text if len(sample) < _SHORT else long_text)(sample)
+            possible = [(lang, score) for lang, score in guessed if lang != UNKNOWN and script.may_be(lang)]
+            if possible:
+                rest = 1 - sum(score for lang, score in guessed if lang == UNKNOWN or not script.may_be(lang))
+                for lang, score in possible:
+                    scores[lang] = max(scores.get(lang, 0.0), share * min(1.0, score / max(rest, 1e-6)))
+            elif script.languages:
+                scores[script.languages[0]] = share / len(script.languages)
+    ranked = sorted(((lang, round(score, 6)) for lang, score in scores.items()), key=lambda pair: (-pair[1], pair[0]))
+    return ranked[:CANDIDATES]
+
+
+def _sample(text: str) -> str:
+    """At most _SLICES pieces of _SLICE characters of a text, on one line, without lone surrogates."""
+    if len(text) > _SLICES * _SLICE:
+        middle = (len(text) - _SLICE) // 2
+        text = f"{text[:_SLICE]} {text[middle : middle + _SLICE]} {text[-_SLICE:]}"
+    return " ".join(_SURROGATES.sub(" ", text).split())
+
+
+def _expected_share(texts: Sequence[str], top: list[Candidates], params: LanguageParams) -> NDArray[np.float64]:
+    if not params.expected:
+        return np.ones(len(texts))
+    wanted = {_primary(lang) for lang in params.expected}
+
+    def is_wanted(candidates: Candidates) -> bool:
+        return not candidates or _primary(candidates[0][0]) in wanted  # figures and signs are in every language
+
+    share = np.array([float(is_wanted(candidates)) for candidates in top])
+    if params.paragraphs:
+        units = [(row, unit) for row, text in enumerate(texts) for unit in _units(text)]
+        found = _identify([_sample(unit[:_UNIT_READ]) for _, unit in units])
+        total, good = np.zeros(len(texts)), np.zeros(len(texts))
+        for (row, unit), candidates in zip(units, found, strict=True):
+            total[row] += len(unit)
+            good[row] += len(unit) * is_wanted(candidates)
+        share = np.divide(good, total, out=share, where=total > 0)
+    return np.round(share, 6)
+
+
+def _units(text: str) -> list[str]:
+    """Paragraphs of at least _UNIT characters, short lines joined to the next; of many, _UNITS spread evenly."""
+    units = list(_joined_lines(text))
+    if len(units) > _UNITS:
+        units = [units[index * len(units) // _UNITS] for index in range(_UNITS)]
+    return units
+
+
+def _joined_lines(text: str) -> Iterator[str]:
+    held = ""
+    for line in text.split("\n"):
+        held = f"{held} {line.strip()}" if held else line.strip()
+        if len(held) >= _UNIT:
+            yield held
+            held = ""
+    if held:
+        yield held
