@@ -78,6 +78,14 @@ def script_shares(texts: Sequence[str]) -> NDArray[np.float64]:
     return shares
 
 
+def only(text: str, index: int) -> str:
+    """`text` without the letters of every script but that of row `index`."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    of = _table()[points]
+    keep = (of == index) | (of == len(scripts()))
+    return " ".join(np.where(keep, points, ord(" ")).astype("<u4").tobytes().decode("utf-32-le", "replace").split())
+
+
 @functools.cache
 def scripts() -> tuple[Script, ...]:
     """The rows of scripts.yaml, in its order."""
@@ -112,7 +120,7 @@ def _script(row: dict[str, Any]) -> Script:
 
     return Script(
         name=row["name"],
-        weight=float(row.get("weight", 1)),
+        weight=float(row.get("weight", 2)),
         ranges=pairs(row["ranges"]),
         languages=tuple(row["languages"]),
         also=tuple(row.get("also", ())),

@@ -1,35 +1,34 @@
-"""UTF-8 that was read as something else, set right by ftfy (Speer 2019) where that is certain.
+"""UTF-8 that was read as another encoding, set right by ftfy (Speer 2019) where that is certain.
 
-Only lines that hold such characters are looked at, each by itself, so code and good text are not changed.
+Each line is looked at by itself, and only one with sequences that good text hardly has. A repair must leave fewer of
+them and fewer characters, so ASCII, code and good text stay as they are. A line that quotes mojibake among good text,
+as documentation of encodings does, may be changed: that is why a recipe must ask for it.
 """
 
 from __future__ import annotations
 
 import re
 
+from ftfy import TextFixerConfig, fix_encoding
+from ftfy.badness import badness
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
+
+# nothing that loses: an unreadable byte would become U+FFFD
+_CONFIG = TextFixerConfig(replace_lossy_sequences=False, explain=False)
 
 
 def repair(text: str) -> str:
-    """`text` with lines of mojibake decoded, other lines as they are."""
+    """`text` with its lines of mojibake decoded, the other lines as they are. Lone surrogates may go."""
     if text.isascii():
         return text
     return "\n".join([line if line.isascii() else _repair_line(line) for line in text.split("\n")])
 
 
 def _repair_line(line: str) -> str:
-    import ftfy
-    from ftfy.badness import badness
-
     line = _SURROGATES.sub("", line)
-    before = badness(line)
-    if not before:
+    bad = badness(line)
+    if not bad:
         return line
-    repaired = ftfy.fix_encoding(line, _config())
-    return repaired if badness(repaired) < before and len(repaired) < len(line) else line
-
-
-def _config():  # type: ignore[no-untyped-def]
-    from ftfy import TextFixerConfig
-
-    return TextFixerConfig(replace_lossy_sequences=False, explain=False)
+    repaired = fix_encoding(line, _CONFIG)
+    return repaired if len(repaired) < len(line) and badness(repaired) < bad else line

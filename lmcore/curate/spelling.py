@@ -57,15 +57,35 @@ def normalise_all(texts: Sequence[str], langs: Sequence[str], params: NormaliseP
 
     With the defaults it is `normalise` of every text. The result holds no lone surrogate; twice is once.
     """
+    return spell_all(clean_all(texts, params), langs, params)
+
+
+def clean_all(texts: Sequence[str], params: NormaliseParams) -> list[str]:
+    """The half of `normalise_all` that needs no language, so that the language can be found in its result."""
+    return [_repaired(text) if params.mojibake else normalise(text) for text in texts]
+
+
+def _repaired(text: str) -> str:
+    """`text` repaired and normalised until nothing more is found: a character that cannot be seen may hide mojibake."""
+    clean = normalise(repair(text))
+    while len(again := normalise(repair(clean))) < len(clean):
+        clean = again
+    return clean
+
+
+def spell_all(clean: Sequence[str], langs: Sequence[str], params: NormaliseParams) -> list[str]:
+    """The other half: `clean` texts (results of `clean_all`) spelt as `params` ask, each by its language (BCP 47).
+
+    Raises ValueError when the lengths differ.
+    """
     spellings = _spellings(params)
     results = []
-    for text, lang in zip(texts, langs, strict=True):
-        clean = normalise(repair(text)) if params.mojibake else normalise(text)
+    for text, lang in zip(clean, langs, strict=True):
         for spell in spellings.get(lang.split("-", 1)[0].lower(), ()):
-            changed = spell(clean)
-            if changed != clean:
-                clean = normalise(changed)
-        results.append(clean)
+            changed = spell(text)
+            if changed != text:
+                text = normalise(changed)
+        results.append(text)
     return results
 
 
