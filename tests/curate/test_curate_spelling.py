@@ -153,7 +153,7 @@ def test_widths_twice_is_once(text, steps):
     ("good", "codec"),
     [
         ("Árvíztűrő tükörfúrógép", "latin-1"),
-        ("Árvíztűrő tükörfúrógép", "cp1250"),
+        ("Az idő és a működés", "cp1250"),
         ("naïve café – “déjà vu”", "latin-1"),
         ("naïve café – déjà vu", "cp1252"),
         ("Привет, как дела сегодня", "latin-1"),
