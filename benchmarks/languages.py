@@ -7,12 +7,12 @@
     python benchmarks/languages.py FOLDER [--limits] [--wrong 20]
 
 The Debian packages are one documentation in many languages (pages, and pieces of 300 and 60 characters of them; a
-page of a translation may hold passages that were left in English; pieces that all three methods call English are left
-out of the translations). The wheel of eld has a test file of 1,000
-sentences of Wikipedia, news and the web in each of 60 languages. Right is the first subtag, or another
-language of the same macrolanguage of ISO 639-3 (nb for no, yue for zh). A text of mixed languages is made of two Debian pages, to see how well the share of the
-expected language is told. `--limits` shows accuracy by length, which is how the limit between the models was set.
-CPU is of one process, loading not counted.
+translation may hold passages that were left in English, so what all three methods call English is left out of the
+translations). The wheel of eld has a test file of 1,000 sentences of Wikipedia, news and the web in each of 60
+languages. Right is the first subtag, or another language of the same macrolanguage of ISO 639-3 (nb for no, yue for
+zh). Texts of mixed languages are made of two Debian pages each, to see how well the share of the expected language is
+told; and good text is decoded wrongly, to see how much of it the repair sets right. `--limits` shows accuracy
+by length, which is how the limits between the models were set. CPU is of one process, loading not counted.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ LABELS = {"als": "gsw", "no": "nb", "zxx": "und"}
 """BCP 47 for the labels that say something else: als there is the Wikipedia of Alemannic, no is written Bokmål."""
 
 _ASKED = 8  # candidates of a model; the rest have next to nothing
-_LONG = 200  # characters; of more, py3langid reads only the first so many
+_LONG = 300  # characters; of more, py3langid reads only the first so many
 _SURE_SHORT, _SURE_LONG = 0.9, 0.5  # probability by lid.176 from which py3langid is not asked
-_UNKNOWN_FAST, _UNKNOWN_SLOW = 0.05, 0.2
+_UNKNOWN_FAST, _UNKNOWN_SLOW = 0.02, 0.05
 _FLOOR = 1e-3  # of a language that is not among the candidates
 
 Candidates = list[tuple[str, float]]

@@ -9,13 +9,7 @@ from __future__ import annotations
 
 import re
 
-from ftfy import TextFixerConfig, fix_encoding
-from ftfy.badness import badness
-
 _SURROGATES = re.compile("[\ud800-\udfff]")
-
-# nothing that loses: an unreadable byte would become U+FFFD
-_CONFIG = TextFixerConfig(replace_lossy_sequences=False, explain=False)
 
 
 def repair(text: str) -> str:
@@ -26,9 +20,12 @@ def repair(text: str) -> str:
 
 
 def _repair_line(line: str) -> str:
+    from ftfy import fix_encoding  # takes 50 ms to import: only for who asks for it
+    from ftfy.badness import badness
+
     line = _SURROGATES.sub("", line)
     bad = badness(line)
     if not bad:
         return line
-    repaired = fix_encoding(line, _CONFIG)
+    repaired = fix_encoding(line, replace_lossy_sequences=False, explain=False)  # lossy ones would become U+FFFD
     return repaired if len(repaired) < len(line) and badness(repaired) < bad else line
