@@ -7,9 +7,12 @@ from collections.abc import Iterator, Sequence
 
 from lmcore.curate.privacy_text import Scan, Span
 
-_INTERNATIONAL = re.compile(rb"\+ ?\(?0")
+_INTERNATIONAL = re.compile(rb"\+\(?0")
 _NATIONAL = re.compile(rb"[(]?0[0 ./()-]{5,120}0")
-_WINDOW = re.compile(r"\+ ?\(?\d(?:[ ().\-/]{0,2}\d){6,17}", re.ASCII)
+_WINDOW = re.compile(r"\+\(?\d(?:[ ().\-/]{0,2}\d){6,17}", re.ASCII)
+_DECIMAL = re.compile(r"[+]?\d+\.\d+")
+_CALCULATED = re.compile(r"[.,:/]?\d|\s*[*^=%]")
+_JOINED = (*"0123456789.,+*/=^-#",)
 _SEPARATED = re.compile(r"\d[ ().\-/]+\d")
 # what numbers of other things are called, right before them
 _OTHER = re.compile(
@@ -25,7 +28,7 @@ def phones(scan: Scan, regions: Sequence[str]) -> Iterator[Span]:
 
     for shape in _INTERNATIONAL.finditer(scan.shapes):
         window = _WINDOW.match(scan.text, shape.start())
-        if window and scan.text[max(0, window.start() - 1) : window.start()] not in (*")+-.,", *"0123456789"):
+        if window and scan.text[max(0, window.start() - 1) : window.start()] != ")":
             yield from _matches(scan, window.start(), window.end(), "ZZ", Leniency.VALID)
     for region in regions:
         for shape in _NATIONAL.finditer(scan.shapes):
@@ -40,5 +43,8 @@ def _matches(scan: Scan, start: int, end: int, region: str, leniency: int) -> It
     if _OTHER.search(scan.before(start, 16)):
         return
     for match in PhoneNumberMatcher(scan.text[start:end], region, leniency=leniency, max_tries=64):
-        if scan.stands_alone(start + match.start, start + match.end):
-            yield start + match.start, start + match.end
+        first, last = start + match.start, start + match.end
+        if _DECIMAL.fullmatch(match.raw_string) or _CALCULATED.match(scan.text, last):
+            continue
+        if scan.text[max(0, first - 1) : first] not in _JOINED and scan.stands_alone(first, last):
+            yield first, last
