@@ -100,12 +100,11 @@ def mask(texts: Sequence[str], params: PrivacyParams) -> Masked:
     return Masked(masked, counts)
 
 
-def blank(text: str) -> str:
+def blank(text: str, regions: tuple[str, ...] = ()) -> str:
     """`text` with every type masked, whatever the recipe says: for reasons, samples, titles and URLs shown."""
-    return mask([text], _ALL).texts[0]
+    return mask([text], PrivacyParams(regions=regions)).texts[0]
 
 
-_ALL = PrivacyParams()
 _Found = list[tuple[str, int, int]]
 
 

@@ -14,9 +14,9 @@ _V4_SHAPE = re.compile(rb"0\.0{1,3}\.0{1,3}\.0{1,3}")
 _V6_SHAPE = re.compile(rb"0[0Ax]{3}:[0Ax]{0,4}:")
 _V6 = re.compile(r"[23][0-9a-fA-F]{3}(?::{1,2}[0-9a-fA-F]{1,4}){1,7}(?:::)?")
 _VERSION = re.compile(
-    r"(?:\b(?:v|v8|deps|ver|vers|version|versions|release|released|rev|revision|build|since|until|upgrad(?:e[ds]?|ing)|updat(?:e[ds]?|ing)|"
+    r"(?:\b(?:v|v8|deps|ver|vers|version|versions|release|released|rev|revision|build|since|until|"
     r"sections?|sect|sec|chapter|clause|appendix|table|figure|fig|rfc|oid|firmware|driver|verzió|kiadás|fejezet)\.?"
-    r"|[§=<>~^]|バージョン|版)[\s:=\"'(]*(?:\S{1,12} )?(?:(?:to|from|is|at|of) )?[\"'(]?\Z",
+    r"|[§=<>~^]|バージョン|版)[\s:=\"'(]*\Z|\b(?:up|down)(?:grad|dat)(?:e[ds]?|ing)\b[^\n]{0,40}\Z",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(
@@ -28,13 +28,9 @@ _ADDRESS = re.compile(
 _SMALL = 32  # version and section numbers reach it in one place at most; 99 of 100 addresses do in two or more
 _DECIMAL_BEFORE = re.compile(r"(?<![\d.])\d*\.\d+[\s,]+\Z")  # "2.12 3.51.98.32" are numbers of a drawing
 # Public resolvers and the counting address: written in half of all manuals, they lead to nobody.
-_EVERYBODYS = frozenset(
-    map(
-        ipaddress.ip_address,
-        "8.8.8.8 8.8.4.4 1.1.1.1 1.0.0.1 9.9.9.9 208.67.222.222 208.67.220.220 1.2.3.4 4.3.2.1 2001:4860:4860::8888 "
-        "2001:4860:4860::8844 2606:4700:4700::1111 2606:4700:4700::1001 2620:fe::fe".split(),
-    )
-)
+_EVERYBODYS_4 = ("8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220", "1.2.3.4")
+_EVERYBODYS_6 = ("2001:4860:4860::8888", "2001:4860:4860::8844", "2606:4700:4700::1111", "2606:4700:4700::1001")
+_EVERYBODYS = frozenset(map(ipaddress.ip_address, _EVERYBODYS_4 + _EVERYBODYS_6))
 
 _IBAN_SHAPE = re.compile(rb"AA00[ A0]")
 _IBAN = re.compile(r"[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}", re.ASCII)

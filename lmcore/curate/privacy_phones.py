@@ -23,7 +23,7 @@ _OTHER = re.compile(
 
 
 def phones(scan: Scan, regions: Sequence[str]) -> Iterator[Span]:
-    """Numbers that exist in their country's plan; without `regions` only those written with + and a country."""
+    """Numbers that exist in their country's plan, national ones in groups; without `regions` only those written with + and a country."""
     from phonenumbers import Leniency
 
     for shape in _INTERNATIONAL.finditer(scan.shapes):
@@ -44,6 +44,8 @@ def _matches(scan: Scan, start: int, end: int, region: str, leniency: int) -> It
         return
     for match in PhoneNumberMatcher(scan.text[start:end], region, leniency=leniency, max_tries=64):
         first, last = start + match.start, start + match.end
+        if region != "ZZ" and _SEPARATED.search(match.raw_string) is None:
+            continue
         if _DECIMAL.fullmatch(match.raw_string) or _CALCULATED.match(scan.text, last):
             continue
         if scan.text[max(0, first - 1) : first] not in _JOINED and scan.stands_alone(first, last):
