@@ -16,7 +16,8 @@ _V6 = re.compile(r"[23][0-9a-fA-F]{3}(?::{1,2}[0-9a-fA-F]{1,4}){1,7}(?:::)?")
 _VERSION = re.compile(
     r"(?:\b(?:v|v8|deps|ver|vers|version|versions|release|released|rev|revision|build|since|until|"
     r"sections?|sect|sec|chapter|clause|appendix|table|figure|fig|rfc|oid|firmware|driver|verzió|kiadás|fejezet)\.?"
-    r"|[§=<>~^]|バージョン|版)[\s:=\"'(]*\Z|\b(?:up|down)(?:grad|dat)(?:e[ds]?|ing)\b[^\n]{0,40}\Z",
+    r"|[§=<>~^]|バージョン|版)[\s:=\"'(]*\Z|"
+    r"\b(?:(?:up|down)(?:grad|dat)(?:e[ds]?|ing)|patch(?:e[ds])?|bump(?:s|ed)?)\b[^\n]{0,40}\Z",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(

@@ -23,7 +23,11 @@ _OTHER = re.compile(
 
 
 def phones(scan: Scan, regions: Sequence[str]) -> Iterator[Span]:
-    """Numbers that exist in their country's plan, national ones in groups; without `regions` only those written with + and a country."""
+    """Numbers that exist in their country's plan.
+
+    National ones are looked for in the plans of `regions` and must be written in groups, as there is nothing else to
+    tell them from other numbers by; without `regions` only those with + and country are found.
+    """
     from phonenumbers import Leniency
 
     for shape in _INTERNATIONAL.finditer(scan.shapes):
