@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterator
 
-from stdnum import iban, isbn, luhn
+from stdnum import iban, isbn, luhn, numdb
 
 from lmcore.curate.privacy_text import Scan, Span
 
@@ -108,12 +109,27 @@ def ibans(scan: Scan) -> Iterator[Span]:
         found = _IBAN.match(scan.text, shape.start())
         if found is None or (found.start() and scan.text[found.start() - 1].isalnum()):
             continue
-        # in capitals the next words look like more of it: a country's accounts have one length, so one cut is right
-        for end in range(found.end(), found.start() + 14, -1):
-            whole = scan.text[end - 1] != " " and scan.stands_alone(found.start(), end)
-            if whole and iban.is_valid(scan.text[found.start() : end]):
-                yield found.start(), end
-                break
+        # in capitals the next words look like more of it, but a country's accounts all have one length
+        end = _after(scan.text, found.start(), _iban_length(found[0][:2]))
+        whole = found.start() < end <= found.end() and scan.stands_alone(found.start(), end)
+        if whole and iban.is_valid(scan.text[found.start() : end]):
+            yield found.start(), end
+
+
+@functools.cache
+def _iban_length(country: str) -> int:
+    """Characters of an account of that country without spaces, 0 where none is registered; as `stdnum` has it."""
+    parts = numdb.get("iban").info(country)[0][1].get("bban", "")
+    return sum(map(int, re.findall(r"\d+", parts))) + 4 if parts else 0
+
+
+def _after(text: str, start: int, length: int) -> int:
+    """Where `length` characters that are not spaces end."""
+    end = start
+    while length and end < len(text):
+        length -= text[end] != " "
+        end += 1
+    return end
 
 
 def cards(scan: Scan) -> Iterator[Span]:

@@ -39,7 +39,7 @@ _FORMATS = re.compile(
 _MADE_UP = re.compile(r"example|xxxx|0{8}|1234567|abcdef|your|placeholder|dummy|changeme|redacted", re.IGNORECASE)
 
 _BLOCK = re.compile(
-    r"-----BEGIN [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=\s:,.()\\-]{32,20000}?"
+    r"-----BEGIN [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=\s:,.()\\]|-(?!-)){32,20000}"
     r"-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
 )
 _URL_PASSWORD = re.compile(r"://[^\s/:@\"'<>`]{1,64}:([^\s/@\"'<>`]{4,128})@(?=[A-Za-z0-9\[])")
