@@ -61,7 +61,10 @@ _HARMLESS = re.compile(
 _VALUE = re.compile(r"[A-Za-z0-9+/_=-]{16,500}")
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
 _CHANGES = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
-_LEAST_CHANGES = 0.12  # between letters and digits, a character: 0.26 in random base64, 0.1 in names like Fold2Layer
+_CASES = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[a-z])")
+# Changes between letters and digits a character, and with those between cases: 0.26 and 0.62 in random base64, up to
+# 0.12 and 0.5 in names like EsmFold2LayerNorm.
+_LEAST_CHANGES, _MANY_CHANGES = 0.12, 0.55
 _LEAST_BITS = {"hex": 3.0, "base64": 3.7}  # Shannon entropy a character; hex has at most 4, base64 at most 6
 _CONTEXT = 64
 
@@ -121,7 +124,9 @@ def looks_random(value: str) -> bool:
     if _HEX.fullmatch(value):
         return entropy(value) >= _LEAST_BITS["hex"]
     changes = len(_CHANGES.findall(value))
-    return changes >= max(3, _LEAST_CHANGES * len(value)) and entropy(value) >= _LEAST_BITS["base64"]
+    mixed = changes >= max(3, _LEAST_CHANGES * len(value))
+    mixed |= changes >= 2 and changes + len(_CASES.findall(value)) >= _MANY_CHANGES * len(value)
+    return mixed and entropy(value) >= _LEAST_BITS["base64"]
 
 
 def entropy(value: str) -> float:

@@ -24,7 +24,20 @@ SIGNALS = {
 _WORD = re.compile(r"[^\s!-&(-,./:-@\[-^`{-~¡«»¿‘“”„…–—、。！？・፡-፨।॥،؛؟]+")  # apostrophe, hyphen, _ stay inside
 _UNSPACED = ("ja", "zh", "th")
 _SAME = {"nb": "no", "nn": "no", "tl": "fil", "cmn": "zh", "yue": "zh"}
-_KANA_OR_LATIN = re.compile(r"[\u3040-\u30ffｦ-ﾟa-z0-9]+")
+_LEAST_CHARACTERS = (  # of an entry in such a language: shorter ones are found inside of other words
+    (re.compile(r"[\u3040-\u309f]+"), 4),  # hiragana
+    (re.compile(r"[\u30a0-\u30ffｦ-ﾟ]+|[a-z0-9]+|[\u0e00-\u0e7f]+"), 3),  # katakana, Latin, Thai
+)
+_KATAKANA = re.compile(r"[\u30a1-\u30ff]+")
+# Entries of the list that mean something harmless in most texts (cattle, cheek, purse, dormouse; to insert, to rule,
+# a girl): not counted.
+_EVERYDAY = {
+    "hu": frozenset(
+        ("marha", "marhák", "marhákat", "pofa", "pofákat", "pofát", "buksza", "bukszák", "bukszákat", "bukszát")
+        + ("pele", "pelék", "pelékat", "búr", "búrok", "kúr", "megdöglik")
+    ),
+    "ja": frozenset(("挿入", "支配", "女の子")),
+}
 
 
 @dataclass(frozen=True)
@@ -83,14 +96,13 @@ def _in_phrases(words: Sequence[str], listed: _List) -> int:
 
 @functools.cache
 def _list(lang: str) -> _List | None:
-    """A language's list, without what means something else more often: one character, two kana or Latin letters."""
-    entries = _rows().get(lang)
-    if entries is None:
+    """A language's list, without what means something else more often: everyday words, and what is too short."""
+    if lang not in _rows():
         return None
+    entries = [entry for entry in _rows()[lang] if entry not in _EVERYDAY.get(lang, ())]
     if lang in _UNSPACED:
-        parts = [entry for entry in entries if _distinct(entry, lang)]
-        longest_first = sorted(parts, key=lambda entry: (-len(entry), entry))
-        return _List(frozenset(), {}, re.compile("|".join(map(re.escape, longest_first))))
+        longest_first = sorted(filter(_distinct, entries), key=lambda entry: (-len(entry), entry))
+        return _List(frozenset(), {}, re.compile("|".join(map(_part, longest_first))))
     words, phrases = set(), dict[str, list[tuple[str, ...]]]()
     for entry in entries:
         found = tuple(_WORD.findall(entry))
@@ -102,9 +114,15 @@ def _list(lang: str) -> _List | None:
     return _List(frozenset(words), ranked, None)
 
 
-def _distinct(entry: str, lang: str) -> bool:
-    least = 3 if lang == "th" or _KANA_OR_LATIN.fullmatch(entry) else 2
-    return len(entry) >= least
+def _distinct(entry: str) -> bool:
+    return len(entry) >= next((least for script, least in _LEAST_CHARACTERS if script.fullmatch(entry)), 2)
+
+
+def _part(entry: str) -> str:
+    """Its pattern; katakana must be a whole word of katakana, as other words of that script may hold it."""
+    if _KATAKANA.fullmatch(entry):
+        return rf"(?<![\u30a1-\u30ff]){entry}(?![\u30a1-\u30ff])"
+    return re.escape(entry)
 
 
 @functools.cache

@@ -74,3 +74,11 @@ def test_any_text_has_a_share(rows):
     values = toxicity([text for text, _ in rows], [lang for _, lang in rows])["toxic_word_share"]
     assert len(values) == len(rows)
     assert ((values >= 0) & (values <= 1)).all()
+
+
+def test_everyday_words_and_parts_of_others_do_not_count():
+    assert share("A marha és a pele.", "hu") == 0.0
+    assert share("カードを挿入してください。ブルーレイプレイヤー、ファックス", "ja") == 0.0
+    katakana = next(entry for entry in room._rows()["ja"] if room._KATAKANA.fullmatch(entry) and len(entry) > 3)
+    assert share(f"日{katakana}日", "ja") > 0.5
+    assert share(f"ア{katakana}", "ja") == 0.0
