@@ -33,8 +33,25 @@ _KATAKANA = re.compile(r"[\u30a1-\u30ff]+")
 # a girl): not counted.
 _EVERYDAY = {
     "hu": frozenset(
-        ("marha", "marhák", "marhákat", "pofa", "pofákat", "pofát", "buksza", "bukszák", "bukszákat", "bukszát")
-        + ("pele", "pelék", "pelékat", "búr", "búrok", "kúr", "megdöglik")
+        (
+            "marha",
+            "marhák",
+            "marhákat",
+            "pofa",
+            "pofákat",
+            "pofát",
+            "buksza",
+            "bukszák",
+            "bukszákat",
+            "bukszát",
+            "pele",
+            "pelék",
+            "pelékat",
+            "búr",
+            "búrok",
+            "kúr",
+            "megdöglik",
+        )
     ),
     "ja": frozenset(("挿入", "支配", "女の子")),
 }
