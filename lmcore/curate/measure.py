@@ -79,7 +79,8 @@ def measure_all(
 def measure(documents: pa.Table) -> pa.Table:
     """MEASURED rows of DOCUMENT rows, in the same order."""
     texts = [normalise(text) for text in documents["text"].to_pylist()]
-    parts = [signals(batch) for batch in _batches(texts)]
+    langs, kinds = documents["lang"].to_pylist(), documents["kind"].to_pylist()
+    parts = [signals(texts[cut], langs[cut], kinds[cut]) for cut in _batches(texts)]
     columns = {name: documents[name] for name in _TAKEN}
     columns["turns"] = _normalised_turns(documents["turns"])
     columns["text"] = pa.array(texts, pa.string())
@@ -105,9 +106,9 @@ def shard_bounds(sizes: NDArray[np.int64], limit: int) -> Iterator[tuple[int, in
         yield start, len(sizes) - start
 
 
-def _batches(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+def _batches(texts: Sequence[str]) -> Iterator[slice]:
     for start, rows in shard_bounds(np.fromiter(map(len, texts), np.int64, len(texts)), _BATCH_CHARS):
-        yield texts[start : start + rows]
+        yield slice(start, start + rows)
 
 
 def _text_bytes(documents: pa.Table) -> NDArray[np.int64]:

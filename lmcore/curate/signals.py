@@ -52,13 +52,54 @@ SIGNALS: dict[str, str] = {
     "compression_ratio": "bytes after zlib (level 6) / UTF-8 bytes; low is repetitive, above 1 only for tiny texts",
     "top_2_gram_share": "share of word characters in the most frequent repeated pair of words (Gopher: at most 0.2)",
     "duplicate_5_gram_share": "share of word characters in runs of 5 words that stood before (Gopher: at most 0.15)",
+    "n_sentences": "to come",
+    "n_paragraphs": "to come",
+    "median_word_length": "to come",
+    "max_word_length": "to come",
+    "hash_word_ratio": "to come",
+    "ellipsis_word_ratio": "to come",
+    "bullet_line_share": "to come",
+    "ellipsis_line_share": "to come",
+    "stop_words": "to come",
+    "stop_word_share": "to come",
+    "duplicate_line_count_share": "to come",
+    "duplicate_paragraph_count_share": "to come",
+    "duplicate_paragraph_share": "to come",
+    "top_3_gram_share": "to come",
+    "top_4_gram_share": "to come",
+    "duplicate_6_gram_share": "to come",
+    "duplicate_7_gram_share": "to come",
+    "duplicate_8_gram_share": "to come",
+    "duplicate_9_gram_share": "to come",
+    "duplicate_10_gram_share": "to come",
+    "newline_word_ratio": "to come",
+    "long_line_count": "to come",
+    "curly_bracket_share": "to come",
+    "lorem_ipsum": "to come",
+    "policy_line_share": "to come",
+    "upper_word_share": "to come",
+    "upper_letter_share": "to come",
+    "unigram_entropy": "to come",
+    "url_share": "to come",
+    "whitespace_share": "to come",
+    "parenthesis_share": "to come",
+    "latin_share": "to come",
+    "ethiopic_share": "to come",
+    "cjk_share": "to come",
+    "cyrillic_share": "to come",
+    "other_script_share": "to come",
+    "speaker_line_share": "to come",
+    "timestamp_line_share": "to come",
+    "question_share": "to come",
+    "code_line_share": "to come",
+    "instruction_share": "to come",
 }
 """Name and meaning of every signal, in stored order."""
 
 Floats = NDArray[np.float64]
 
 
-def signals(texts: Sequence[str]) -> dict[str, Floats]:
+def signals(texts: Sequence[str], langs: Sequence[str], kinds: Sequence[str]) -> dict[str, Floats]:
     """Every signal of SIGNALS for T normalised texts, each (T,). An empty text has 0 everywhere."""
     count = len(texts)
     if not count:
@@ -87,7 +128,7 @@ def signals(texts: Sequence[str]) -> dict[str, Floats]:
         "duplicate_5_gram_share": _share(_repeated_grams(found, count, 5), word_chars),
         **_line_signals(found, count),
     }
-    return {name: np.round(values[name], _DIGITS) for name in SIGNALS}
+    return {name: np.round(values.get(name, np.zeros(count)), _DIGITS) for name in SIGNALS}
 
 
 def _line_signals(found: Split, count: int) -> dict[str, Floats]:
