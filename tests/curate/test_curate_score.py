@@ -45,7 +45,7 @@ RIGHTS = {
 
 
 def both(*texts):
-    measured = scores(signals([normalise(text) for text in texts]))
+    measured = scores(signals([normalise(text) for text in texts], ["en"] * len(texts), ["prose"] * len(texts)))
     return measured["quality"].tolist(), measured["complexity"].tolist()
 
 
