@@ -39,12 +39,12 @@ class Decided:
 def decide(measured: pa.Table, *, score: ScoreName, rules: RulesParams, splitting: SplitParams) -> Decided:
     """Judge MEASURED rows (text and turns may be absent), sorted by record id."""
     columns = {name: measured[name].to_numpy() for name in SIGNALS}
-    columns |= scores(columns, score)
+    columns |= scores(columns, measured["kind"], score, "v1")
     synthetic = measured["synthetic"].to_numpy()
     count = measured.num_rows
 
     active = rules.active()
-    verdicts = apply_rules(active, columns, measured["kind"].to_pylist(), measured["lang"].to_pylist())
+    verdicts = apply_rules(active, columns, measured["kind"], measured["lang"])
     names = [*(rule.name for rule in active), split.RULE, duplicates.RULE]
     rule, value, threshold = verdicts.rule.copy(), verdicts.value.copy(), verdicts.threshold.copy()
 
