@@ -154,3 +154,111 @@ def above(good: Floats, bad: Floats) -> float:
     """The chance that a good one is above a bad one, ties counted half: the area under the ROC curve."""
     rank = ranks(np.concatenate([good, bad])) + 1
     return float((rank[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
+
+
+def damaged(text: str, chance: random.Random, others: list[str]) -> str:
+    """A copy with one of five kinds of damage, every other one only in its second half."""
+    if chance.random() < 0.5:
+        half = len(text) // 2
+        return text[:half] + "\n" + _damage(text[half:], chance, others)
+    return _damage(text, chance, others)
+
+
+def _damage(text: str, chance: random.Random, others: list[str]) -> str:
+    words, size = text.split(), len(text)
+    if size > 10 * len(words):  # no spaces between words
+        words = [text[place : place + 3] for place in range(0, size, 3)]
+    sort = chance.randrange(5)
+    if sort == 0:  # one sentence again and again
+        sentence = " ".join(words[:12])
+        return "\n".join([sentence] * max(2, size // len(sentence)))
+    if sort == 1:  # sentences from a template
+        return "\n".join(
+            f"{' '.join(words[:4])} {chance.choice(words)} {' '.join(words[4:9])}." for _ in range(max(3, size // 50))
+        )
+    if sort == 2:  # every line again
+        lines = text.splitlines()
+        return "\n".join([*lines, *lines, *lines])
+    if sort == 3:  # every third word is soup
+        return " ".join(
+            "".join(chance.choice("{}[]/=<>|#$%&*0123456789") for _ in word) if chance.random() < 0.35 else word
+            for word in words
+        )
+    menu = chance.choice(others).split()[:3]  # a menu with numbers
+    return "\n".join(f"{' '.join(menu)[:40]} | {n}" for n in range(max(5, size // 25)))
+
+
+def report_complexity(texts: list[Text], fit: bool) -> None:
+    """Print the rank correlations of every complexity with the loss."""
+    columns = signals([text.text for text in texts]) | ethiopic_counts([text.text for text in texts])
+    kinds = [text.kind for text in texts]
+    orders = {name: score.scores(columns, kinds, "v1", name)["complexity"] for name in ("v1", "v2", "amharic_curriculum")}
+    orders["length"] = columns["n_chars"]
+    langs, files = np.array([text.lang for text in texts]), np.array([text.file for text in texts])
+    loss = np.full(len(texts), np.nan)
+    groups = []
+    for lang in sorted(set(langs)):
+        rows = np.flatnonzero(langs == lang)
+        if len(rows) >= 50:
+            loss[rows] = losses([texts[row].text for row in rows])
+            groups.append((f"all {lang}", rows))
+    for file in sorted(set(files)):
+        rows = np.flatnonzero((files == file) & ~np.isnan(loss))
+        if len(rows) >= 60:
+            groups.append((file, rows))
+    print(f"\ncomplexity: Spearman's correlation with the loss of a character {ORDER}-gram model")
+    print("".join([f"{'':26}{'texts':>7}{'bits':>7}", *(f"{name[:12]:>14}" for name in orders)]))
+    rows_of: dict[str, list[list[float]]] = {"languages": [], "files": []}
+    for name, rows in groups:
+        found = [spearman(order[rows], loss[rows]) for order in orders.values()]
+        rows_of["languages" if name.startswith("all ") else "files"].append(found)
+        print(f"{name:26}{len(rows):7}{np.median(loss[rows]):7.2f}" + "".join(f"{value:14.2f}" for value in found))
+    for name, found_all in rows_of.items():
+        if found_all:
+            print(f"{'mean of ' + name:40}" + "".join(f"{value:14.2f}" for value in np.mean(found_all, axis=0)))
+    if fit:
+        parts = np.stack(list(complexity.v2_parts(columns).values()), axis=1)
+        weights = []
+        for _, rows in groups:
+            target = ranks(loss[rows]) / len(rows)
+            weights.append(np.linalg.lstsq(np.c_[parts[rows], np.ones(len(rows))], target, rcond=None)[0][:-1])
+        print("weights by least squares:", dict(zip(complexity.v2_parts(columns), np.mean(weights, axis=0).round(2), strict=True)))
+
+
+def report_quality(texts: list[Text]) -> None:
+    """Print for every quality the chance that a real text is above a damaged one."""
+    chance = random.Random(0)
+    whole = [text.text for text in texts]
+    bad = [damaged(text.text, chance, whole) for text in texts]
+    kinds = [text.kind for text in texts]
+    columns = {name: signals(part) | ethiopic_counts(part) for name, part in (("good", whole), ("bad", bad))}
+    print("\nquality: chance that a real text is above a damaged one; medians of real and damaged")
+    print(f"{'':26}{'texts':>7}" + "".join(f"{name[:20]:>22}" for name in score.QUALITY))
+    langs = np.array([text.lang for text in texts])
+    kind = np.array(kinds)
+    groups = [(f"all {lang}", langs == lang) for lang in sorted(set(langs))]
+    groups += [(name, kind == name) for name in sorted(set(kinds))]
+    for name, rows in groups:
+        told = []
+        for formula in score.QUALITY:
+            values = {side: score.scores(columns[side], kinds, formula)["quality"][rows] for side in columns}
+            area = above(values["good"], values["bad"])
+            told.append(f"{area:10.3f} {np.median(values['good']):4.0f} {np.median(values['bad']):4.0f}  ")
+        print(f"{name:26}{int(rows.sum()):7}" + "".join(f"{row:>22}" for row in told))
+
+
+def main() -> None:
+    """Read, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--texts", type=int, default=150, help="at most so many of a file")
+    parser.add_argument("--fit", action="store_true")
+    arguments = parser.parse_args()
+    texts = read(arguments.folder, arguments.texts)
+    print(f"{len(texts):,} texts, {sum(len(text.text) for text in texts):,} characters")
+    report_complexity(texts, arguments.fit)
+    report_quality(texts)
+
+
+if __name__ == "__main__":
+    main()

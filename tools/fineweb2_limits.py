@@ -41,7 +41,12 @@ _BOUNDS = {
     **{f"fineweb2_max_top_{size}_gram": (0.05, 1.0, 1.0) for size in (2, 3, 4)},
     **{f"fineweb2_max_duplicate_{size}_grams": (0.05, 1.0, 1.0) for size in range(5, 11)},
 }
-_CHARACTER_WORDS = ("Hani", "Jpan")  # a character is a word here: its length in words is 1 whatever they measured
+# A character is a word here, so that word length means nothing and a word of theirs is about two of ours: the limits on
+# runs of 2 and 5 words stand at runs of 4 and 10, the others are left out.
+_CHARACTER_WORDS = ("Hani", "Jpan")
+_RUNS = {"fineweb2_max_top_4_gram": "fineweb2_max_top_2_gram"} | {
+    "fineweb2_max_duplicate_10_grams": "fineweb2_max_duplicate_5_grams"
+}
 _LINES = ("fineweb2_min_lang_score", "fineweb2_max_duplicate_line_count", "fineweb2_min_punctuation_lines")
 _LENGTHS = ("fineweb2_min_mean_word_length", "fineweb2_max_mean_word_length")
 # English is not part of FineWeb-2: FineWeb's limits and those of Gopher, which it applies.
@@ -70,7 +75,7 @@ def main() -> None:
             script = stem.split("_")[1]
             name = tag if place == 0 else f"{tag}-{script}"
             values = _limits(yaml.safe_load((checkout / "configs" / f"{stem}.yml").read_text()))
-            rows[name] = [name, stem, *(_written(column, values[column], script) for column in _BOUNDS)]
+            rows[name] = [name, stem, *(_written(column, values, script) for column in _BOUNDS)]
     rows["no"] = ["no", *rows["nb"][1:]]  # what language identification calls Bokmål
     print("\t".join(["lang", "config", *_BOUNDS]))
     for name in sorted(rows):
@@ -91,12 +96,17 @@ def _limits(config: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _written(column: str, limit: float, script: str) -> str:
+def _written(column: str, limits: dict[str, float], script: str) -> str:
     lowest, highest, idle = _BOUNDS[column]
-    at_most = column.startswith("fineweb2_max")
-    if idle is not None and (limit >= idle if at_most else limit <= idle):
+    if script in _NO_SPACES and column not in _LINES:
         return "-"
-    if (script in _NO_SPACES and column not in _LINES) or (script in _CHARACTER_WORDS and column in _LENGTHS):
+    limit = limits[column]
+    if script in _CHARACTER_WORDS:
+        if column in _RUNS:
+            limit = limits[_RUNS[column]]
+        elif column in _LENGTHS or "gram" in column:
+            return "-"
+    if idle is not None and (limit >= idle if column.startswith("fineweb2_max") else limit <= idle):
         return "-"
     return f"{min(max(limit, lowest), highest):g}"
 

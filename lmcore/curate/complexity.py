@@ -43,10 +43,16 @@ def v2(signals: Columns) -> Floats:
     character 5-gram model on real text in five languages (benchmarks/curate_models.py). Hard is not good: soup of
     symbols is hard to learn too, and to keep it out is the work of rules and quality. An empty text has 0.
     """
-    density = signals["compression_ratio"] - 5 / np.sqrt(np.maximum(signals["n_chars"], 1))
-    hard = (
-        0.65 * ramp(density, -0.1, 0.6)
-        + 0.15 * ramp(signals["symbol_share"], 0, 0.4)
-        + 0.20 * ramp(signals["digit_share"], 0, 0.2)
-    )
+    parts = v2_parts(signals)
+    hard = 0.65 * parts["density"] + 0.15 * parts["symbols"] + 0.20 * parts["digits"]
     return np.where(signals["n_chars"] > 0, 100 * hard, 0.0)
+
+
+def v2_parts(signals: Columns) -> dict[str, Floats]:
+    """What v2 adds up, each from 0 to 1."""
+    density = signals["compression_ratio"] - 5 / np.sqrt(np.maximum(signals["n_chars"], 1))
+    return {
+        "density": ramp(density, -0.1, 0.6),
+        "symbols": ramp(signals["symbol_share"], 0, 0.4),
+        "digits": ramp(signals["digit_share"], 0, 0.2),
+    }

@@ -6,15 +6,14 @@ The sum runs over the merits of the kind, whose weights make 1, the product over
 at a to 1 at b. Measures:
 
     letters     alpha_word_share
-    sentences   words a sentence
+    sentences   words a sentence, and 1 − ramp(words a sentence, 60, 300) times its ramp
     vocabulary  C = ln(different words) / ln(words), Herdan's C, nearly free of length
     length      ln words (low and high are given in words)
-    run_on      words a sentence
     soup        symbol_share + digit_share
     symbols     symbol_share
     digits      digit_share
     lines       duplicate_line_share                       Gopher's limit is .20
-    grams       duplicate_5_gram_share                     Gopher's limit is .15
+    grams       duplicate_5_gram_share − .30 · short       Gopher's limit is .15
     pair        top_2_gram_share                           Gopher's limit is .20
     squeeze     1 − compression_ratio                      prose lies between .4 and .7
     long_lines  characters a line
@@ -22,7 +21,8 @@ at a to 1 at b. Measures:
     template    template_share
     boiler      boilerplate_share
 
-The last three count as 0 where they were not computed. Faults multiply: nothing makes up for a text that is one
+where short = 1 − ramp(mean_word_length, 1.3, 2.5) is 1 where a character is a word (Chinese, Japanese), since five
+characters recur far more often than five words. The last three count as 0 where they were not computed. Faults multiply: nothing makes up for a text that is one
 template. A short text of a kind that is short by nature is not held to the variety of a page, so its ramps begin later.
 
 What v2 does otherwise than v1: repetition within a text counts earlier and templates and boilerplate count at all, and
@@ -44,6 +44,7 @@ NEEDS = (
     "n_words",
     "n_lines",
     "alpha_word_share",
+    "mean_word_length",
     "mean_sentence_words",
     "unique_word_ratio",
     "symbol_share",
@@ -61,10 +62,9 @@ Faults = dict[str, tuple[float, float]]  # measure: low, high
 _PROSE: tuple[Merits, Faults] = (
     {"letters": (0.30, 0.4, 0.9), "sentences": (0.20, 2, 8), "vocabulary": (0.25, 0.60, 0.90), "length": (0.25, 10, 1000)},
     {
-        "run_on": (60, 300),
-        "soup": (0.15, 0.50),
+        "soup": (0.13, 0.43),
         "lines": (0.02, 0.50),
-        "grams": (0.10, 0.70),
+        "grams": (0.10, 0.80),
         "pair": (0.08, 0.35),
         "squeeze": (0.85, 0.98),
         "template": (0.05, 0.80),
@@ -72,7 +72,7 @@ _PROSE: tuple[Merits, Faults] = (
     },
 )
 _SPOKEN: tuple[Merits, Faults] = (
-    {"letters": (0.40, 0.4, 0.9), "vocabulary": (0.30, 0.50, 0.85), "length": (0.30, 2, 60)},
+    {"letters": (0.40, 0.4, 0.9), "vocabulary": (0.30, 0.50, 0.90), "length": (0.30, 2, 100)},
     {
         "soup": (0.25, 0.60),
         "lines": (0.20, 0.80),
@@ -108,13 +108,13 @@ _PAIR: tuple[Merits, Faults] = (
     },
 )
 _CODE: tuple[Merits, Faults] = (
-    {"letters": (0.35, 0.2, 0.6), "vocabulary": (0.30, 0.40, 0.75), "length": (0.35, 10, 400)},
+    {"letters": (0.35, 0.3, 0.9), "vocabulary": (0.30, 0.40, 0.85), "length": (0.35, 10, 1000)},
     {
-        "symbols": (0.45, 0.75),
-        "digits": (0.15, 0.45),
-        "lines": (0.15, 0.70),
-        "grams": (0.30, 0.90),
-        "pair": (0.15, 0.45),
+        "symbols": (0.30, 0.70),
+        "digits": (0.05, 0.30),
+        "lines": (0.10, 0.60),
+        "grams": (0.10, 0.80),
+        "pair": (0.10, 0.40),
         "squeeze": (0.88, 0.98),
         "long_lines": (120, 600),
         "template": (0.05, 0.80),
@@ -141,12 +141,13 @@ _MEASURES: Mapping[str, Callable[[Columns], Floats]] = {
     "sentences": lambda signals: signals["mean_sentence_words"],
     "vocabulary": herdan,
     "length": log_words,
-    "run_on": lambda signals: signals["mean_sentence_words"],
     "soup": lambda signals: signals["symbol_share"] + signals["digit_share"],
     "symbols": lambda signals: signals["symbol_share"],
     "digits": lambda signals: signals["digit_share"],
     "lines": lambda signals: signals["duplicate_line_share"],
-    "grams": lambda signals: signals["duplicate_5_gram_share"],
+    "grams": lambda signals: (
+        signals["duplicate_5_gram_share"] - 0.30 * (1 - ramp(signals["mean_word_length"], 1.3, 2.5))
+    ),
     "pair": lambda signals: signals["top_2_gram_share"],
     "squeeze": lambda signals: 1 - signals["compression_ratio"],
     "long_lines": lambda signals: signals["n_chars"] / np.maximum(signals["n_lines"], 1),
@@ -172,7 +173,10 @@ def _of_kind(signals: Columns, merits: Merits, faults: Faults) -> Floats:
     merit = np.zeros(len(signals["n_words"]))
     for measure, (weight, low, high) in merits.items():
         ends = (float(np.log(low)), float(np.log(high))) if measure in _IN_WORDS else (low, high)
-        merit += weight * ramp(_MEASURES[measure](signals), *ends)
+        part = ramp(_MEASURES[measure](signals), *ends)
+        if measure == "sentences":
+            part *= 1 - ramp(signals["mean_sentence_words"], 60, 300)
+        merit += weight * part
     for measure, (low, high) in faults.items():
         merit *= 1 - ramp(_MEASURES[measure](signals), low, high)
     return np.where(signals["n_words"] > 0, 100 * merit, 0.0)
