@@ -82,6 +82,6 @@ def curate_folders(
         params=params,
         runtime=CurateRuntime(),
         report=report,
-        min_jaccard=compare.min_jaccard,
+        comparing=compare,
     )
     return Curated(work / "curate" / "out", metrics, measures, compares)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmcore.curate.ids import Ids, ids, places
+from lmcore.curate.names import BESIDE as COMPARED_NAMES
 from storage.parquet import read_parquet
 
 BOILERPLATE, TEMPLATE, REFERENCE, CLASSIFIER = (
@@ -18,12 +19,7 @@ BOILERPLATE, TEMPLATE, REFERENCE, CLASSIFIER = (
     "reference_bits",
     "classifier_quality",
 )
-COMPARED: dict[str, str] = {
-    BOILERPLATE: "share of characters in lines that stand in many texts",
-    TEMPLATE: "share of words in runs of six that stand in ten other texts, digits apart",
-    REFERENCE: "bits a UTF-8 byte that a small model of the reference texts needs",
-    CLASSIFIER: "how good a learned classifier takes it for, 0 to 100",
-}
+COMPARED = COMPARED_NAMES
 """Name and meaning of every such signal, in stored order."""
 
 FILE = "beside.parquet"

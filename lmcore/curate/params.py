@@ -8,16 +8,25 @@ from lmcore.config import Params, Runtime
 from lmcore.curate.decontaminate import DecontaminateParams
 from lmcore.curate.gates import GatesParams
 from lmcore.curate.labelled import ClassifierParams
+from lmcore.curate.language import LanguageParams
+from lmcore.curate.licences import LicencesParams
 from lmcore.curate.mix import MixParams
+from lmcore.curate.names import BESIDE
+from lmcore.curate.privacy import PrivacyParams
 from lmcore.curate.reference import ReferenceParams
 from lmcore.curate.rules import RulesParams
-from lmcore.curate.score import ScoreName
+from lmcore.curate.score import ComplexityName, ScoreName
+from lmcore.curate.spelling import NormaliseParams
 from lmcore.curate.split import SplitParams
 from lmcore.curate.substrings import SubstringParams
 
 
 class MeasureParams(Params):
     """How a text is spelled and what is masked before it is measured."""
+
+    normalise: NormaliseParams = Field(default=NormaliseParams(), description="One spelling for each language.")
+    language: LanguageParams = Field(default=LanguageParams(), description="How languages are found.")
+    privacy: PrivacyParams = Field(default=PrivacyParams(), description="What is masked.")
 
 
 class MeasureRuntime(Runtime):
@@ -48,6 +57,12 @@ class CompareParams(Params):
         default=ClassifierParams(), description="A learned quality, for the signal classifier_quality."
     )
 
+    @property
+    def computed(self) -> tuple[str, ...]:
+        """The signals that comparing leaves."""
+        asked = {"reference_bits": bool(self.reference.sources), "classifier_quality": self.classifier.wanted}
+        return tuple(name for name in BESIDE if asked.get(name, True))
+
 
 class CompareRuntime(Runtime):
     """How much may be held."""
@@ -73,7 +88,9 @@ class BoilerplateParams(Params):
 class CurateParams(Params):
     """What is kept, how it is scored and split, and the least a corpus must have."""
 
-    score: ScoreName = Field(default="v1", description="Name of the formulas behind quality and complexity.")
+    score: ScoreName = Field(default="v2", description="Name of the formula behind quality.")
+    complexity: ComplexityName = Field(default="v2", description="Name of the formula behind complexity.")
+    licences: LicencesParams = Field(default=LicencesParams(), description="Which licences are good enough.")
     rules: RulesParams = Field(default=RulesParams(), description="Changes to the packaged rules.")
     duplicates: DuplicatesParams = Field(default=DuplicatesParams(), description="Which of several copies stays.")
     split: SplitParams = Field(default=SplitParams(), description="Shares held out for validation and test.")

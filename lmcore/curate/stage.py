@@ -25,15 +25,17 @@ from lmcore.curate.judge import Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
 from lmcore.curate.mix import RULE as MIX
 from lmcore.curate.mix import repeats
-from lmcore.curate.params import CurateParams, CurateRuntime
+from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
 from lmcore.curate.parent import ABOUT, MAX_BATCHES, read_about, read_parent
+from lmcore.curate.privacy import blank
 from lmcore.curate.records import Part, Records, read_records
 from lmcore.curate.split import TRAIN
 from lmcore.curate.write import plan_files, write_splits
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
 from storage.digest import digest_json
-from storage.parquet import read_parquet
+from storage.errors import RunError
+from storage.parquet import read_parquet, write_parquet
 
 
 def curate(
@@ -46,22 +48,22 @@ def curate(
     params: CurateParams,
     runtime: CurateRuntime,
     report: Report,
-    min_jaccard: float,
+    comparing: CompareParams,
 ) -> dict[str, Any]:
     """Curate the records that `parts` want into `work/out` and give the figures for the summary.
 
     `compared` are all comparisons among the parts, oldest first; `parent` is the corpus before this one. `about` says
-    by which keys measures and comparisons are known, and the digest of the settings they were made with. Raises
-    RunError for an unreadable or invalid input and, with every decision already written, for a corpus that fails its
-    gates.
+    by which keys measures and comparisons are known and with what settings they were made, `comparing` are those of
+    the comparisons. Raises UserError for a limit on a signal that is not computed, RunError for an unreadable or
+    invalid input and, with every decision already written, for a corpus that fails its gates.
     """
     out = work / "out"
     files = [(path, part.wanted) for part in parts for path in measured_files(part.folder)]
     paths = [path for path, _ in files]
     forgotten = _forgotten(parts)
-    judge = Judge(params)
-    records = read_records(files, Beside(compared, judge.columns), judge)
-    report(1, 4, f"judged {len(records):,} records by {len(judge.rules)} rules")
+    judge = Judge(params, comparing)
+    records = read_records(files, Beside(compared, judge.beside), judge)
+    report(1, 4, f"judged {len(records):,} records by {len(judge.names)} rules")
 
     before = _same_deal(parent, params)
     settings = digest_json({**about, "curate": params.key_values(), "measures": None, "compares": None})
@@ -69,10 +71,10 @@ def curate(
     decided = decide(
         records,
         _pairs(compared),
-        judge.rules,
+        judge.names,
         splitting=params.split,
         trusted=params.duplicates.trusted,
-        min_jaccard=min_jaccard,
+        min_jaccard=comparing.min_jaccard,
         parent=whole,
     )
     reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
@@ -87,6 +89,9 @@ def curate(
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     write_decisions(out / "decisions.parquet", paths, records, decided, forgotten)
+    write_parquet(out / "trips.parquet", judge.trips)
+    if len(records) and not decided.kept.any():
+        raise _nothing_left(paths, records, decided)
     write_json(out / "stats.json", figures)
     gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
@@ -105,6 +110,23 @@ def curate(
         "new_documents": int(plan.new.sum()),
         "median_quality": figures["quality"]["deciles"][5] if figures["quality"]["deciles"] else 0.0,
     }
+
+
+def _nothing_left(files: Sequence[Path], records: Records, decided: Decided) -> RunError:
+    """The error of a corpus of which nothing is kept: the rule that dropped most, and three of its texts."""
+    dropped = np.bincount(decided.rule, minlength=len(decided.rules))
+    worst = int(np.argmax(dropped))
+    shown = []
+    for record in np.flatnonzero(decided.rule == worst)[:3].tolist():
+        url = read_parquet(files[records.file[record]], ["url"])["url"][int(records.row[record])].as_py()
+        value, limit = decided.value[record], decided.threshold[record]
+        shown.append(blank(url) + ("" if np.isnan(value) else f" has {value:,.4g}, the limit is {limit:,.4g}"))
+    rule = decided.rules[worst]
+    return RunError(
+        f"nothing is kept of {len(records):,} records; {rule} drops most, {dropped[worst]:,}: {'; '.join(shown)}",
+        f"loosen it (curate.rules.limits: {{{rule}: …}}) or switch it off (curate.rules.off: [{rule}]) where it is a "
+        "rule of the recipe; nothing is measured again for that",
+    )
 
 
 def _same_deal(parent: Path | None, params: CurateParams) -> Path | None:
