@@ -263,11 +263,15 @@ def _powers(count: int) -> tuple[Hashes, Hashes]:
 @functools.cache
 def _folds() -> Hashes:
     """The folded value of every code point (0x110000,)."""
+    points = [point for point in range(_LAST_ASSIGNED + 1) if not 0xD800 <= point < 0xE000]
+    characters = "".join(map(chr, points))
+    # the one letter whose lower case is longer, and the one whose lower case depends on its neighbours
+    lower = characters.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower()
+    inside = np.fromiter(map(str.isalnum, characters), bool, len(points))
+    for place in np.flatnonzero(~inside):
+        inside[place] = points[place] > 0x2FF and unicodedata.category(characters[place]) in ("Mn", "Mc")
     table = np.zeros(0x110000, np.uint32)
-    for point in range(_LAST_ASSIGNED + 1):
-        character = chr(point)
-        if character.isalnum() or (point > 0x2FF and unicodedata.category(character) in ("Mn", "Mc")):
-            table[point] = ord(character.lower()[0])
+    table[points] = np.frombuffer(lower.encode("utf-32-le"), np.uint32) * inside
     for low, high in _CJK:
         part = table[low : high + 1]
         part |= np.where(part > 0, np.uint32(_ALONE), np.uint32(0))
