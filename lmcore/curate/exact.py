@@ -18,6 +18,8 @@ _SPACE = bytes(_BLANK if byte < 128 and chr(byte).isspace() else byte for byte i
 _LOWER_AND_SPACE = bytes(ord(chr(byte).lower()) if byte < 128 else byte for byte in _SPACE)
 _WIDE_SPACES = [chr(point).encode() for point in range(128, 0x3001) if chr(point).isspace()]
 _LEADS = sorted({space[0] for space in _WIDE_SPACES})
+_WIDE_HEADS = np.zeros(1 << 16, bool)
+_WIDE_HEADS[[space[0] << 8 | space[1] for space in _WIDE_SPACES]] = True
 
 
 def words_hashes(texts: Sequence[str]) -> list[str]:
@@ -78,6 +80,8 @@ def _without_wide_spaces(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if not len(places):
         return data
     padded = np.append(data, np.zeros(2, np.uint8))
+    heads = (padded[places].astype(np.uint16) << 8) | padded[places + 1]
+    places = places[_WIDE_HEADS.take(heads)]
     second, third = padded[places + 1], padded[places + 2]
     for space in _WIDE_SPACES:
         same = (data[places] == space[0]) & (second == space[1])
