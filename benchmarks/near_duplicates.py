@@ -71,7 +71,8 @@ def main() -> int:
     truth = {pair: similarity(texts[pair[0]], texts[pair[1]]) for pair in pairs}
     counts = [sum(low <= value < high for value in truth.values()) for low, high in CLASSES]
     print(
-        f"{len(texts):,} texts, {size / 1e6:.1f} MB, {len(pairs):,} planted copies; of Jaccard >= .8, .7 to .8, .5 to .7: {counts}"
+        f"{len(texts):,} texts, {size / 1e6:.1f} MB, {len(pairs):,} planted copies; "
+        f"of Jaccard >= .8, .7 to .8, .5 to .7: {counts}"
     )
     passed = True
     cpu: dict[tuple[str, str], float] = {}
@@ -285,7 +286,8 @@ def timed(python: str, name: str, folder: Path, where: str, rounds: int) -> floa
 
 def ours(shards: Path, work: Path) -> float:
     """Band index of every shard, then the verified pairs."""
-    from lmcore.curate.bands import Part, words_hashes, write_bands
+    from lmcore.curate.bands import Part, write_bands
+    from lmcore.curate.exact import words_hashes
     from lmcore.curate.minhash import band_keys
     from lmcore.curate.pairs import find_pairs
     from storage.parquet import write_parquet
@@ -293,9 +295,9 @@ def ours(shards: Path, work: Path) -> float:
     begin = time.process_time()
     parts = []
     for path in sorted(shards.iterdir()):
-        column = pq.read_table(path, columns=["text"])["text"]
+        texts = pq.read_table(path, columns=["text"])["text"].to_pylist()
         part = Part(work / "bands" / path.name, path)
-        write_bands(part.bands, words_hashes(column.to_pylist()), band_keys(column))
+        write_bands(part.bands, words_hashes(texts), band_keys(texts))
         parts.append(part)
     write_parquet(work / "pairs.parquet", find_pairs(parts))
     return time.process_time() - begin

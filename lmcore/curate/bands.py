@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 from numpy.typing import NDArray
 
 from lmcore.curate.minhash import BANDS, BINS
@@ -26,19 +24,6 @@ INDEX = pa.schema(
 )
 """One row a text, in the order of its measured file."""
 
-# of each byte a space for what str.split takes for white space, and of ASCII letters the lower case
-_SPACE = bytes(32 if byte < 128 and chr(byte).isspace() else byte for byte in range(256))
-_LOWER_AND_SPACE = bytes(ord(chr(byte).lower()) if byte < 128 else byte for byte in _SPACE)
-_SPACES = re.compile(b"  +")
-# white space beyond ASCII in UTF-8, by the bytes it begins with
-_WIDE_SPACES = (
-    (b"\xc2", re.compile(rb"\xc2[\x85\xa0]")),
-    (b"\xe1\x9a\x80", re.compile(rb"\xe1\x9a\x80")),
-    (b"\xe2\x80", re.compile(rb"\xe2\x80[\x80-\x8a\xa8\xa9\xaf]")),
-    (b"\xe2\x81\x9f", re.compile(rb"\xe2\x81\x9f")),
-    (b"\xe3\x80\x80", re.compile(rb"\xe3\x80\x80")),
-)
-
 
 @dataclass(frozen=True)
 class Part:
@@ -46,27 +31,6 @@ class Part:
 
     bands: Path
     measured: Path
-
-
-def words_hashes(texts: Sequence[str]) -> list[str]:
-    """For each text xxh3-128 (32 hex digits) of its lower-case words, one space between them.
-
-    As `duplicates.words_hash`, without a Python string for every word.
-    """
-    return [xxhash.xxh3_128_hexdigest(_packed(text)) for text in texts]
-
-
-def _packed(text: str) -> bytes:
-    """UTF-8 of `" ".join(text.lower().split())`."""
-    if text.isascii():
-        data = text.encode().translate(_LOWER_AND_SPACE)
-    else:
-        data = text.lower().encode().translate(_SPACE)
-        for sign, pattern in _WIDE_SPACES:
-            if sign in data:
-                data = pattern.sub(b" ", data)
-    data = data.strip(b" ")
-    return _SPACES.sub(b" ", data) if b"  " in data else data
 
 
 def write_bands(path: Path, words_hashes: Sequence[str], keys: NDArray[np.uint32]) -> None:

@@ -1,5 +1,9 @@
 """True Jaccard similarity of texts: of their sets of word 5-shingles, for given pairs only.
 
+Sets hold 32-bit hashes: two different shingles of a pair are taken for one with a chance of about G / 2^32, which
+moves the similarity by 1 / G. Only for texts of a single shingle that would be a wrong pair; these compare a 64-bit
+digest of all their words.
+
 Legend: T texts, G shingles of all sets, N pairs.
 """
 
@@ -11,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmcore.curate.shingles import Hashes, Integers, Texts, shingles
+from lmcore.curate.shingles import Hashes, Integers, Texts, shingles, word_digest
 
 _Unsigned = TypeVar("_Unsigned", np.uint32, np.uint64)
 _CHUNK = 1 << 18  # shingles compared at once
@@ -24,6 +28,7 @@ class Sets:
     start: Integers  # (T,)
     count: Integers  # (T,)
     hashes: Hashes  # (G,)
+    digest: NDArray[np.uint64]  # (T,) of a text of one shingle all its words, else 0
 
 
 def shingle_sets(texts: Texts) -> Sets:
@@ -49,7 +54,10 @@ def shingle_sets(texts: Texts) -> Sets:
         start[row], count[row] = total, len(whole)
         kept.append(whole)
         total += len(whole)
-    return Sets(start, count, np.concatenate(kept) if kept else np.empty(0, np.uint32))
+    digest = np.zeros(len(texts), np.uint64)
+    for row in np.flatnonzero(count == 1).tolist():
+        digest[row] = word_digest(str(texts[row]))
+    return Sets(start, count, np.concatenate(kept) if kept else np.empty(0, np.uint32), digest)
 
 
 def _distinct(values: NDArray[_Unsigned]) -> NDArray[_Unsigned]:
@@ -69,6 +77,8 @@ def jaccard(sets: Sets, a: Integers, b: Integers) -> NDArray[np.float64]:
     while low < len(a):
         high = max(low + 1, int(np.searchsorted(ends, ends[low] - sizes[low] + _CHUNK, side="right")))
         shared = _shared(sets, a[low:high], b[low:high])
+        unlike = sets.digest[a[low:high]] != sets.digest[b[low:high]]
+        shared[unlike & (sizes[low:high] == 2)] = 0
         result[low:high] = shared / np.maximum(1, sizes[low:high] - shared)
         low = high
     return np.round(result, 6)

@@ -179,13 +179,14 @@ def _without_copies(rows: _Rows, parts: Sequence[Part]) -> tuple[_Rows, _Copies]
 def _sets_of(used: Integers, rows: _Rows, parts: Sequence[Part], spill: IO[bytes], limit: int) -> Sets:
     """Shingle sets of the texts `used`, in this order, read part by part."""
     start, count = np.zeros(len(used), np.int64), np.zeros(len(used), np.int64)
+    digest = np.zeros(len(used), np.uint64)
     kept: list[Hashes] = []
     total = held = 0
     for number, places in _by_part(rows.part[used], rows.row[used]):
         for low in range(0, len(places), _READ_ROWS):
             some = places[low : low + _READ_ROWS]
             sets = shingle_sets(read_rows(parts[number].measured, "text", rows.row[used[some]]))
-            start[some], count[some] = sets.start + total, sets.count
+            start[some], count[some], digest[some] = sets.start + total, sets.count, sets.digest
             kept.append(sets.hashes)
             total += len(sets.hashes)
             held += sets.hashes.nbytes
@@ -197,8 +198,8 @@ def _sets_of(used: Integers, rows: _Rows, parts: Sequence[Part], spill: IO[bytes
         for piece in kept:
             spill.write(piece.tobytes())
         spill.flush()
-        return Sets(start, count, np.memmap(spill, np.uint32, "r", shape=(total,)))
-    return Sets(start, count, np.concatenate(kept) if kept else np.empty(0, np.uint32))
+        return Sets(start, count, np.memmap(spill, np.uint32, "r", shape=(total,)), digest)
+    return Sets(start, count, np.concatenate(kept) if kept else np.empty(0, np.uint32), digest)
 
 
 def _record_ids(part: Integers, row: Integers, places: Integers, parts: Sequence[Part]) -> pa.Array:

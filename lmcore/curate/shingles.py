@@ -77,6 +77,19 @@ def shingles(texts: Texts) -> Iterator[Shingles]:
         )
 
 
+def word_digest(text: str) -> int:
+    """64 bits of the words of one text, equal for equal words: what tells texts of a single shingle apart for certain.
+
+    Of a text without words, of its stripped characters.
+    """
+    folded = _folds().take(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32))
+    starts, solid = _starts(folded), folded != 0
+    if not len(folded) or not solid.any():
+        return xxhash.xxh3_64_intdigest(text.strip().encode("utf-8", "surrogatepass"))
+    lengths = np.cumsum(solid)[starts]  # where each word begins among the characters of all words
+    return xxhash.xxh3_64_intdigest(lengths.tobytes() + folded[solid].tobytes())
+
+
 # --- blocks: folded characters and where each text begins ----------------------------------------------------------
 
 _Folded = NDArray[np.uint8] | NDArray[np.uint32]
@@ -177,17 +190,9 @@ def _block_words(folded: _Folded, bounds: Integers) -> tuple[Hashes, Integers]:
     size = len(folded)
     if not size:
         return np.empty(0, np.uint32), np.zeros(len(bounds), np.int64)
-    solid = folded != 0
-    starts = solid.copy()
-    if folded.dtype == np.uint8:
-        np.greater(solid[1:], solid[:-1], out=starts[1:])
-    else:
-        alone = folded >= _ALONE
-        run = solid & ~alone
-        np.greater(solid[1:], run[:-1], out=starts[1:])
-        starts |= alone
+    starts = _starts(folded)
     inner = bounds[:-1][bounds[:-1] < size]
-    starts[inner] = solid[inner]  # a text begins no word of the text before
+    starts[inner] = folded[inner] != 0  # a text begins no word of the text before
     place = np.flatnonzero(starts)
     up, down = _powers(max(_BLOCK, 1 << (size - 1).bit_length()))
     # a word's hash is the polynomial of its characters; gaps count as 0, so the prefix sums at two starts give it
@@ -199,6 +204,20 @@ def _block_words(folded: _Folded, bounds: Integers) -> tuple[Hashes, Integers]:
     hashes = at[1:] - at[:-1]
     hashes *= down.take(place)
     return spread(hashes), np.searchsorted(place, bounds)
+
+
+def _starts(folded: _Folded) -> NDArray[np.bool_]:
+    """Where a word begins, (P,)."""
+    solid = folded != 0
+    starts = solid.copy()
+    if folded.dtype == np.uint8:
+        np.greater(solid[1:], solid[:-1], out=starts[1:])
+    else:
+        alone = folded >= _ALONE
+        run = solid & ~alone
+        np.greater(solid[1:], run[:-1], out=starts[1:])
+        starts |= alone
+    return starts
 
 
 def spread(values: Hashes) -> Hashes:
@@ -263,11 +282,15 @@ def _powers(count: int) -> tuple[Hashes, Hashes]:
 @functools.cache
 def _folds() -> Hashes:
     """The folded value of every code point (0x110000,)."""
+    points = [point for point in range(_LAST_ASSIGNED + 1) if not 0xD800 <= point < 0xE000]
+    characters = "".join(map(chr, points))
+    # the one letter whose lower case is longer, and the one whose lower case depends on its neighbours
+    lower = characters.replace("\u0130", "i").replace("\u03a3", "\u03c3").lower()
+    inside = np.fromiter(map(str.isalnum, characters), bool, len(points))
+    for place in np.flatnonzero(~inside):
+        inside[place] = points[place] > 0x2FF and unicodedata.category(characters[place]) in ("Mn", "Mc")
     table = np.zeros(0x110000, np.uint32)
-    for point in range(_LAST_ASSIGNED + 1):
-        character = chr(point)
-        if character.isalnum() or (point > 0x2FF and unicodedata.category(character) in ("Mn", "Mc")):
-            table[point] = ord(character.lower()[0])
+    table[points] = np.frombuffer(lower.encode("utf-32-le"), np.uint32) * inside
     for low, high in _CJK:
         part = table[low : high + 1]
         part |= np.where(part > 0, np.uint32(_ALONE), np.uint32(0))
