@@ -36,6 +36,24 @@ _FORMATS = re.compile(
         )
     )
 )
+_BEGINS = (
+    *(
+        b"AKIA",
+        b"ASIA",
+        b"ABIA",
+        b"ACCA",
+        b"ghp_",
+        b"gho_",
+        b"ghu_",
+        b"ghs_",
+        b"ghr_",
+        b"gl",
+        b"xox",
+        b"AIza",
+        b"GOCSPX-",
+    ),
+    *(b"sk_", b"rk_", b"pk_", b"whsec_", b"sk-", b"hf_", b"npm_", b"pypi-", b"SK", b"key-", b"shp", b"eyJ"),
+)
 _MADE_UP = re.compile(r"example|xxxx|0{8}|1234567|abcdef|your|placeholder|dummy|changeme|redacted", re.IGNORECASE)
 
 _BLOCK = re.compile(
@@ -80,8 +98,8 @@ def secrets(scan: Scan) -> Iterator[Span]:
         if login and not _STAND_IN.fullmatch(login[1]):
             yield login.span(1)
     for start, end in scan.long_tokens(_LEAST):
-        # names in code are as long, but hardly one of them has a digit: all but one format nearly always do
-        if scan.shapes.find(b"0", start, end) < 0 and not scan.latin.startswith(b"hf_", start):
+        # names in code are as long, but hardly one of them has a digit: without one only a format's begin makes a key
+        if scan.shapes.find(b"0", start, end) < 0 and not scan.latin.startswith(_BEGINS, start):
             continue
         found = _known(scan, start) or _random(scan, start)
         if found:
