@@ -36,23 +36,8 @@ _FORMATS = re.compile(
         )
     )
 )
-_BEGINS = (
-    *(
-        b"AKIA",
-        b"ASIA",
-        b"ABIA",
-        b"ACCA",
-        b"ghp_",
-        b"gho_",
-        b"ghu_",
-        b"ghs_",
-        b"ghr_",
-        b"gl",
-        b"xox",
-        b"AIza",
-        b"GOCSPX-",
-    ),
-    *(b"sk_", b"rk_", b"pk_", b"whsec_", b"sk-", b"hf_", b"npm_", b"pypi-", b"SK", b"key-", b"shp", b"eyJ"),
+_BEGINS = tuple(
+    b"AKIA ASIA ABIA ACCA gh gl xox AIza GOCSPX sk_ rk_ pk_ sk- whsec_ hf_ npm_ pypi SK key- shp eyJ".split()
 )
 _MADE_UP = re.compile(r"example|xxxx|0{8}|1234567|abcdef|your|placeholder|dummy|changeme|redacted", re.IGNORECASE)
 
