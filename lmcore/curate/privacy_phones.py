@@ -9,6 +9,7 @@ from lmcore.curate.privacy_text import Scan, Span
 
 _INTERNATIONAL = re.compile(rb"\+\(?0")
 _NATIONAL = re.compile(rb"[(]?0[0 ./()-]{5,120}0")
+_LEAST_DIGITS = 7  # of a national number with its area code
 _WINDOW = re.compile(r"\+\(?\d(?:[ ().\-/]{0,2}\d){6,17}", re.ASCII)
 _DECIMAL = re.compile(r"[+]?\d+\.\d+")
 _CALCULATED = re.compile(r"[.,:/]?\d|\s*[*^=%]")
@@ -37,6 +38,8 @@ def phones(scan: Scan, regions: Sequence[str]) -> Iterator[Span]:
     for region in regions:
         for shape in _NATIONAL.finditer(scan.shapes):
             start, end = shape.span()
+            if scan.shapes.count(b"0", start, end) < _LEAST_DIGITS:
+                continue
             if _SEPARATED.search(scan.text, start, end) and scan.shapes[max(0, start - 1) : start] not in (b".", b"+"):
                 yield from _matches(scan, start, end, region, Leniency.STRICT_GROUPING)
 

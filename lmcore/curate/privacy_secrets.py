@@ -36,6 +36,9 @@ _FORMATS = re.compile(
         )
     )
 )
+_BEGINS = tuple(
+    b"AKIA ASIA ABIA ACCA gh gl xox AIza GOCSPX sk_ rk_ pk_ sk- whsec_ hf_ npm_ pypi SK key- shp eyJ".split()
+)
 _MADE_UP = re.compile(r"example|xxxx|0{8}|1234567|abcdef|your|placeholder|dummy|changeme|redacted", re.IGNORECASE)
 
 _BLOCK = re.compile(
@@ -80,8 +83,8 @@ def secrets(scan: Scan) -> Iterator[Span]:
         if login and not _STAND_IN.fullmatch(login[1]):
             yield login.span(1)
     for start, end in scan.long_tokens(_LEAST):
-        # names in code are as long, but hardly one of them has a digit: all but one format nearly always do
-        if scan.shapes.find(b"0", start, end) < 0 and not scan.latin.startswith(b"hf_", start):
+        # names in code are as long, but hardly one of them has a digit: without one only a format's begin makes a key
+        if scan.shapes.find(b"0", start, end) < 0 and not scan.latin.startswith(_BEGINS, start):
             continue
         found = _known(scan, start) or _random(scan, start)
         if found:

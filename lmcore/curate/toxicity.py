@@ -90,7 +90,7 @@ def _share(text: str, listed: _List | None) -> float:
         return 0.0
     if listed.parts is not None:
         characters = sum(map(len, text.split()))
-        return sum(len(part) for part in listed.parts.findall(text)) / characters if characters else 0.0
+        return _characters(text, listed.parts) / characters if characters else 0.0
     words = _WORD.findall(text)
     if not words:
         return 0.0
@@ -119,7 +119,7 @@ def _list(lang: str) -> _List | None:
     entries = [entry for entry in _rows()[lang] if entry not in _EVERYDAY.get(lang, ())]
     if lang in _UNSPACED:
         longest_first = sorted(filter(_distinct, entries), key=lambda entry: (-len(entry), entry))
-        return _List(frozenset(), {}, re.compile("|".join(map(_part, longest_first))))
+        return _List(frozenset(), {}, re.compile("|".join(map(re.escape, longest_first))))
     words, phrases = set(), dict[str, list[tuple[str, ...]]]()
     for entry in entries:
         found = tuple(_WORD.findall(entry))
@@ -135,11 +135,15 @@ def _distinct(entry: str) -> bool:
     return len(entry) >= next((least for script, least in _LEAST_CHARACTERS if script.fullmatch(entry)), 2)
 
 
-def _part(entry: str) -> str:
-    """Its pattern; katakana must be a whole word of katakana, as other words of that script may hold it."""
-    if _KATAKANA.fullmatch(entry):
-        return rf"(?<![\u30a1-\u30ff]){entry}(?![\u30a1-\u30ff])"
-    return re.escape(entry)
+def _characters(text: str, parts: re.Pattern[str]) -> int:
+    """Characters of listed parts; katakana must be a whole word of katakana, as other words of that script hold it."""
+    count = 0
+    for found in parts.finditer(text):
+        start, end = found.span()
+        if _KATAKANA.fullmatch(found[0]) and _KATAKANA.search(text[max(0, start - 1) : start] + text[end : end + 1]):
+            continue
+        count += end - start
+    return count
 
 
 @functools.cache
