@@ -20,7 +20,8 @@ LABELS = {"als": "gsw", "no": "nb", "zxx": "und"}
 
 _ASKED = 8  # candidates of a model; the rest have next to nothing
 _LONG = 300  # characters; of more, py3langid reads only the first so many
-_SURE_SHORT, _SURE_LONG = 0.9, 0.5  # probability by lid.176 from which py3langid is not asked
+_SHORT = 50  # characters; of fewer, py3langid alone is the better judge
+_SURE, _SURE_LONG = 0.9, 0.5  # probability by lid.176 from which py3langid is not asked
 _UNKNOWN_FAST, _UNKNOWN_SLOW = 0.02, 0.05
 _FLOOR = 1e-3  # of a language that is not among the candidates
 
@@ -40,14 +41,16 @@ def slow(line: str) -> Candidates:
 
 
 def both(line: str) -> Candidates:
-    """Candidates by the two models: those of lid.176 where it is sure, else of the two together, best first.
+    """Candidates by the two models, best first: those of lid.176 where it is sure, else of the two together.
 
-    Together is p(lid.176) times the square of p(py3langid), brought to sum 1: in sentences that is better than either
-    model at every length measured, from 20 characters on. Long text mixed with foreign names and commands lid.176
-    tells better alone, so there little is enough to be sure. How it was measured: benchmarks/languages.py.
+    Together is p(lid.176) times the square of p(py3langid), brought to sum 1: in sentences of 60 characters and more
+    that is better than either model. Shorter ones py3langid tells better alone, and lid.176 long text mixed with
+    foreign names and commands, so there little is enough to be sure. How it was measured: benchmarks/languages.py.
     """
+    if len(line) < _SHORT:
+        return slow(line)[:_ASKED]
     found = fast(line)
-    if found and found[0][1] >= (_SURE_SHORT if len(line) < _LONG else _SURE_LONG):
+    if found and found[0][1] >= (_SURE if len(line) < _LONG else _SURE_LONG):
         return found
     by_fast, by_slow = dict(found), dict(slow(line[:_LONG]))
     # a language that one of the models does not know is given a share of what that model's best has
