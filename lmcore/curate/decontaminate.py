@@ -16,7 +16,7 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from lmcore.config import Params
-from lmcore.curate.cuts import Cut, Span, cut, union
+from lmcore.curate.cuts import Cut, Span, cut, merged, union
 from lmcore.curate.held_out import HeldOut
 from lmcore.curate.overlap import Integers, Size, pieces
 from lmcore.curate.words import run_starts
@@ -101,11 +101,12 @@ class _Overlaps:
     item: Integers
 
     def spans(self) -> dict[int, list[Span]]:
-        """All windows of each text."""
+        """The union of the windows of each text that has some."""
         found: dict[int, list[Span]] = {}
-        for text, start, end in zip(self.text.tolist(), self.start.tolist(), self.end.tolist(), strict=True):
+        columns = (column.tolist() for column in merged(self.text, self.start, self.end))
+        for text, start, end in zip(*columns, strict=True):
             found.setdefault(text, []).append((start, end))
-        return {text: union(spans) for text, spans in found.items()}
+        return found
 
 
 def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, params: DecontaminateParams) -> Scanned:
