@@ -119,7 +119,7 @@ def repeats(train: list[str], folder: Path, rounds: int) -> None:
         print("left out: pydivsufsort is not installed (pip install pydivsufsort)")
         return
     divsufsort = importlib.import_module("pydivsufsort").divsufsort
-    block = np.frombuffer("\n".join(train).encode()[:20_000_000], np.uint8)
+    block = np.frombuffer("\n".join(train).encode()[:20_000_000], np.uint8).copy()  # it takes no read-only one
     seconds = best(1, lambda: divsufsort(block))
     print(f"peer, suffix array of one block by pydivsufsort: {len(block) / 1e6 / seconds:.1f} MB/CPU s")
 

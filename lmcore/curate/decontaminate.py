@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from lmcore.config import Params
 from lmcore.curate.cuts import Cut, Span, cut, merged, union
+from lmcore.curate.evaluation_sets import EvaluationSet
 from lmcore.curate.held_out import HeldOut
 from lmcore.curate.overlap import Integers, Size, pieces
 from lmcore.curate.words import run_starts
@@ -31,19 +32,6 @@ CONTAMINATION = pa.schema(
     ]
 )
 """One row for an item and a training text that overlap, without the words themselves."""
-
-
-class EvaluationSet(Params):
-    """A file of questions, texts or answers that a model will be evaluated on."""
-
-    name: str = Field(min_length=1, description="What the hits call it.")
-    path: str = Field(
-        min_length=1, description="A .jsonl, .json, .csv, .tsv, .parquet or .txt file, relative to the recipe."
-    )
-    fields: tuple[str, ...] = Field(
-        default=(),
-        description="Columns whose text must not be trained on; a.b is the field b of a. Empty: all that are text.",
-    )
 
 
 class DecontaminateParams(Params):
