@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
-from lmcore.curate.overlap import is_word_character, stands_alone
+import numpy as np
+
+from lmcore.curate.overlap import Integers, is_word_character, stands_alone
+from lmcore.curate.words import run_starts
 from storage.errors import RunError
 
 Span = tuple[int, int]  # code points [start, end)
@@ -36,12 +39,17 @@ class Cut:
 
     def left(self, span: Span) -> Span:
         """Where in `text` is what was left of a span of the original; an empty span when nothing was."""
-        inside = [
-            (place + max(0, span[0] - start), place + min(end, span[1]) - start)
-            for place, start, end in self.pieces
-            if start < span[1] and end > span[0]
-        ]
-        return (inside[0][0], inside[-1][1]) if inside else (0, 0)
+        first = bisect_right(self.pieces, span[0], key=itemgetter(2))
+        last = bisect_left(self.pieces, span[1], key=itemgetter(1)) - 1
+        if first > last:
+            return 0, 0
+        start, end = self.pieces[first], self.pieces[last]
+        return start[0] + max(0, span[0] - start[1]), end[0] + min(end[2], span[1]) - end[1]
+
+    def touches(self, span: Span) -> bool:
+        """Whether any of a span of the original was to be cut."""
+        near = bisect_right(self.spans, span[0], key=itemgetter(1))
+        return near < len(self.spans) and self.spans[near][0] < span[1]
 
     def _place(self, place: int) -> int:
         at, start, _ = self.pieces[bisect_right(self.pieces, place, key=itemgetter(0)) - 1]
@@ -59,28 +67,26 @@ def cut(text: str, spans: Iterable[Span]) -> Cut:
     if not wanted:
         return Cut(text, (), ((0, 0, len(text)),))
     gone = union(_widened(text, span) for span in wanted)
-    kept = [
-        (end, start)
-        for (_, end), (start, _) in pairwise([(0, 0), *gone, (len(text), len(text))])
-        if text[end:start].strip()
-    ]
     parts: list[str] = []
     pieces: list[tuple[int, int, int]] = []
+    blanks: list[str] = []  # white space at the edges of what went since the last piece
     at = 0
-    for number, (start, end) in enumerate(kept):
+    for (_, start), (end, _) in pairwise([(0, 0), *gone, (len(text), len(text))]):
         piece = text[start:end]
-        before = kept[number - 1][1] if number else 0
-        if start:
-            start += len(piece) - len(piece.lstrip())
-        if end < len(text):
-            end -= len(piece) - len(piece.rstrip())
-        if number:
-            before -= len(text[kept[number - 1][0] : before]) - len(text[kept[number - 1][0] : before].rstrip())
-            parts.append(_gap(text, before, start, gone))
+        solid = piece.strip()
+        if not solid:
+            blanks.append(piece)
+            continue
+        before = piece.index(solid[0]) if start else 0
+        after = len(piece) - len(piece.rstrip()) if end < len(text) else 0
+        blanks.append(piece[:before])
+        if pieces:
+            parts.append(_gap(blanks, text[pieces[-1][2] - 1], solid[0]))
             at += len(parts[-1])
-        parts.append(text[start:end])
-        pieces.append((at, start, end))
-        at += end - start
+        parts.append(piece[before : len(piece) - after])
+        pieces.append((at, start + before, end - after))
+        at += len(parts[-1])
+        blanks = [piece[len(piece) - after :]]
     return Cut("".join(parts), tuple(wanted), tuple(pieces))
 
 
@@ -103,7 +109,7 @@ def cut_turns(made: Cut, text: str, turns: Sequence[Turn], kind: str) -> list[Tu
     new: list[Turn] = []
     new_places = []
     for turn, (start, end) in zip(said, places or [], strict=True):
-        touched = any(first < end and last > start for first, last in made.spans)
+        touched = made.touches((start, end))
         if touched and kind in TOGETHER:
             return None
         start, end = made.left((start, end))
@@ -132,6 +138,19 @@ def union(spans: Iterable[Span]) -> list[Span]:
     return found
 
 
+def merged(text: Integers, start: Integers, end: Integers) -> tuple[Integers, Integers, Integers]:
+    """`union` for spans of many texts, as columns in any order; they come out ascending by text and place."""
+    order = np.lexsort((start, text))
+    text, start, end = text[order], start[order], end[order]
+    shift = np.cumsum(run_starts(text)) * (int(end.max(initial=0)) + 2)  # keeps texts apart
+    reached = np.maximum.accumulate(end + shift)
+    new = np.ones(len(text), bool)
+    new[1:] = (start + shift)[1:] > reached[:-1]
+    first = np.flatnonzero(new)
+    last = np.append(first[1:], len(text))[: len(first)] - 1
+    return text[first], start[first], (reached - shift)[last]
+
+
 def _widened(text: str, span: Span) -> Span:
     """With the punctuation that belongs to the span, or the lines when they have no other word."""
     first, last = start, end = span
@@ -152,16 +171,13 @@ def _ends(character: str) -> bool:
     return character in _STAYS_LEFT or unicodedata.category(character) in ("Pe", "Pf")
 
 
-def _gap(text: str, end: int, start: int, gone: Sequence[Span]) -> str:
-    """What stands between the piece that ended at `end` and the one that begins at `start`."""
-    inside = [span for span in gone if span[0] < start and span[1] > end]
-    edges = [end, *(place for span in inside for place in span), start]
-    blanks = [text[first:last] for first, last in zip(edges[::2], edges[1::2], strict=True)]
+def _gap(blanks: Sequence[str], before: str, after: str) -> str:
+    """What stands between two pieces that end and begin with these characters."""
     lines = max(blank.count("\n") for blank in blanks)
     if lines:
         indented = next(blank for blank in reversed(blanks) if "\n" in blank)
         return "\n" * min(lines, 2) + indented[indented.rindex("\n") + 1 :]
-    if any(blanks) or (_spaced(text[end - 1]) and _spaced(text[start])):
+    if any(blanks) or (_spaced(before) and _spaced(after)):
         return " "
     return ""
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 from pydantic import Field, field_validator
 
 from lmcore.config import Params
-from lmcore.curate.cuts import Cut, Span, cut, union
+from lmcore.curate.cuts import Cut, Span, cut, merged, union
+from lmcore.curate.evaluation_sets import EvaluationSet
 from lmcore.curate.held_out import HeldOut
 from lmcore.curate.overlap import Integers, Size, pieces
 from lmcore.curate.words import run_starts
@@ -31,19 +32,6 @@ CONTAMINATION = pa.schema(
     ]
 )
 """One row for an item and a training text that overlap, without the words themselves."""
-
-
-class EvaluationSet(Params):
-    """A file of questions, texts or answers that a model will be evaluated on."""
-
-    name: str = Field(min_length=1, description="What the hits call it.")
-    path: str = Field(
-        min_length=1, description="A .jsonl, .json, .csv, .tsv, .parquet or .txt file, relative to the recipe."
-    )
-    fields: tuple[str, ...] = Field(
-        default=(),
-        description="Columns whose text must not be trained on; a.b is the field b of a. Empty: all that are text.",
-    )
 
 
 class DecontaminateParams(Params):
@@ -101,11 +89,12 @@ class _Overlaps:
     item: Integers
 
     def spans(self) -> dict[int, list[Span]]:
-        """All windows of each text."""
+        """The union of the windows of each text that has some."""
         found: dict[int, list[Span]] = {}
-        for text, start, end in zip(self.text.tolist(), self.start.tolist(), self.end.tolist(), strict=True):
+        columns = (column.tolist() for column in merged(self.text, self.start, self.end))
+        for text, start, end in zip(*columns, strict=True):
             found.setdefault(text, []).append((start, end))
-        return {text: union(spans) for text, spans in found.items()}
+        return found
 
 
 def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, params: DecontaminateParams) -> Scanned:

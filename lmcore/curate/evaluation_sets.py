@@ -10,20 +10,44 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from lmcore.collect.csv_rows import DELIMITERS, csv_rows
 from lmcore.collect.json_rows import json_lines, json_objects
 from lmcore.collect.parquet_rows import batches, opened_parquet
 from lmcore.collect.unpack import Member, Unreadable
+from lmcore.config import Params
+from lmcore.curate.held_out import Item
 from storage.errors import RunError, UserError
 
 _PIECE = 1 << 20
 _ANY_SIZE = 1 << 62
 
 Row = tuple[int, dict[str, Any]]
+
+
+class EvaluationSet(Params):
+    """A file of questions, texts or answers that a model will be evaluated on."""
+
+    name: str = Field(min_length=1, description="What the hits call it.")
+    path: str = Field(
+        min_length=1, description="A .jsonl, .json, .csv, .tsv, .parquet or .txt file, relative to the recipe."
+    )
+    fields: tuple[str, ...] = Field(
+        default=(),
+        description="Columns whose text must not be trained on; a.b is the field b of a. Empty: all that are text.",
+    )
+
+
+def read_sets(sets: Iterable[EvaluationSet]) -> Iterator[Item]:
+    """The items of all sets, in order, as `HeldOut.build` takes them; their paths lead to files as they are."""
+    for one in sets:
+        for item, text in read_set(Path(one.path), one.fields):
+            yield one.name, item, text
 
 
 def read_set(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[str, str]]:

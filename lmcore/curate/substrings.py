@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from lmcore.config import Params
-from lmcore.curate.cuts import Span
+from lmcore.curate.cuts import Span, merged
 from lmcore.curate.hash_filter import make_filter, passing
 from lmcore.curate.overlap import Grams, Hashes, Integers, Size, Tokens, pieces
 from lmcore.curate.words import run_starts
@@ -96,7 +96,7 @@ def long_repeats(
         for part in places.read():
             span = _later(part)
             later.add(span, span["text"].astype(np.int64) * _PARTS // texts)
-        columns = [_joined(part) for part in later.read()]
+        columns = [merged(*(part[name].astype(np.int64) for name in ("text", "start", "end"))) for part in later.read()]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Repeats(*(np.concatenate([part[i] for part in columns]) for i in range(3)))
@@ -188,19 +188,6 @@ def _later(places: NDArray[np.void]) -> NDArray[np.void]:
     for name in found.dtype.names or ():
         found[name] = again[name]
     return found
-
-
-def _joined(spans: NDArray[np.void]) -> tuple[Integers, Integers, Integers]:
-    """Text, start and end of the union of spans."""
-    order = np.lexsort((spans["start"], spans["text"]))
-    text, start, end = (spans[name][order].astype(np.int64) for name in ("text", "start", "end"))
-    shift = np.cumsum(run_starts(text)) * (int(end.max(initial=0)) + 2)
-    reached = np.maximum.accumulate(end + shift)
-    new = np.ones(len(text), bool)
-    new[1:] = (start + shift)[1:] > reached[:-1]
-    first = np.flatnonzero(new)
-    last = np.append(first[1:], len(text)) - 1 if len(first) else first
-    return text[first], start[first], (reached - shift)[last]
 
 
 class _Parts:

@@ -73,6 +73,10 @@ def test_words_outside_the_spans_stay_and_places_are_known(text, data):
         assert made.left((start, end)) == (a, b)
     for a, b in made.spans:
         assert made.left((a, b)) == (0, 0)
+        assert made.touches((a, a + 1))
+        assert made.touches((b - 1, len(text) + 1))
+    for a, b in zip(tokens.start.tolist(), tokens.end.tolist(), strict=True):
+        assert made.touches((a, b)) == (a in gone)
     assert cut(text, []).text == text
 
 
@@ -117,3 +121,9 @@ def test_turns_that_are_not_in_the_text_or_all_gone_drop_the_record():
     text, turns = chat("one two", "three")
     assert cut_turns(without(text, "one"), text.replace("three", "four"), turns, "dialogue") is None
     assert cut_turns(without(text, "one two", "three"), text, turns, "dialogue") is None
+
+
+def test_many_cuts_take_no_more_time_than_their_number():
+    text = "one two " * 30_000
+    made = cut(text, [(8 * number, 8 * number + 3) for number in range(30_000)])
+    assert made.text == "two " * 30_000

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmcore.curate.evaluation_sets import SUFFIXES, file_digest, read_set
+from lmcore.curate.evaluation_sets import SUFFIXES, EvaluationSet, file_digest, read_set, read_sets
 from storage.errors import RunError, UserError
 
 ROWS = [
@@ -162,3 +162,10 @@ def test_the_digest_is_of_the_bytes(tmp_path):
     assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
     with pytest.raises(RunError, match=r"none\.txt"):
         file_digest(tmp_path / "none.txt")
+
+
+def test_sets_follow_each_other_under_their_names(tmp_path):
+    one = write(tmp_path / "one.jsonl", [{"question": "a", "answer": "b"}])
+    two = write(tmp_path / "two.csv", [{"text": "c"}])
+    sets = [EvaluationSet(name="x", path=str(one), fields=["answer"]), EvaluationSet(name="y", path=str(two))]
+    assert list(read_sets(sets)) == [("x", "1", "b"), ("y", "1", "c")]
