@@ -2,8 +2,9 @@
 
 Counters of a fixed number hold in how many texts each run stands; a run's counter is chosen by its hash. Numbers
 count as equal ("population 1,204" is "population 7"), and case does not matter. Two runs that fall on one counter
-add up, which matters only where ten do: with half a text a counter the Poisson chance is 2e-10, with three it is
-1e-3. A corpus too large for that keeps a sample of the runs, chosen by hash, so that all texts keep the same ones.
+add up, which matters only where ten do: with two runs a counter the Poisson chance is 5e-5, with three 1e-3. A corpus
+too large for that (above 800 million words with 2^28 counters) keeps a sample of the runs, chosen by hash, so that all
+texts keep the same ones. Sampling is the last resort: a template of a dozen runs may lose all of them, in every text.
 
 The caller gives one text of each group of copies: copies of one text are duplicates, not a template.
 
@@ -27,7 +28,7 @@ from storage.parquet import read_parquet, write_parquet
 
 RUN = 6  # words
 OTHERS = 10  # other texts with a run that make it a template
-_LOAD = 0.5  # runs a counter that `for_words` aims at
+_LOAD = 3  # runs a counter that `for_words` allows
 _FULL = 255
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 
@@ -40,7 +41,7 @@ COUNTS = pa.schema(
 class TemplateCounts:
     """In how many texts each run of words stands, in 2^bits bytes; equal for any order and cut of the texts."""
 
-    def __init__(self, *, bits: int = 26, thinning: int = 0) -> None:
+    def __init__(self, *, bits: int = 28, thinning: int = 0) -> None:
         """`bits` (10 to 30) of the number of counters; one run in 2^thinning is counted."""
         if not 10 <= bits <= 30 or not 0 <= thinning <= 30:
             raise ValueError("bits must be 10 to 30 and thinning 0 to 30")
@@ -49,8 +50,8 @@ class TemplateCounts:
         self._counters = np.zeros(1 << bits, np.uint8)  # (C,)
 
     @classmethod
-    def for_words(cls, n_words: int, *, bits: int = 26) -> TemplateCounts:
-        """Counters for texts of `n_words` words in all, thinned so that at most half of the counters are in use."""
+    def for_words(cls, n_words: int, *, bits: int = 28) -> TemplateCounts:
+        """Counters for texts of `n_words` words in all, thinned to three runs a counter."""
         thinning = 0
         while n_words > _LOAD * (1 << bits) * (1 << thinning):
             thinning += 1
@@ -86,6 +87,11 @@ class TemplateCounts:
             often = self._counters[self._counter(hashes)] >= needed
             templates += np.bincount(owner[often], minlength=len(texts))
         return shares(templates, total)
+
+    @property
+    def mean(self) -> float:
+        """Texts a counter, on average. Above three, runs of few texts begin to pass for templates."""
+        return float(self._counters.mean())
 
     def save(self, file: Path) -> None:
         """Write the counters that are not zero; equal counts give equal bytes."""

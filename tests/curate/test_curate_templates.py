@@ -94,17 +94,18 @@ def test_a_sample_of_the_runs_gives_nearly_the_same_share(docstrings):
     assert sampled[:40].mean() == pytest.approx(exact[:40].mean(), abs=0.25)
 
 
-def test_thinning_keeps_half_of_the_counters_free():
-    assert TemplateCounts.for_words(500, bits=10).thinning == 0
-    for words in (513, 5_000, 10**9):
+def test_thinning_keeps_three_runs_a_counter():
+    assert TemplateCounts.for_words(3072, bits=10).thinning == 0
+    for words in (3073, 50_000, 10**9):
         thinning = TemplateCounts.for_words(words, bits=10).thinning
-        assert words / 2**thinning <= 512 < words / 2 ** (thinning - 1)
+        assert words / 2**thinning <= 3072 < words / 2 ** (thinning - 1)
 
 
 def test_counters_stay_at_their_end():
     counts = counted(["one two three four five six"] * 200)
     counts.merge(counts)
     assert counts._counters.max() == 255
+    assert counts.mean == pytest.approx(255 / 2**20)
 
 
 def test_what_is_no_count_is_refused(tmp_path):
