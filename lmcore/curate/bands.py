@@ -31,6 +31,7 @@ class Part:
 
     bands: Path
     measured: Path
+    only: NDArray[np.int64] | None = None  # the rows that are meant, sorted; None: all
 
 
 def write_bands(path: Path, words_hashes: Sequence[str], keys: NDArray[np.uint32]) -> None:

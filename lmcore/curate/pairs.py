@@ -112,13 +112,15 @@ def _load(new: Sequence[Part], known: Sequence[Part]) -> _Rows:
 
     for number, part in enumerate(new):
         digests, table = read_bands(part.bands)
-        add(number, digests, table, np.flatnonzero((table != NO_KEY).any(axis=1)))
+        rows = np.flatnonzero((table != NO_KEY).any(axis=1))
+        add(number, digests, table, rows if part.only is None else np.intersect1d(rows, part.only))
     count = sum(map(len, keys))
     filter_ = _Filter(np.concatenate(keys)) if known and count else None
     for number, part in enumerate(known if filter_ else (), len(new)):
         assert filter_ is not None
         digests, table = read_bands(part.bands)
-        add(number, digests, table, filter_.matching(table))
+        rows = filter_.matching(table)
+        add(number, digests, table, rows if part.only is None else np.intersect1d(rows, part.only))
     places = np.concatenate(where)
     is_new = np.arange(len(places)) < count
     return _Rows(np.concatenate(hashes), np.concatenate(keys), places[:, 0], places[:, 1], is_new)

@@ -20,7 +20,7 @@ from lmcore.curate.clean import clean, clear
 from lmcore.curate.compare import read_pairs
 from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided, decide
 from lmcore.curate.figures import gate_values, statistics, write_decisions
-from lmcore.curate.ids import Ids, ids
+from lmcore.curate.ids import ids
 from lmcore.curate.judge import Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
 from lmcore.curate.mix import RULE as MIX
@@ -70,12 +70,14 @@ def curate(
     whole = None if before is None else read_parent(before, params.split.salt)
     decided = decide(
         records,
-        _pairs(compared),
+        Pairs.of(*(read_pairs(folder) for folder in compared)),
         judge.names,
         splitting=params.split,
         trusted=params.duplicates.trusted,
-        min_jaccard=comparing.min_jaccard,
         parent=whole,
+        files=paths,
+        min_jaccard=comparing.min_jaccard,
+        memory_mib=runtime.memory_mib,
     )
     reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
     base = whole if reusable else None
@@ -90,9 +92,9 @@ def curate(
         out.mkdir(parents=True, exist_ok=True)
     write_decisions(out / "decisions.parquet", paths, records, decided, forgotten)
     write_parquet(out / "trips.parquet", judge.trips)
+    write_json(out / "stats.json", figures)
     if len(records) and not decided.kept.any():
         raise _nothing_left(paths, records, decided)
-    write_json(out / "stats.json", figures)
     gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
 
@@ -155,14 +157,3 @@ def _forgotten(parts: Sequence[Part]) -> pa.Table:
         table = read_parquet(part.folder / "forgotten.parquet")
         found.append(table.filter(pa.array(np.isin(ids(table["record_id"]), part.wanted))))
     return pa.concat_tables(found)
-
-
-def _pairs(compared: Sequence[Path]) -> Pairs:
-    tables = [read_pairs(folder) for folder in compared]
-
-    def joined(name: str) -> Ids:
-        data = b"".join(value for table in tables for value in table[name].to_pylist())
-        return np.frombuffer(data, "S16")
-
-    shared = np.concatenate([np.zeros(0), *(table["jaccard"].to_numpy() for table in tables)])
-    return Pairs(joined("a_words"), joined("b_words"), shared)
