@@ -22,7 +22,7 @@ _ASKED = 8  # candidates of a model; the rest have next to nothing
 _LONG = 300  # characters; of more, py3langid reads only the first so many
 _SHORT = 50  # characters; of fewer, py3langid alone is the better judge
 _SURE, _SURE_LONG = 0.9, 0.5  # probability by lid.176 from which py3langid is not asked
-_UNKNOWN_FAST, _UNKNOWN_SLOW = 0.02, 0.05
+_UNKNOWN_FAST, _UNKNOWN_SLOW, _RARE = 0.02, 0.05, 0.2
 _FLOOR = 1e-3  # of a language that is not among the candidates
 
 Candidates = list[tuple[str, float]]
@@ -48,7 +48,8 @@ def both(line: str) -> Candidates:
     foreign names and commands, so there little is enough to be sure. How it was measured: benchmarks/languages.py.
     """
     if len(line) < _SHORT:
-        return slow(line)[:_ASKED]
+        # languages that lid.176 lacks are rare ones, such as Nigerian Pidgin, which short English may pass for
+        return _ranked({lang: p if lang in _known_fast() else p * _RARE for lang, p in slow(line)})[:_ASKED]
     found = fast(line)
     if found and found[0][1] >= (_SURE if len(line) < _LONG else _SURE_LONG):
         return found
@@ -61,6 +62,11 @@ def both(line: str) -> Candidates:
         one = by_fast.get(lang, 0.0 if lang in _known_fast() else unknown_fast)
         two = by_slow.get(lang, unknown_slow)
         scores[lang] = (one + _FLOOR) * (two + _FLOOR) ** 2
+    return _ranked(scores)
+
+
+def _ranked(scores: dict[str, float]) -> Candidates:
+    """`scores` brought to sum 1, best first."""
     total = sum(sorted(scores.values()))  # sorted: the order of a set is not the same in every process
     return sorted(((lang, score / total) for lang, score in scores.items()), key=lambda pair: (-pair[1], pair[0]))
 
