@@ -42,7 +42,7 @@ pieces = st.sampled_from(
 texts = st.lists(pieces, max_size=14).map(" ".join)
 tight = st.lists(pieces, max_size=10).map("".join)
 held = st.lists(st.one_of(texts, tight), max_size=5)
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
 def slow_tokens(text):

@@ -44,7 +44,7 @@ def fast(given_texts, size, folder, batch=2, **options):
     return [found.spans(number) for number in range(len(given_texts))]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 @given(given_texts=texts, words=st.sampled_from([4, 5]), batch=st.integers(1, 3), memory=st.sampled_from([0, 1]))
 def test_finds_what_a_slow_search_finds(given_texts, words, batch, memory, tmp_path):
     size = Size(words, 6)
