@@ -1,9 +1,9 @@
 """Long repeats: a run of 50 words or more that stands again later in the corpus is cut out there; the first stays.
 
 Lee and others 2022 ("Deduplicating training data makes language models better", section 4.1) find such runs with a
-suffix array over all bytes. That array is eight times the corpus, so it is made for blocks of it, and a repeat that
-lies in two blocks is not found. Here the same runs, in words, are found by hashes and sorting, in bounded memory, over
-the whole corpus at once:
+suffix array over all bytes. That array is four to eight times the corpus, so it is made for blocks of it, and a repeat
+that lies in two blocks is not found. Here the same runs, in words, are found by hashes and sorting, in bounded
+memory, over the whole corpus at once:
 
 1. Of every window of 50 words, the smallest hash of the 25 half windows that begin it is a fingerprint (winnowing:
    Schleimer and others 2003). Equal windows have equal fingerprints. All fingerprints are written to disk, apart by

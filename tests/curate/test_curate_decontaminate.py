@@ -3,7 +3,10 @@
 import random
 import re
 import unicodedata
+from contextlib import contextmanager
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -39,7 +42,7 @@ pieces = st.sampled_from(
 texts = st.lists(pieces, max_size=14).map(" ".join)
 tight = st.lists(pieces, max_size=10).map("".join)
 held = st.lists(st.one_of(texts, tight), max_size=5)
-relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
 def slow_tokens(text):
@@ -134,6 +137,7 @@ def test_finds_what_a_slow_search_finds(items, given_texts, words, tmp_path):
 
 @relaxed
 @given(items=held, given_texts=st.lists(st.one_of(texts, tight), max_size=4))
+@example(items=["one two three", "x x x"], given_texts=["zero one (x x x) two three four"])
 def test_nothing_is_found_after_removal_and_nothing_else_is_gone(items, given_texts, tmp_path):
     given_texts = [unicodedata.normalize("NFC", text) for text in given_texts]
     held_out = index(items, tmp_path)
@@ -149,22 +153,51 @@ def test_nothing_is_found_after_removal_and_nothing_else_is_gone(items, given_te
             assert found.texts[number] == text
 
 
-@relaxed
-@given(items=held, given_texts=st.lists(texts, max_size=6), size=st.integers(1, 40))
-def test_batches_slices_and_memory_change_nothing(items, given_texts, size, tmp_path):
-    given_texts = [*given_texts, " ".join(given_texts), "日" * 130 + " ".join(given_texts) + "a" * 140]
-    given_texts = [unicodedata.normalize("NFC", text) for text in given_texts]
-    items = [*items, "日" * 9, "a" * 14]
-    whole = run(given_texts, index(items, tmp_path))
+@contextmanager
+def small_batches(size):
+    """Texts in batches of so many characters, and in slices when they are longer than some 400."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlap, "BATCH_CHARS", size)
         patch.setattr(overlap, "SLICE_CHARS", 2 * overlap._NEAR + size)
         patch.setattr("lmcore.curate.held_out.SLICE_CHARS", 2 * overlap._NEAR + size)
+        patch.setattr("lmcore.curate.held_out._BATCH", size)
+        yield
+
+
+@relaxed
+@given(items=held, given_texts=st.lists(texts, max_size=6), size=st.integers(1, 40))
+def test_batches_slices_and_memory_change_nothing(items, given_texts, size, tmp_path):
+    given_texts = [*given_texts, " ".join(given_texts), "日" * 330 + "a" * 340 + " ".join(given_texts * 30)]
+    given_texts = [unicodedata.normalize("NFC", text) for text in given_texts]
+    items = [*items, "日" * 9, "a" * 114, " ".join(items * 40)]
+    whole = run(given_texts, index(items, tmp_path))
+    with small_batches(size):
         held_out = index(items, tmp_path, memory_mb=0)  # a run for every batch
-        assert len(held_out._runs) >= 1
+        assert len(held_out._runs) > 1
         parts = run(given_texts, held_out)
     assert (parts.texts, parts.spans) == (whole.texts, whole.spans)
     assert parts.hits.equals(whole.hits)
+
+
+parts = st.tuples(st.sampled_from(["a", "日", "word ", "日 ", "a.", "\n"]), st.integers(1, 700))
+
+
+@relaxed
+@given(chosen=st.lists(parts, min_size=1, max_size=6), size=st.integers(1, 40), keep=st.integers(0, 30))
+@example(chosen=[("a", 2 * overlap._NEAR + 10)], size=1, keep=3)
+def test_tokens_of_slices_are_the_tokens_of_the_text(chosen, size, keep):
+    text = "".join(part * number for part, number in chosen)
+    whole = overlap.tokenise([text])
+    with small_batches(size):
+        found = list(overlap._sliced(text, keep))
+    assert len(found) > 1 or len(text) <= 2 * overlap._NEAR + size + overlap._NEAR
+    for name in ("start", "end", "hash"):
+        rows = np.concatenate([getattr(tokens, name)[tokens.seen :] for tokens in found])
+        assert np.array_equal(rows, getattr(whole, name))
+    for before, after in pairwise(found):
+        assert after.seen == min(keep, len(before.hash))
+        assert np.array_equal(after.hash[: after.seen], before.hash[len(before.hash) - after.seen :])
+        assert np.array_equal(after.start[: after.seen], before.start[len(before.hash) - after.seen :])
 
 
 def test_planted_overlaps_are_all_found_in_real_text(docstrings, tmp_path, seed):
@@ -243,7 +276,9 @@ def test_texts_without_spaces_are_compared_by_characters(tmp_path):
 def test_a_template_of_many_items_is_removed_and_named_a_few_times(tmp_path):
     template = "Answer the following question by choosing one of the four options that are given below:"
     rows = [("quiz", str(number), f"{template} question{number}") for number in range(300)]
-    held_out = HeldOut.build(rows, DecontaminateParams().size, tmp_path / "index", memory_mb=0)
+    with small_batches(1000):
+        held_out = HeldOut.build(rows, DecontaminateParams().size, tmp_path / "index", memory_mb=0)
+    assert len(held_out._runs) > 3
     found = run([f"We told them: {template} and they did."], held_out, DecontaminateParams())
     assert found.texts == ["We told them: and they did."]
     assert sorted(map(int, found.hits["item"].to_pylist())) == list(range(MOST_ITEMS))
