@@ -21,7 +21,7 @@ from lmcore.curate.compare import read_boilerplate
 from lmcore.curate.cuts import Cut, Turn, cut, cut_turns
 from lmcore.curate.decide import Decided
 from lmcore.curate.decontaminate import CONTAMINATION, scan
-from lmcore.curate.evaluation_sets import read_set
+from lmcore.curate.evaluation_sets import read_sets
 from lmcore.curate.held_out import HeldOut, Item
 from lmcore.curate.ids import ids, places
 from lmcore.curate.measured import words_hash
@@ -164,9 +164,8 @@ def _held_out(
                 columns = (table["record_id"].to_pylist(), table["text"].to_pylist(), sides)
                 for record, text, side in zip(*columns, strict=True):
                     yield SPLITS[side], record, text
-        for given in settings.evaluation_sets if sets else ():
-            for item, text in read_set(Path(given.path), given.fields):
-                yield given.name, item, text
+        if sets:
+            yield from read_sets(settings.evaluation_sets)
 
     every = HeldOut.build(items(held, sets=True), settings.size, folder / "index", memory_mb=memory_mib)
     since = held & ~was

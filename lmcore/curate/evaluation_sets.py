@@ -9,7 +9,6 @@ A file that cannot be read whole is an error and never a shorter set: what is mi
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ class EvaluationSet(Params):
     path: str = Field(
         min_length=1, description="A .jsonl, .json, .csv, .tsv, .parquet or .txt file, relative to the recipe."
     )
+    digest: str = Field(default="", description="Of the file's bytes; a run fills it in.")
     fields: tuple[str, ...] = Field(
         default=(),
         description="Columns whose text must not be trained on; a.b is the field b of a. Empty: all that are text.",
@@ -99,21 +99,6 @@ def read_set(path: Path, fields: Sequence[str] = ()) -> Iterator[tuple[str, str]
             f"the evaluation set {path} has no text" + (f" in {', '.join(fields)}" if fields else ""),
             "give a file with items, or take the set out of the recipe",
         )
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of the file's bytes in hex: with it in a stage's key, a changed set is another key. Raises RunError."""
-    digest = hashlib.sha256()
-    try:
-        with open(path, "rb") as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-    except OSError as error:
-        raise RunError(
-            f"cannot read the evaluation set {path}: {error.strerror or error}",
-            "mend the path in curate.decontaminate.evaluation_sets; it is relative to the recipe",
-        ) from error
-    return digest.hexdigest()
 
 
 def _strings(value: Any, path: Sequence[str]) -> list[str] | None:

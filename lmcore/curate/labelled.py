@@ -22,6 +22,7 @@ class ClassifierParams(Params):
     """What the learned quality is learned from, and how. Without `labelled` and without `good` and `bad`: off."""
 
     labelled: str = Field("", description="JSONL or Parquet file of texts and labels")
+    digest: str = Field("", description="of that file's bytes; a run fills it in")
     text_field: str = Field("text", min_length=1)
     label_field: str = Field("label", min_length=1, description="good or bad, 1 or 0, true or false")
     good: tuple[str, ...] = Field((), description="names of sources whose texts count as good")

@@ -18,7 +18,7 @@ from lmcore.curate.params import MeasureParams
 from lmcore.curate.privacy import mask
 from lmcore.curate.signals import SIGNALS, signals
 from lmcore.curate.signals_ethiopic import ethiopic_counts
-from lmcore.curate.spelling import normalise_all
+from lmcore.curate.spelling import clean_all, normalise_all, spell_all
 from lmcore.curate.toxicity import toxicity
 from lmcore.documents import DOCUMENT, TURN
 
@@ -55,12 +55,10 @@ def words_hash(normalised: str) -> str:
 def measure(documents: pa.Table, params: MeasureParams) -> pa.Table:
     """MEASURED rows of DOCUMENT rows, in the same order; each depends on its own document alone."""
     declared = documents["lang"].to_pylist()
-    spelled = normalise_all(documents["text"].to_pylist(), declared, params.normalise)
-    found = languages(spelled, params.language)
+    plain = clean_all(documents["text"].to_pylist(), params.normalise)
+    found = languages(plain, params.language)
     langs = resolve(declared, found, params.language)
-    if langs != declared:  # the spelling of a language that was not known before
-        spelled = normalise_all(spelled, langs, params.normalise)
-    masked = mask(spelled, params.privacy)
+    masked = mask(spell_all(plain, langs, params.normalise), params.privacy)
     texts = masked.texts
     columns: dict[str, Any] = {name: documents[name] for name in _TAKEN}
     columns["lang"] = pa.array(langs, pa.string())

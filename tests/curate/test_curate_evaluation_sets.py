@@ -1,8 +1,6 @@
 """Evaluation sets in every format, and every way in which a file can be wrong."""
 
 import csv
-import gzip
-import hashlib
 import io
 import json
 
@@ -12,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lmcore.curate.evaluation_sets import SUFFIXES, EvaluationSet, file_digest, read_set, read_sets
+from lmcore.curate.evaluation_sets import SUFFIXES, EvaluationSet, read_set, read_sets
 from storage.errors import RunError, UserError
 
 ROWS = [
@@ -154,14 +152,6 @@ def test_a_truncated_parquet_file_is_an_error(tmp_path):
     path.write_bytes(data[:50] + bytes(200) + data[250:])
     with pytest.raises(RunError, match=r"set\.parquet"):
         list(read_set(path))
-
-
-def test_the_digest_is_of_the_bytes(tmp_path):
-    path = tmp_path / "set.txt"
-    path.write_bytes(gzip.compress(b"x" * 3_000_000, mtime=0))
-    assert file_digest(path) == hashlib.sha256(path.read_bytes()).hexdigest()
-    with pytest.raises(RunError, match=r"none\.txt"):
-        file_digest(tmp_path / "none.txt")
 
 
 def test_sets_follow_each_other_under_their_names(tmp_path):
