@@ -56,7 +56,7 @@ class ReferenceParams(Params):
 
     sources: tuple[str, ...] = Field((), description="names of sources whose texts are the reference; none: no signal")
     max_chars: int = Field(
-        16_000_000, ge=10_000, le=200_000_000, description="characters read; 20 bytes of memory each"
+        16_000_000, ge=10_000, le=200_000_000, description="characters read; 30 to 100 bytes of memory each"
     )
     order: int = Field(3, ge=1, le=5, description="word pieces seen at once, the foretold one included")
 
