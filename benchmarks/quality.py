@@ -241,8 +241,8 @@ def templates(corpus: dict[str, list[str]]) -> None:
         asked = time.process_time() - start
         print(
             f"2^{bits} counters ({counts.mean:.2f} each), one run in {1 << thinning}: "
-            f"add {size(texts) / 1e6 / added:.0f} MB/s, share {size(texts) / 1e6 / asked:.0f} MB/s; mean difference from exact counting "
-            f"{np.abs(exact - share).mean():.4f}, planted {share[-500:].mean():.3f}"
+            f"add {size(texts) / 1e6 / added:.0f} MB/s, share {size(texts) / 1e6 / asked:.0f} MB/s; "
+            f"mean difference from exact counting {np.abs(exact - share).mean():.4f}, planted {share[-500:].mean():.3f}"
         )
     start, means = 0, {}
     for name, found in corpus.items():
@@ -253,12 +253,13 @@ def templates(corpus: dict[str, list[str]]) -> None:
 
 def by_hand(texts: list[str]) -> np.ndarray:
     """The share by exact counting of all runs, for texts without short ones."""
-    from lmcore.curate.templates import _NUMBER
+    from lmcore.curate.templates import _NUMBER, _run_sizes
 
     rows = []
     seen: Counter[int] = Counter()
     for text in texts:
-        hashes = gram_hashes(split([_NUMBER.sub("0", text)]), 6)[1].tolist()
+        found = split([_NUMBER.sub("0", text)])
+        hashes = gram_hashes(found, int(_run_sizes(found, 1)[0]))[1].tolist()
         rows.append(hashes)
         seen.update(set(hashes))
     return np.array([sum(seen[run] > 10 for run in row) / max(1, len(row)) for row in rows])

@@ -7,7 +7,7 @@ the same with SentencePiece and KenLM (Wenzek and others 2019, arXiv 1911.00359,
 
 **Bits a UTF-8 byte**, as everywhere in this project: a number that does not depend on how words are cut and means
 about the same for an alphabet as for Ethiopic or Chinese script, where a character is three bytes. Between languages
-it still differs, so limits are per language. Text like the reference is at 1 to 3, letters at random at 5 and more.
+it still differs, so limits are per language. Text like the reference is at 1 to 3, letters at random at 9.
 
 Letters: N pieces scored, S of them spelled.
 """
