@@ -1,10 +1,11 @@
-"""Templates: runs of six words that many other texts have too, as in pages filled from a database.
+"""Templates: runs of words that many other texts have too, as in pages filled from a database.
 
-Counters of a fixed number hold in how many texts each run stands; a run's counter is chosen by its hash. Numbers
-count as equal ("population 1,204" is "population 7"), and case does not matter. Two runs that fall on one counter
-add up, which matters only where ten do: with two runs a counter the Poisson chance is 5e-5, with three 1e-3. A corpus
-too large for that (above 800 million words with 2^28 counters) keeps a sample of the runs, chosen by hash, so that all
-texts keep the same ones. Sampling is the last resort: a template of a dozen runs may lose all of them, in every text.
+A run is six words, or twelve Chinese or Japanese characters. Counters of a fixed number hold in how many texts each
+run stands; a run's counter is chosen by its hash. Numbers count as equal ("population 1,204" is "population 7"), and
+case does not matter. Runs that fall on one counter add up: measured, shares are then off by .004 on average with two
+texts a counter and by .023 with four (benchmarks/RESULTS.md). A corpus with more than three (above 800 million words
+for 2^28 counters) keeps a sample of the runs, chosen by hash, so that all texts keep the same ones. Sampling is the
+last resort: a template of a dozen runs may lose all of them, in every text.
 
 The caller gives one text of each group of copies: copies of one text are duplicates, not a template.
 
@@ -22,11 +23,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmcore.curate.pieces import PIECE_CHARS, pieces, shares
-from lmcore.curate.words import Hashes, Integers, gram_hashes, mixed, run_starts, split
+from lmcore.curate.words import ALONE, Hashes, Integers, Split, gram_hashes, mixed, run_starts, split
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
 
 RUN = 6  # words
+CJK_RUN = 12  # in a text mostly of characters that are words by themselves: about six words of their languages
 OTHERS = 10  # other texts with a run that make it a template
 _LOAD = 3  # runs a counter that `for_words` allows
 _FULL = 255
@@ -131,10 +133,15 @@ class TemplateCounts:
         """Hash and text of every run that is counted; the pieces of a long text are taken as texts of their own."""
         for owners, batch in pieces(texts):
             found = split([_NUMBER.sub("0", piece) for piece in batch])
-            first, hashes = gram_hashes(found, RUN)
-            owner = found.word_text[first]
-            short, whole = _short_texts(found.word_text, found.word_hash, len(batch))
-            hashes, owner = np.concatenate((hashes, whole)), np.concatenate((owner, short))
+            sizes = _run_sizes(found, len(batch))
+            owner, hashes = _short_texts(found, sizes)
+            for size in (RUN, CJK_RUN):
+                if (sizes == size).any():
+                    first, runs = gram_hashes(found, size)
+                    text = found.word_text[first]
+                    of_size = sizes[text] == size
+                    owner = np.concatenate((owner, text[of_size]))
+                    hashes = np.concatenate((hashes, runs[of_size]))
             kept = (hashes >> np.uint64(32)) & np.uint64((1 << self.thinning) - 1) == 0
             yield hashes[kept], owners[owner[kept]]
 
@@ -145,13 +152,20 @@ class TemplateCounts:
         self._counters[counters] = np.minimum(self._counters[counters] + by, _FULL)
 
 
-def _short_texts(word_text: Integers, word_hash: Hashes, count: int) -> tuple[Integers, Hashes]:
-    """Texts of one to five words, and one hash of all their words in order."""
-    n_words = np.bincount(word_text, minlength=count)
-    short = np.flatnonzero((n_words > 0) & (n_words < RUN))
-    first = np.searchsorted(word_text, short)
+def _run_sizes(found: Split, count: int) -> Integers:
+    """Words that a run has in each of T texts: (T,)."""
+    alone = (found.flags[found.word_start] & ALONE) != 0
+    n_words = np.bincount(found.word_text, minlength=count)
+    return np.where(2 * np.bincount(found.word_text[alone], minlength=count) > n_words, CJK_RUN, RUN)
+
+
+def _short_texts(found: Split, sizes: Integers) -> tuple[Integers, Hashes]:
+    """Texts with words, but fewer than a run has, and one hash of all their words in order."""
+    n_words = np.bincount(found.word_text, minlength=len(sizes))
+    short = np.flatnonzero((n_words > 0) & (n_words < sizes))
+    first = np.searchsorted(found.word_text, short)
     total = np.zeros(len(short), np.uint64)
-    for place in range(RUN - 1):
+    for place in range(CJK_RUN - 1):
         inside = place < n_words[short]
-        total[inside] = mixed(total[inside] + word_hash[first[inside] + place])
+        total[inside] = mixed(total[inside] + found.word_hash[first[inside] + place])
     return short, total

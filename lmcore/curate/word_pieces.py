@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lmcore.curate.words import Hashes, Integers, mixed, split
 
@@ -23,6 +24,7 @@ class Pieces:
     """The word pieces of T texts in order."""
 
     code: Hashes  # (N,)
+    points: NDArray[np.uint32]  # (N, 4) code points plus one, 0 where the piece is shorter
     text: Integers  # (N,) which text
     place: Integers  # (N,) which piece of its text, from 0
     n_bytes: Integers  # (N,) UTF-8 bytes, and one for the white space before a word
@@ -40,15 +42,24 @@ def word_pieces(texts: Sequence[str]) -> Pieces:
     end = np.minimum(start + PIECE, found.word_end[word])
     begins = start == found.word_start[word]
 
+    points_of = np.zeros((len(word), PIECE), np.uint32)
     code = begins.astype(np.uint64)
     n_bytes = begins.astype(np.int64)
     for offset in range(PIECE):
         at = start + offset
         inside = at < end
         point = np.where(inside, points[np.minimum(at, len(points) - 1)] + 1, 0).astype(np.uint64)
+        points_of[:, offset] = point
         # four code points fill 84 bits: multiplying folds them into 64
         code = (code << _SHIFT) ^ (code >> np.uint64(43)) * _STEP ^ point
-        n_bytes += np.where(inside, 1 + (point > 0x80) + (point > 0x800) + (point > 0x10000), 0)
+        n_bytes += utf8_bytes(points_of[:, offset])
     text = found.word_text[word]
     place = np.arange(len(word)) - np.searchsorted(text, text)
-    return Pieces(mixed(code), text, place, n_bytes)
+    return Pieces(mixed(code), points_of, text, place, n_bytes)
+
+
+def utf8_bytes(points: NDArray[np.uint32]) -> Integers:
+    """Bytes of each code point, given plus one; 0 for 0."""
+    sizes = np.stack([points > limit for limit in (0, 0x80, 0x800, 0x10000)])
+    total: Integers = sizes.sum(axis=0, dtype=np.int64)
+    return total

@@ -21,14 +21,18 @@ TOWNS = [
 ]
 
 texts_ = st.lists(
-    st.lists(st.sampled_from(["a", "B", "12", "7", "ሰላም", "日本", "x."]), max_size=9).map(" ".join), max_size=40
+    st.lists(st.sampled_from(["a", "B", "12", "7", "ሰላም", "日本", "x."]), max_size=9).map(" ".join)
+    | st.integers(0, 12).map("日本".__mul__),
+    max_size=40,
 )
 
 
 def runs(text):
     found = split([re.sub(r"\d+(?:[.,:/-]\d+)*", "0", text)])
     words = found.word_hash.tolist()
-    return [tuple(words[i : i + 6]) for i in range(max(1, len(words) - 5))] if words else []
+    alone = sum(text.count(character) for character in "日本")
+    size = 12 if 2 * alone > len(words) else 6
+    return [tuple(words[i : i + size]) for i in range(max(1, len(words) - size + 1))] if words else []
 
 
 def by_hand(texts, others):
