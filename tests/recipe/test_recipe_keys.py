@@ -41,7 +41,6 @@ NAMES_AN_INPUT = {"train.init_from"}  # moves; what it means when the flow resol
 ONE_VALUE = {  # fields that can have one value only today
     "sources.0.kind",
     "sources.1.kind",
-    "curate.score",
     "model.family",
     "train.stages.0.share",  # of one stage
 }
