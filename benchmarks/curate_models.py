@@ -157,6 +157,11 @@ def above(good: Floats, bad: Floats) -> float:
     return float((rank[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
 
 
+def measure(texts: list[str]) -> dict[str, Floats]:
+    """Every signal of the texts."""
+    return signals(texts)
+
+
 def damaged(text: str, chance: random.Random, others: list[str]) -> str:
     """A copy with one of five kinds of damage, every other one only in its second half."""
     if chance.random() < 0.5:
@@ -191,7 +196,7 @@ def _damage(text: str, chance: random.Random, others: list[str]) -> str:
 
 def report_complexity(texts: list[Text], fit: bool) -> None:
     """Print the rank correlations of every complexity with the loss."""
-    columns = signals([text.text for text in texts]) | ethiopic_counts([text.text for text in texts])
+    columns = measure([text.text for text in texts]) | ethiopic_counts([text.text for text in texts])
     kinds = [text.kind for text in texts]
     orders = {
         name: score.scores(columns, kinds, "v1", name)["complexity"] for name in ("v1", "v2", "amharic_curriculum")
@@ -237,7 +242,7 @@ def report_quality(texts: list[Text]) -> None:
     whole = [text.text for text in texts]
     bad = [damaged(text.text, chance, whole) for text in texts]
     kinds = [text.kind for text in texts]
-    columns = {name: signals(part) | ethiopic_counts(part) for name, part in (("good", whole), ("bad", bad))}
+    columns = {name: measure(part) | ethiopic_counts(part) for name, part in (("good", whole), ("bad", bad))}
     print("\nquality: chance that a real text is above a damaged one; medians of real and damaged")
     print(f"{'':26}{'texts':>7}" + "".join(f"{name[:20]:>22}" for name in score.QUALITY))
     langs = np.array([text.lang for text in texts])

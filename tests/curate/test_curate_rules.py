@@ -15,6 +15,12 @@ from lmcore.curate.signals import SIGNALS as MEASURED
 from lmcore.curate.signals import signals
 from storage.errors import UserError
 
+
+def measure(texts):
+    """Every signal of the texts."""
+    return signals(texts)
+
+
 GOOD = """The harbour was quiet before dawn, and only the fishermen were awake. They mended nets by lantern light,
 talking in low voices about the weather, the price of cod and the strange ship that had anchored beyond the reef.
 Nobody knew its flag. When the sun came up at last the vessel had vanished, leaving nothing but a single oar."""
@@ -63,7 +69,7 @@ LIMITS = OFF | {"max_words": 1000}  # a smaller limit than the packaged one, for
 
 
 def judge(text, kind, lang, params):
-    measured = signals([normalise(text)])
+    measured = measure([normalise(text)])
     verdicts = apply_rules(params.active(), measured | scores(measured, [kind]), [kind], [lang])
     index = int(verdicts.rule[0])
     return ("kept" if index == KEPT else params.active()[index].name), verdicts.value[0], verdicts.threshold[0]
@@ -81,7 +87,7 @@ def test_each_rule_trips(name, text, kind, lang):
     assert found == name
     rule = next(rule for rule in params.active() if rule.name == name)
     assert threshold == rule.limit
-    measured = signals([normalise(text)])
+    measured = measure([normalise(text)])
     assert value == (measured | scores(measured, [kind]))[rule.signal][0]
     assert not (value >= threshold if rule.keep == ">=" else value <= threshold)
 
@@ -115,7 +121,7 @@ def test_rules_without_limit_are_off():
 
 
 def test_limits_move_the_line():
-    n_words = signals([GOOD])["n_words"][0]
+    n_words = measure([GOOD])["n_words"][0]
     assert judge(GOOD, "prose", "en", RulesParams(limits={"min_words": n_words}))[0] == "kept"
     found, value, threshold = judge(GOOD, "prose", "en", RulesParams(limits={"min_words": n_words + 1}))
     assert (found, value, threshold) == ("min_words", n_words, n_words + 1)

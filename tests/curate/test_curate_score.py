@@ -16,6 +16,12 @@ from lmcore.curate.signals import SIGNALS, signals
 from lmcore.documents import KINDS
 from storage.errors import UserError
 
+
+def measure(texts):
+    """Every signal of the texts."""
+    return signals(texts)
+
+
 PROSE = """
 It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a
 wife. However little known the feelings or views of such a man may be on his first entering a neighbourhood, this
@@ -53,7 +59,7 @@ VERSIONS = ("v1", "v2")
 
 
 def both(*texts, version="v1", kind="prose", **also):
-    columns = signals([normalise(text) for text in texts]) | {name: np.array(values) for name, values in also.items()}
+    columns = measure([normalise(text) for text in texts]) | {name: np.array(values) for name, values in also.items()}
     measured = scores(columns, [kind] * len(texts), version, version)
     return measured["quality"].tolist(), measured["complexity"].tolist()
 
@@ -126,7 +132,7 @@ def test_program_code_is_no_soup():
 def test_each_text_gets_the_formula_of_its_kind():
     texts = [PROSE, LAW, TEMPLATE, SOUP] * 2
     kinds = ["prose", "code", "chat", "pair", "qa", "dialogue", "instruction", "subtitle"]
-    columns = signals(texts)
+    columns = measure(texts)
     whole = scores(columns, kinds)["quality"]
     for row, kind in enumerate(kinds):
         alone = scores({name: column[[row]] for name, column in columns.items()}, [kind])["quality"]
@@ -156,7 +162,7 @@ def test_length_alone_is_not_complexity(docstrings):
 
 def test_a_formula_without_its_signals_is_refused():
     with pytest.raises(UserError, match="quality formula amharic_collector needs amharic_chars"):
-        scores(signals([PROSE]), ["prose"], "amharic_collector")
+        scores(measure([PROSE]), ["prose"], "amharic_collector")
 
 
 def test_every_formula_has_a_name_in_the_settings():
