@@ -23,10 +23,10 @@ import argparse
 import json
 import random
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,8 @@ class NGrams:
 
     def __init__(self, texts: list[NDArray[np.uint64]], symbols: int) -> None:
         self._symbols = symbols
-        self._grams, self._contexts = [], []
+        self._grams: list[tuple[NDArray[np.uint64], Floats]] = []
+        self._contexts: list[tuple[NDArray[np.uint64], Floats, Floats]] = []
         for order in range(1, ORDER + 1):
             grams = np.concatenate([_hashes(text, order) for text in texts])
             unique, first, counts = np.unique(grams, return_index=True, return_counts=True)
@@ -106,7 +107,7 @@ class NGrams:
             types = np.bincount(where, minlength=len(contexts))
             total = np.bincount(where, counts, minlength=len(contexts))
             self._grams.append((unique, counts.astype(float)))
-            self._contexts.append((contexts, total, types.astype(float)))
+            self._contexts.append((contexts, total.astype(float), types.astype(float)))
 
     def bits(self, text: NDArray[np.uint64]) -> float:
         """Mean bits a character, the first ORDER - 1 left out."""
@@ -156,6 +157,11 @@ def above(good: Floats, bad: Floats) -> float:
     return float((rank[: len(good)].sum() - len(good) * (len(good) + 1) / 2) / (len(good) * len(bad)))
 
 
+def measure(texts: list[str]) -> dict[str, Floats]:
+    """Every signal of the texts."""
+    return signals(texts)
+
+
 def damaged(text: str, chance: random.Random, others: list[str]) -> str:
     """A copy with one of five kinds of damage, every other one only in its second half."""
     if chance.random() < 0.5:
@@ -190,9 +196,11 @@ def _damage(text: str, chance: random.Random, others: list[str]) -> str:
 
 def report_complexity(texts: list[Text], fit: bool) -> None:
     """Print the rank correlations of every complexity with the loss."""
-    columns = signals([text.text for text in texts]) | ethiopic_counts([text.text for text in texts])
+    columns = measure([text.text for text in texts]) | ethiopic_counts([text.text for text in texts])
     kinds = [text.kind for text in texts]
-    orders = {name: score.scores(columns, kinds, "v1", name)["complexity"] for name in ("v1", "v2", "amharic_curriculum")}
+    orders = {
+        name: score.scores(columns, kinds, "v1", name)["complexity"] for name in ("v1", "v2", "amharic_curriculum")
+    }
     orders["length"] = columns["n_chars"]
     langs, files = np.array([text.lang for text in texts]), np.array([text.file for text in texts])
     loss = np.full(len(texts), np.nan)
@@ -222,7 +230,10 @@ def report_complexity(texts: list[Text], fit: bool) -> None:
         for _, rows in groups:
             target = ranks(loss[rows]) / len(rows)
             weights.append(np.linalg.lstsq(np.c_[parts[rows], np.ones(len(rows))], target, rcond=None)[0][:-1])
-        print("weights by least squares:", dict(zip(complexity.v2_parts(columns), np.mean(weights, axis=0).round(2), strict=True)))
+        print(
+            "weights by least squares:",
+            dict(zip(complexity.v2_parts(columns), np.mean(weights, axis=0).round(2), strict=True)),
+        )
 
 
 def report_quality(texts: list[Text]) -> None:
@@ -231,16 +242,17 @@ def report_quality(texts: list[Text]) -> None:
     whole = [text.text for text in texts]
     bad = [damaged(text.text, chance, whole) for text in texts]
     kinds = [text.kind for text in texts]
-    columns = {name: signals(part) | ethiopic_counts(part) for name, part in (("good", whole), ("bad", bad))}
+    columns = {name: measure(part) | ethiopic_counts(part) for name, part in (("good", whole), ("bad", bad))}
     print("\nquality: chance that a real text is above a damaged one; medians of real and damaged")
     print(f"{'':26}{'texts':>7}" + "".join(f"{name[:20]:>22}" for name in score.QUALITY))
     langs = np.array([text.lang for text in texts])
     kind = np.array(kinds)
-    groups = [(f"all {lang}", langs == lang) for lang in sorted(set(langs))]
+    prose = kind == "prose"  # a score is no measure across kinds
+    groups = [(f"prose, {lang}", prose & (langs == lang)) for lang in sorted(set(langs[prose]))]
     groups += [(name, kind == name) for name in sorted(set(kinds))]
     for name, rows in groups:
         told = []
-        for formula in score.QUALITY:
+        for formula in get_args(score.ScoreName):
             values = {side: score.scores(columns[side], kinds, formula)["quality"][rows] for side in columns}
             area = above(values["good"], values["bad"])
             told.append(f"{area:10.3f} {np.median(values['good']):4.0f} {np.median(values['bad']):4.0f}  ")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-Labels = Sequence[str] | pa.Array | pa.ChunkedArray
+Labels: TypeAlias = "Sequence[str] | pa.Array | pa.ChunkedArray"
 """N words: a list, or an Arrow array of strings, dictionary-encoded or not."""
 
 

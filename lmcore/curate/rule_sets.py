@@ -43,7 +43,7 @@ class Rule(Settings):
     kinds: tuple[str, ...] = KINDS
     langs: tuple[str, ...] = ()
     skip_langs: tuple[str, ...] = ()
-    per_language: dict[str, float | None] = {}
+    per_language: dict[str, float | None] = Field(default={})
     source: str
 
     @model_validator(mode="after")

@@ -45,9 +45,7 @@ QUALITY: dict[str, Formula] = {
 COMPLEXITY: dict[str, Formula] = {
     "v1": Formula(lambda columns, _: complexity.v1(columns), complexity.V1_NEEDS),
     "v2": Formula(lambda columns, _: complexity.v2(columns), complexity.V2_NEEDS),
-    "amharic_curriculum": Formula(
-        lambda columns, _: score_amharic.curriculum(columns), score_amharic.CURRICULUM_NEEDS
-    ),
+    "amharic_curriculum": Formula(lambda columns, _: score_amharic.curriculum(columns), score_amharic.CURRICULUM_NEEDS),
 }
 assert set(QUALITY) == set(get_args(ScoreName))
 assert set(COMPLEXITY) == set(get_args(ComplexityName))

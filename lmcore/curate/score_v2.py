@@ -22,8 +22,9 @@ at a to 1 at b. Measures:
     boiler      boilerplate_share
 
 where short = 1 − ramp(mean_word_length, 1.3, 2.5) is 1 where a character is a word (Chinese, Japanese), since five
-characters recur far more often than five words. The last three count as 0 where they were not computed. Faults multiply: nothing makes up for a text that is one
-template. A short text of a kind that is short by nature is not held to the variety of a page, so its ramps begin later.
+characters recur far more often than five words. The last three count as 0 where they were not computed. Faults
+multiply: nothing makes up for a text that is one template. A short text of a kind that is short by nature is not held
+to the variety of a page, so its ramps begin later.
 
 What v2 does otherwise than v1: repetition within a text counts earlier and templates and boilerplate count at all, and
 each kind has ramps of its own, where v1 gave a good line of dialogue half the points of a page for its length.
@@ -60,10 +61,15 @@ Merits = dict[str, tuple[float, float, float]]  # measure: weight, low, high
 Faults = dict[str, tuple[float, float]]  # measure: low, high
 
 _PROSE: tuple[Merits, Faults] = (
-    {"letters": (0.30, 0.4, 0.9), "sentences": (0.20, 2, 8), "vocabulary": (0.25, 0.60, 0.90), "length": (0.25, 10, 1000)},
     {
-        "soup": (0.13, 0.43),
-        "lines": (0.02, 0.50),
+        "letters": (0.30, 0.4, 0.9),
+        "sentences": (0.20, 2, 8),
+        "vocabulary": (0.25, 0.60, 0.90),
+        "length": (0.25, 10, 1000),
+    },
+    {
+        "soup": (0.12, 0.42),
+        "lines": (0.02, 0.60),
         "grams": (0.10, 0.80),
         "pair": (0.08, 0.35),
         "squeeze": (0.85, 0.98),
@@ -85,7 +91,12 @@ _SPOKEN: tuple[Merits, Faults] = (
     },
 )
 _TASK: tuple[Merits, Faults] = (
-    {"letters": (0.30, 0.4, 0.9), "sentences": (0.20, 1, 6), "vocabulary": (0.25, 0.50, 0.85), "length": (0.25, 6, 200)},
+    {
+        "letters": (0.30, 0.4, 0.9),
+        "sentences": (0.20, 1, 6),
+        "vocabulary": (0.25, 0.50, 0.85),
+        "length": (0.25, 6, 200),
+    },
     {
         "soup": (0.25, 0.60),
         "lines": (0.10, 0.70),

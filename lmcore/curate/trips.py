@@ -54,7 +54,9 @@ def trips(
         for place in np.flatnonzero(counts[:, 0]):
             which, what = divmod(int(place), len(kind.values))
             looked, failed, only, dropped = counts[place].tolist()
-            rows.append((rules[checked.index].name, lang.values[which], kind.values[what], looked, failed, only, dropped))
+            rows.append(
+                (rules[checked.index].name, lang.values[which], kind.values[what], looked, failed, only, dropped)
+            )
     return _table(rows)
 
 
@@ -63,11 +65,8 @@ def add_trips(tables: Sequence[pa.Table], rules: Sequence[Rule]) -> pa.Table:
     whole = pa.concat_tables([TRIPS.empty_table(), *tables])
     summed = whole.group_by(["rule", "lang", "kind"]).aggregate([(name, "sum") for name in _COUNTS])
     place = {rule.name: index for index, rule in enumerate(rules)}
-    rows = [
-        tuple(row[name] for name in ("rule", "lang", "kind")) + tuple(row[f"{name}_sum"] for name in _COUNTS)
-        for row in summed.to_pylist()
-    ]
-    return _table(sorted(rows, key=lambda row: (place[row[0]], row[1], row[2])))
+    rows = sorted(summed.to_pylist(), key=lambda row: (place[row["rule"]], row["lang"], row["kind"]))
+    return _table([(row["rule"], row["lang"], row["kind"], *(row[f"{name}_sum"] for name in _COUNTS)) for row in rows])
 
 
 def _table(rows: Sequence[tuple[object, ...]]) -> pa.Table:
