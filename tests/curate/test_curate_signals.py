@@ -102,7 +102,11 @@ EXAMPLES = [
     ),
     ("timestamp_line_share", "00:01:02,000 --> 00:01:04\n[00:12.50] hey\n12:30 lunch\nat 12:30\n1:234", 0.6),
     ("question_share", "Who? Me. What?! Ki az? マジ？", 3 / 5),
-    ("code_line_share", "x = 1;\nif (a) {\n}\ny == z\ndef f(x):\nplain text", 5 / 6),
+    (
+        "code_line_share",
+        "x = 1\nif (a) {\n}\nf(x);\ny[0];\ndef f\nplain (text)\nverse;\n;\n)\nprint(a),\nf(x) is so",
+        7 / 12,
+    ),
     ("instruction_share", "Question: why\n### Response\nKérdés: mi?\nጥያቄ፡ ምን\n質問：何\nNote: x\n1) Answer: y", 6 / 7),
 ]
 
