@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +148,7 @@ def ours(rows: list[dict[str, str]], *, warm: bool = True) -> tuple[float, dict[
     return time.process_time() - start, found
 
 
-def peer(python: str, rows: list[dict[str, str]], mode: str) -> dict:
+def peer(python: str, rows: list[dict[str, str]], mode: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         script, data = Path(folder, "peer.py"), Path(folder, "texts.jsonl")
         script.write_text(PEER, encoding="utf-8")
@@ -155,7 +156,8 @@ def peer(python: str, rows: list[dict[str, str]], mode: str) -> dict:
         done = subprocess.run([python, script, data, mode], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
 def extremes() -> None:
