@@ -8,8 +8,11 @@ environment of its own with datatrove[processing], spacy and nltk. The peer runs
 at the first that drops a document; its spaCy model is loaded and used once before the clock starts. Ours computes every
 signal for every document. Both get English documents of at least 200 characters, drawn evenly from all files.
 
+    python benchmarks/signals_speed.py --extremes
+
 Printed: megabytes of UTF-8 a CPU second of each, the ratio, the share of documents on which verdicts agree (also with
-datatrove's word splitter replaced by ours, white space), and ours for each file given with --more.
+datatrove's word splitter replaced by ours, white space), and ours for each file given with --more. With --extremes
+instead: CPU seconds and the whole process's peak memory for each of a few extreme texts, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -17,19 +20,23 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 PEER = r"""
 import json, sys, time
 from datatrove.data import Document
-from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
+from datatrove.pipeline.filters import C4QualityFilter, FineWebQualityFilter
+from datatrove.pipeline.filters import GopherQualityFilter, GopherRepetitionFilter
 from datatrove.pipeline.filters import gopher_quality_filter, gopher_repetition_filter, fineweb_quality_filter
 
 texts = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
@@ -69,6 +76,16 @@ if sys.argv[2] == "verdicts":
     answer["plain"] = all_verdicts()
 print(json.dumps(answer))
 """
+
+EXTREMES: dict[str, Callable[[random.Random], list[str]]] = {
+    "10 MB in one line": lambda draw: ["".join(draw.choices("abcdefg hij klm", k=10_000_000))],
+    "10 MB without a space": lambda draw: ["".join(draw.choices("abcdefghij", k=10_000_000))],
+    "10 MB of full stops": lambda _: ["a" + "." * 10_000_000 + "b"],
+    "10 MB of Japanese": lambda draw: ["".join(draw.choices("日本語の字は多い", k=3_400_000))],
+    "five million lines of one letter": lambda _: ["a\n" * 5_000_000],
+    "a million texts of one word": lambda _: ["word"] * 1_000_000,
+    "100 MB in one line": lambda draw: ["".join(draw.choices("abcdefg hij klm", k=100_000_000))],
+}
 
 GOPHER_REPETITION = {
     "duplicate_line_count_share": 0.30, "duplicate_paragraph_count_share": 0.30, "duplicate_line_share": 0.20,
@@ -119,18 +136,19 @@ def read(files: list[Path], megabytes: float, seed: int) -> list[dict[str, str]]
     return chosen
 
 
-def ours(rows: list[dict[str, str]]) -> tuple[float, dict[str, np.ndarray]]:
+def ours(rows: list[dict[str, str]], *, warm: bool = True) -> tuple[float, dict[str, np.ndarray]]:
     from lmcore.curate.signals import signals
 
     texts, langs = [row["text"] for row in rows], [row.get("lang", "en") for row in rows]
     kinds = [row.get("kind", "prose") for row in rows]
-    signals(texts[:20], langs[:20], kinds[:20])
+    if warm:
+        signals(texts[:20], langs[:20], kinds[:20])
     start = time.process_time()
     found = signals(texts, langs, kinds)
     return time.process_time() - start, found
 
 
-def peer(python: str, rows: list[dict[str, str]], mode: str) -> dict:
+def peer(python: str, rows: list[dict[str, str]], mode: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         script, data = Path(folder, "peer.py"), Path(folder, "texts.jsonl")
         script.write_text(PEER, encoding="utf-8")
@@ -138,19 +156,44 @@ def peer(python: str, rows: list[dict[str, str]], mode: str) -> dict:
         done = subprocess.run([python, script, data, mode], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def extremes() -> None:
+    for name in EXTREMES:
+        subprocess.run([sys.executable, __file__, "--extreme", name], check=True)
+
+
+def extreme(name: str) -> None:
+    texts = EXTREMES[name](random.Random(1))
+    seconds, _ = ours([{"text": text} for text in texts], warm=False)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+    print(f"{name}: {seconds:.1f} CPU s, peak {peak:,.0f} MiB", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=Path, nargs="+", required=True)
+    parser.add_argument("--documents", type=Path, nargs="+", default=[])
+    parser.add_argument("--extremes", action="store_true")
+    parser.add_argument("--extreme", choices=EXTREMES, help="one of them, in this process")
     parser.add_argument("--more", type=Path, nargs="*", default=[], help="ours alone, each file by itself")
     parser.add_argument("--datatrove", help="Python of an environment with datatrove")
     parser.add_argument("--megabytes", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    if options.extremes:
+        extremes()
+    elif options.extreme:
+        extreme(options.extreme)
+    elif options.documents:
+        compare(options)
+    else:
+        parser.error("--documents or --extremes is needed")
 
+
+def compare(options: argparse.Namespace) -> None:
     rows = read(options.documents, options.megabytes, options.seed)
     size = sum(len(row["text"].encode()) for row in rows) / 1e6
     print(f"{len(rows):,} documents, {size:.2f} MB")
@@ -174,8 +217,9 @@ def main() -> None:
         for name, mine in verdicts(found).items():
             other, same_words = np.array(theirs[name]), np.array(plain[name])
             print(
-                f"{name}: ours keep {mine.mean():.3f}, datatrove {other.mean():.3f}, equal {(mine == other).mean():.3f}; "
-                f"datatrove with words at white space {same_words.mean():.3f}, equal {(mine == same_words).mean():.3f}"
+                f"{name}: kept by ours {mine.mean():.3f}; by datatrove {other.mean():.3f}, "
+                f"equal {(mine == other).mean():.3f}; by datatrove with words at white space "
+                f"{same_words.mean():.3f}, equal {(mine == same_words).mean():.3f}"
             )
     for file in options.more:
         rows = read([file], options.megabytes, options.seed)

@@ -89,8 +89,8 @@ SIGNALS: dict[str, str] = {
     "timestamp_line_share": "share of lines that begin with a time (12:34, [01:02.50]) or hold the arrow --> of "
     "subtitles",
     "question_share": "share of sentences that end in a question mark",
-    "code_line_share": "share of lines that end in ; { or }, or have an operator (=, ==, ->, &&, …) or an unmistakable "
-    "keyword (def, elif, const, #include, …) as a word",
+    "code_line_share": "share of lines that end in { or }, in ; after no letter, or in a call as in f(x), or that have "
+    "an operator (=, ==, ->, &&, …) or a keyword of code alone (def, elif, const, #include, …) as a word",
     "instruction_share": "share of lines that begin with a label such as `Question:`, `### Response`, `Kérdés:`, "
     "`ጥያቄ፡` or `質問：` (English, Hungarian, Amharic, Japanese)",
 }

@@ -35,7 +35,8 @@ _CODE_WORDS = (
     "}", "},", ");", "});", "})", "/>", "//", "/*", "*/", "<?php", "#include", "#define", "#ifdef", "#endif",
     "#!/bin/sh", "#!/bin/bash", ">>>", "def", "elif", "const", "var", "fn", "func",
 )  # fmt: skip
-_CODE_ENDS = np.array([ord(mark) for mark in ";{}"], np.uint32)
+_BRACES = np.array([ord(mark) for mark in "{}"], np.uint32)
+_AFTER_CALL = np.array([ord(mark) for mark in ",:;"], np.uint32)
 
 _LABELS = (
     # English
@@ -67,7 +68,7 @@ def mark_signals(scan: Scan, words: Groups) -> dict[str, Floats]:
             scan.per_text(texts[np.isin(marks, np.array([ord(mark) for mark in _BRACKETS], np.uint32))]), scan.n_chars
         ),
         "url_share": share(_url_chars(scan, symbols, marks), scan.word_chars),
-        "code_line_share": scan.line_share(_code_lines(scan, words)),
+        "code_line_share": scan.line_share(_code_lines(scan, words, symbols, marks)),
         "timestamp_line_share": scan.line_share(_timestamp_lines(scan, colons, symbols, marks)),
         **_labelled(scan, colons),
         **_phrases(scan),
@@ -109,10 +110,22 @@ def _url_chars(scan: Scan, symbols: Integers, marks: Points) -> Floats:
     return scan.per_text(scan.found.word_text[words], scan.word_size[words])
 
 
-def _code_lines(scan: Scan, words: Groups) -> Bools:
-    """Lines that end in `;`, `{` or `}`, or have one of _CODE_WORDS as a word."""
+def _code_lines(scan: Scan, words: Groups, symbols: Integers, marks: Points) -> Bools:
+    """Lines that end in `{`, `}`, or `;` after no letter; that end a call; that have one of _CODE_WORDS as a word.
+
+    A call: `(` right after a letter or digit somewhere, and `)` at the end or before a last `,` `:` or `;`. A `;` after
+    a letter is none of code alone: verse and statutes end lines so.
+    """
     found = scan.found
-    code = np.isin(found.points[found.line_end - 1], _CODE_ENDS)
+    final = found.points[found.line_end - 1]
+    before = np.maximum(found.line_end - 2, 0)  # for a line of one character white space, or itself
+    semicolon = (final == ord(";")) & (found.line_end - found.line_start > 1)
+    code: Bools = np.isin(final, _BRACES) | (semicolon & ((found.flags[before] & LETTER) == 0))
+    opened = symbols[marks == ord("(")]
+    opened = opened[_flag_at(scan, opened, -1, LETTER | DIGIT)]
+    closed = (final == ord(")")) | (np.isin(final, _AFTER_CALL) & (found.points[before] == ord(")")))
+    calls = scan.lines_of(opened)
+    code[calls[closed[calls]]] = True
     hit = among(found.word_hash[words.order[words.start[:-1]]], _code_hashes())
     chosen = words.order[np.repeat(hit, words.repeats)]
     code[np.searchsorted(found.line_word, chosen, "right") - 1] = True

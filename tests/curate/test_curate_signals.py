@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lmcore.curate.normalise import normalise
 from lmcore.curate.signals import SIGNALS
 from lmcore.curate.signals import signals as all_signals
+from lmcore.curate.signals_scan import equal_groups, equal_pairs
 from lmcore.curate.stop_words import stop_word_languages, stop_words
 from lmcore.curate.words_tables import N_GROUPS, groups, table
 
@@ -102,7 +103,11 @@ EXAMPLES = [
     ),
     ("timestamp_line_share", "00:01:02,000 --> 00:01:04\n[00:12.50] hey\n12:30 lunch\nat 12:30\n1:234", 0.6),
     ("question_share", "Who? Me. What?! Ki az? マジ？", 3 / 5),
-    ("code_line_share", "x = 1;\nif (a) {\n}\ny == z\ndef f(x):\nplain text", 5 / 6),
+    (
+        "code_line_share",
+        "x = 1\nif (a) {\n}\nf(x);\ny[0];\ndef f\nplain (text)\nverse;\n;\n)\nprint(a),\nf(x) is so",
+        7 / 12,
+    ),
     ("instruction_share", "Question: why\n### Response\nKérdés: mi?\nጥያቄ፡ ምን\n質問：何\nNote: x\n1) Answer: y", 6 / 7),
 ]
 
@@ -380,6 +385,21 @@ def test_ten_megabytes_in_one_line():
     measured = one(text)
     assert measured["n_words"] == 4 * 460_000
     assert measured["unique_word_ratio"] == pytest.approx(4 / (4 * 460_000), abs=1e-6)
+
+
+def test_hashes_that_differ_in_their_last_bits_only_are_told_apart():
+    groups = equal_groups(np.array([0, 0, 0, 0, 1]), np.array([1, 2, 1, 3, 1], np.uint64))
+    assert groups.order.tolist() == [0, 2, 1, 3, 4]
+    assert groups.start.tolist() == [0, 2, 3, 4, 5]
+    assert groups.again().tolist() == [2]
+
+
+@pytest.mark.parametrize("limit", [4, 1 << 32])
+def test_pairs_of_small_and_of_large_numbers(limit):
+    first, second = np.array([3, 1, 3, 3]), np.array([0, 3, 0, 1])
+    groups = equal_pairs(first, second, limit)
+    assert groups.order.tolist() == [1, 0, 2, 3]
+    assert groups.repeats.tolist() == [1, 2, 1]
 
 
 # -- stop words
