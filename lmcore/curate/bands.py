@@ -58,7 +58,7 @@ def read_bands(path: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
     return columns[0].view(">u8").astype(np.uint64).reshape(rows, 2), columns[1].view("<u4").reshape(rows, BANDS)
 
 
-def read_rows(path: Path, column: str, rows: NDArray[np.int64]) -> pa.Array:
+def read_rows(path: Path, column: str, rows: NDArray[np.signedinteger]) -> pa.Array:
     """One string column of some rows (sorted) of a measured file; only the row groups that hold them are read."""
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
