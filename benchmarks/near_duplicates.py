@@ -147,7 +147,7 @@ def from_python() -> Iterator[list[str]]:
 def plant(originals: list[str], copies: int, rng: random.Random) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Texts by record id, shuffled, and the (original, copy) pairs; at most one copy an original."""
     texts = {f"d{i:06d}": text for i, text in enumerate(originals)}
-    long = [name for name, text in texts.items() if len(words(text)) >= 50]
+    long = [name for name, text in texts.items() if len(text) >= 300]
     pairs = []
     for name in rng.sample(long, min(copies, len(long) - 1)):
         copy = edited(texts[name], originals[rng.randrange(len(originals))], rng)

@@ -33,6 +33,10 @@ class Part:
     measured: Path
     only: NDArray[np.int64] | None = None  # the rows that are meant, sorted; None: all
 
+    def of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of `rows` (sorted) that are meant."""
+        return rows if self.only is None else np.intersect1d(rows, self.only)
+
 
 def write_bands(path: Path, words_hashes: Sequence[str], keys: NDArray[np.uint32]) -> None:
     """Write T rows: `words_hashes` (T) of 32 hex digits, `keys` (T, 28) from `minhash.band_keys`."""
@@ -59,7 +63,7 @@ def read_bands(path: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
     return columns[0].view(">u8").astype(np.uint64).reshape(rows, 2), columns[1].view("<u4").reshape(rows, BANDS)
 
 
-def read_rows(path: Path, column: str, rows: NDArray[np.int64]) -> pa.Array:
+def read_rows(path: Path, column: str, rows: NDArray[np.signedinteger]) -> pa.Array:
     """One string column of some rows (sorted) of a measured file; only the row groups that hold them are read."""
     try:
         with pq.ParquetFile(path, memory_map=True) as file:

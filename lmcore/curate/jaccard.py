@@ -2,7 +2,7 @@
 
 Sets hold 32-bit hashes: two different shingles of a pair are taken for one with a chance of about G / 2^32, which
 moves the similarity by 1 / G. Only for texts of a single shingle that would be a wrong pair; these compare a 64-bit
-digest of all their words.
+digest of the words.
 
 Legend: T texts, G shingles of all sets, N pairs.
 """
@@ -28,7 +28,7 @@ class Sets:
     start: Integers  # (T,)
     count: Integers  # (T,)
     hashes: Hashes  # (G,)
-    digest: NDArray[np.uint64]  # (T,) of a text of one shingle all its words, else 0
+    digest: NDArray[np.uint64]  # (T,) of a text of one shingle its words, else 0
 
 
 def shingle_sets(texts: Texts) -> Sets:

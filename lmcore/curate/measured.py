@@ -19,6 +19,8 @@ from lmcore.curate.privacy import mask
 from lmcore.curate.signals import SIGNALS, signals
 from lmcore.curate.signals_ethiopic import ethiopic_counts
 from lmcore.curate.spelling import clean_all, normalise_all, spell_all
+from lmcore.curate.stop_words import stop_words
+from lmcore.curate.toxicity import has_list as offensive_words
 from lmcore.curate.toxicity import toxicity
 from lmcore.documents import DOCUMENT, TURN
 
@@ -70,13 +72,14 @@ def measure(documents: pa.Table, params: MeasureParams) -> pa.Table:
     columns["n_bytes"] = pc.binary_length(columns["text"]).cast(pa.int64())
     columns["lang_found"] = pa.array(found.lang, pa.string())
     columns["lang_top"] = pa.array([list(top) for top in found.top], MEASURED.field("lang_top").type)
-    ethiopic = signals(texts, langs, documents["kind"].to_pylist())
-    columns |= ethiopic
+    of_text = signals(texts, langs, documents["kind"].to_pylist())
+    listed = [bool(stop_words(lang)) for lang in langs]
+    columns |= of_text | _known({name: of_text[name] for name in ("stop_words", "stop_word_share")}, listed)
     columns |= {name: count.astype(np.float64) for name, count in masked.counts.items()}
-    columns |= toxicity(texts, langs)
-    columns |= _amharic(texts, ethiopic["ethiopic_share"])
+    columns |= _known(toxicity(texts, langs), [bool(offensive_words(lang)) for lang in langs])
+    columns |= _amharic(texts, of_text["ethiopic_share"])
     columns["lang_score"] = np.array([_score_of(lang, top) for lang, top in zip(langs, found.top, strict=True)])
-    columns["expected_share"] = found.expected_share
+    columns["expected_share"] = found.expected_share if params.language.expected else np.full(len(texts), np.nan)
     turns = pc.list_value_length(documents["turns"]).cast(pa.float64())
     columns["n_turns"] = pc.fill_null(turns, float("nan"))
     for name in MEASURED_SIGNALS:
@@ -101,6 +104,11 @@ def text_bytes(documents: pa.Table) -> NDArray[np.int64]:
     """UTF-8 bytes of every text."""
     lengths: NDArray[np.int64] = pc.binary_length(documents["text"]).cast(pa.int64()).to_numpy()
     return lengths
+
+
+def _known(columns: dict[str, NDArray[np.float64]], known: list[bool]) -> dict[str, NDArray[np.float64]]:
+    """The columns with NaN where nothing is known: a language without a list."""
+    return {name: np.where(known, column, np.nan) for name, column in columns.items()}
 
 
 def _score_of(lang: str, top: Sequence[tuple[str, float]]) -> float:

@@ -78,14 +78,17 @@ def shingles(texts: Texts) -> Iterator[Shingles]:
 
 
 def word_digest(text: str) -> int:
-    """64 bits of the words of one text, equal for equal words: what tells texts of a single shingle apart for certain.
+    """64 bits of a text's first five words: what tells texts of a single shingle apart for certain.
 
     Of a text without words, of its stripped characters.
     """
     folded = _folds().take(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32))
-    starts, solid = _starts(folded), folded != 0
-    if not len(folded) or not solid.any():
+    starts = np.flatnonzero(_starts(folded))
+    if not len(starts):
         return xxhash.xxh3_64_intdigest(text.strip().encode("utf-8", "surrogatepass"))
+    if len(starts) > SIZE:
+        folded, starts = folded[: starts[SIZE]], starts[:SIZE]
+    solid = folded != 0
     lengths = np.cumsum(solid)[starts]  # where each word begins among the characters of all words
     return xxhash.xxh3_64_intdigest(lengths.tobytes() + folded[solid].tobytes())
 
@@ -208,7 +211,7 @@ def _block_words(folded: _Folded, bounds: Integers) -> tuple[Hashes, Integers]:
 
 def _starts(folded: _Folded) -> NDArray[np.bool_]:
     """Where a word begins, (P,)."""
-    solid = folded != 0
+    solid: NDArray[np.bool_] = folded != 0
     starts = solid.copy()
     if folded.dtype == np.uint8:
         np.greater(solid[1:], solid[:-1], out=starts[1:])

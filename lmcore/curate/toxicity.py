@@ -69,6 +69,11 @@ def languages() -> tuple[str, ...]:
     return tuple(sorted(_rows()))
 
 
+def has_list(lang: str) -> bool:
+    """Whether a BCP 47 language has a list."""
+    return _list(lang) is not None
+
+
 def toxicity(texts: Sequence[str], langs: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Signal by name, (T,): of each text by its language (BCP 47), rounded to 6 digits."""
     shares = np.fromiter(

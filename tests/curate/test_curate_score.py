@@ -19,7 +19,7 @@ from storage.errors import UserError
 
 def measure(texts):
     """Every signal of the texts."""
-    return signals(texts)
+    return signals(texts, ["en"] * len(texts), ["prose"] * len(texts))
 
 
 PROSE = """
