@@ -206,9 +206,7 @@ def _by_part(part: NDArray[np.int32], row: NDArray[np.int32]) -> list[tuple[int,
     return [(int(part[places[0]]), places) for places in np.split(order, cuts) if len(places)]
 
 
-def _pairs(
-    ids: pa.Array, hashes: NDArray[np.uint64], a: Integers, b: Integers, found: NDArray[np.float64]
-) -> pa.Table:
+def _pairs(ids: pa.Array, hashes: NDArray[np.uint64], a: Integers, b: Integers, found: NDArray[np.float64]) -> pa.Table:
     swap = pc.greater(ids.take(a), ids.take(b)).to_numpy(zero_copy_only=False)
     a, b = np.where(swap, b, a), np.where(swap, a, b)
     digests = pa.py_buffer(hashes.astype(">u8").tobytes())

@@ -23,7 +23,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmcore.curate.pieces import PIECE_CHARS, pieces, shares
-from lmcore.curate.words import ALONE, Hashes, Integers, Split, gram_hashes, mixed, run_starts, split
+from lmcore.curate.words import Hashes, Integers, Split, gram_hashes, mixed, run_starts, split
+from lmcore.curate.words_tables import ALONE
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
 

@@ -71,7 +71,7 @@ def languages() -> tuple[str, ...]:
 
 def has_list(lang: str) -> bool:
     """Whether a BCP 47 language has a list."""
-    return _list(lang) is not None
+    return _list(base_language(lang)) is not None
 
 
 def toxicity(texts: Sequence[str], langs: Sequence[str]) -> dict[str, NDArray[np.float64]]:

@@ -6,15 +6,12 @@ Tables of shards add up to the table of the corpus.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from lmcore.curate.labels import Labels, coded
-from lmcore.curate.rules import KEPT, Floats, Rule, Verdicts, each_rule
-from storage.errors import RunError
+from lmcore.curate.rules import Floats, Rule, Verdicts, each_rule
 
 TRIPS = pa.schema(
     [

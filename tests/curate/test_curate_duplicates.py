@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from lmcore.curate.duplicates import exact_clusters, words_hash
+
 from lmcore.curate.normalise import normalise
 
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lmcore.curate.duplicates import words_hash
 
 from lmcore.curate import candidates
 from lmcore.curate.bands import INDEX, Part, read_bands, write_bands
-from lmcore.curate.duplicates import words_hash
 from lmcore.curate.exact import words_hashes
 from lmcore.curate.jaccard import jaccard, shingle_sets
 from lmcore.curate.minhash import BANDS, NO_KEY, band_keys
