@@ -39,7 +39,7 @@ class Decided:
     @property
     def kept(self) -> NDArray[np.bool_]:
         """Which records are kept."""
-        return self.rule == KEPT
+        return np.asarray(self.rule == KEPT)
 
     def drop(
         self,

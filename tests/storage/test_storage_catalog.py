@@ -79,7 +79,6 @@ def curated(row):
         "complexity": 40.0,
         "cluster_id": row["record_id"],
         "cluster_size": 1,
-        "signals": [("words", 2.0)],
     }
 
 
