@@ -85,6 +85,7 @@ def curate(
     reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
     plan = plan_files(records, decided, whole if reusable else None)
     write_splits(work, paths, records, decided, plan)
+    report(4, 4, f"{int(plan.new.sum()):,} texts written")
     write_json(out / ABOUT, {**about, "settings": settings, "batch": plan.batch, "salt": params.split.salt})
     return {
         "input_documents": figures["input"]["records"],

@@ -63,7 +63,8 @@ def test_what_it_leaves(tmp_path, pages, collected, run_curate):
         assert ids == sorted(ids)
     assert seen[-1][0] == seen[-1][1]
     (measured,) = (out.parents[1] / "measure").glob("*/out/measured/*.parquet")
-    table = read_documents(measured, MEASURED)
+    table = read_parquet(measured)
+    assert table.schema.equals(MEASURED)
     assert {row["record_id"]: row["text"] for row in table.to_pylist() if row["record_id"] in kept} == {
         name: row["text"] for name, row in kept.items()
     }
