@@ -74,5 +74,5 @@ def _row(number: int, text: str) -> dict[str, object]:
         "record_id": name, "text_id": name, "text": text, "n_bytes": len(text.encode()), "source": "benchmark",
         "url": f"file:{name}", "title": "", "kind": "prose", "lang": "en", "license": "PSF-2.0", "synthetic": False,
         "page_of_origin": name, "turns": None, "quality": 50.0, "complexity": 50.0, "cluster_id": name,
-        "cluster_size": 1, "signals": [],
+        "cluster_size": 1,
     }  # fmt: skip

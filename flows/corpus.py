@@ -131,7 +131,8 @@ def _known(
     whole = [artifact for artifact in earlier if artifact is not None]
     if len(whole) < len(earlier) or len(whole) >= MAX_BATCHES:
         return [], []
-    if any(artifact.manifest.provenance.params != recipe.compare.key_values() for artifact in whole):
+    made = [artifact.manifest.provenance for artifact in whole]
+    if any((m.stage_version, m.params) != (compare.version, recipe.compare.key_values()) for m in made):
         return [], []
     by_key = {artifact.key: artifact for artifact in measures}
     known = [by_key[key] for key in about["measures"] if key in by_key]

@@ -126,6 +126,8 @@ def _of_edition(store: Store, edition: Edition, why: str) -> Iterator[tuple[Name
             yield ("collect", artifact.key), why
     if edition.start is not None:
         yield ("train", edition.start.model_key), why
+    if edition.corpus is not None:  # without it the edition's own would be another one
+        yield ("curate", edition.corpus.key), why
 
 
 def _runs(store: Store, keep: int) -> Iterator[tuple[Name, str]]:

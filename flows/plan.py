@@ -23,6 +23,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lmcore.collect.kinds import NAMES
+from lmcore.curate.parent import ABOUT
 from lmcore.recipe import Recipe, parse_recipe
 from storage.atomic import write_json
 from storage.digest import canonical_json
@@ -301,7 +302,11 @@ def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]
 
 
 def _corpus(store: Store, recipe: Recipe, earlier: list[str]) -> Corpus | None:
-    """The newest corpus that was made of earlier editions of the recipe's sources and of nothing else."""
+    """The newest corpus that was made of earlier editions of the recipe's sources and of nothing else.
+
+    Passed over is what nothing could go on from: one that was dealt with another salt, or by a version that did not
+    note what it was made of.
+    """
     order = {name: number for number, name in enumerate(earlier)}
     settings = {source.name: source.model_dump(mode="json") for source in recipe.sources}
     ours = {
@@ -314,7 +319,9 @@ def _corpus(store: Store, recipe: Recipe, earlier: list[str]) -> Corpus | None:
     found = []
     for artifact in store.readable("curate"):
         inputs = [e.key for e in artifact.manifest.provenance.inputs if e.stage == "collect"]
-        if inputs and all(key in ours for key in inputs):
+        same_salt = _params(artifact).get("split", {}).get("salt") == recipe.curate.split.salt
+        told = ABOUT in artifact.manifest.content.files
+        if inputs and all(key in ours for key in inputs) and same_salt and told:
             finished = artifact.manifest.provenance.finished
             found.append((max(ours[key] for key in inputs), finished, artifact.key, artifact.digest))
     if not found:

@@ -18,9 +18,15 @@ class Planned:
         self._store = store
         self._plans: dict[str, dict[str, Any]] = {}
         self._seconds: dict[tuple[str, str], float] = {}  # by recipe and label
+        names: dict[str, str] = {}  # of the source of a collection, by key
         for artifact in sorted(store.readable(), key=lambda a: a.manifest.provenance.finished):
             made = artifact.manifest.provenance
-            label = f"collect {made.params['source']['name']}" if artifact.stage == "collect" else artifact.stage
+            label = artifact.stage
+            if artifact.stage == "collect":
+                names[artifact.key] = made.params["source"]["name"]
+                label = f"collect {names[artifact.key]}"
+            elif artifact.stage == "measure":
+                label = f"measure {names.get(made.inputs[0].key, '')}"
             if (recipe := self._recipe(made.run)) is not None:
                 self._seconds[recipe["name"], label] = made.seconds
 
@@ -48,10 +54,11 @@ class Planned:
         )
         sources = [source["name"] for source in collected]
         stages = STAGES[: STAGES.index(run.begun["last"]) + 1]
+        of_each = ("collect", "measure")
         labels = [
             label
             for stage in stages
-            for label in ([f"collect {source}" for source in sources] if stage == "collect" else [stage])
+            for label in ([f"{stage} {source}" for source in sources] if stage in of_each else [stage])
         ]
         begun = {stage.label for stage in run.stages.values()}
         return [label for label in labels if label not in begun]

@@ -12,14 +12,14 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.atomic import disk_errors, fault, fsync_path
 from storage.errors import RunError
 from storage.locks import Locked, file_lock, holder
-from storage.manifest import MANIFEST, Manifest
+from storage.manifest import MANIFEST, InputEntry, Manifest
 from storage.rewrite import FOLDER as REWRITE
 from storage.store import STAGES, Artifact, Store
 
@@ -166,15 +166,22 @@ def _reached(
         artifact = by_name[name]
         found[name] = why
         inputs = manifests[artifact].provenance.inputs
-        # a corpus is whole by itself: of the one before it, it needs nothing
-        inputs_needed = [entry.digest for entry in inputs if (artifact.stage, entry.name) != ("curate", "parent")]
-        wanted = list(needs(artifact)) if artifact.stage == "collect" else inputs_needed
+        wanted = list(needs(artifact)) if artifact.stage == "collect" else _inputs(artifact.stage, inputs)
         named = {entry.digest: (entry.stage, entry.key) for entry in inputs}
         for digest in wanted:
             same = by_digest.get(digest, [])
             exact = [other for other in same if (other.stage, other.key) == named.get(digest)]
             pending += [((other.stage, other.key), f"needed by {root}", root) for other in exact or same[:1]]
     return found
+
+
+def _inputs(stage: str, inputs: Sequence[InputEntry]) -> list[str]:
+    """Content digests of what an artifact needs that is no collection: what it was built from.
+
+    A comparison is whole by itself, and so is a corpus: of the one before it, it needs nothing.
+    """
+    whole = {"compare": ("new", "known", "earlier"), "curate": ("parent",)}.get(stage, ())
+    return [entry.digest for entry in inputs if entry.name not in whole]
 
 
 def _leftovers(store: Store, now: float, older_than: float) -> Iterator[Leftover]:

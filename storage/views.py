@@ -25,6 +25,11 @@ from storage.store import Artifact, Store
 
 _TEXT, _WHOLE, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
+_SIGNALS = (
+    "n_chars n_words n_lines mean_word_length mean_sentence_words alpha_word_share unique_word_ratio "
+    "duplicate_line_share short_line_share punctuation_line_share symbol_share digit_share compression_ratio "
+    "top_2_gram_share duplicate_5_gram_share"
+).split()
 _TURNS = pa.list_(pa.struct([pa.field("role", _TEXT, nullable=False), pa.field("text", _TEXT, nullable=False)]))
 
 
@@ -36,7 +41,8 @@ def _columns(**types: pa.DataType) -> pa.Schema:
 class FileView:
     """One kind of Parquet file: which stage leaves it, its name inside the artifact, its columns.
 
-    The columns repeat what the rooms of lmcore write, which storage cannot import; a test keeps them equal.
+    The columns repeat what the rooms of lmcore write, which storage cannot import; a test keeps them equal. Of measured
+    texts the view shows everything but the text, which `documents` and `curated` have.
     """
 
     stage: str
@@ -97,6 +103,27 @@ FILE_VIEWS = {
         ),
     ),
     "removed": FileView("collect", re.compile(r"removed\.parquet"), _columns(record_id=_TEXT, url=_TEXT, reason=_TEXT)),
+    "measured": FileView(
+        "measure",
+        re.compile(r"measured/[^/]+\.parquet"),
+        _columns(
+            record_id=_TEXT,
+            source=_TEXT,
+            url=_TEXT,
+            title=_TEXT,
+            kind=_TEXT,
+            lang=_TEXT,
+            license=_TEXT,
+            synthetic=_FLAG,
+            page_of_origin=_TEXT,
+            text_id=_TEXT,
+            words_hash=_TEXT,
+            raw_bytes=_WHOLE,
+            n_bytes=_WHOLE,
+            **dict.fromkeys(_SIGNALS, _REAL),
+        ),
+    ),
+    "pairs": FileView("compare", re.compile(r"pairs\.parquet"), _columns(a=_TEXT, b=_TEXT, jaccard=_REAL)),
     "curated": FileView(
         "curate",
         re.compile(r"(train|val|test)/[^/]+\.parquet"),

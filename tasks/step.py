@@ -48,8 +48,11 @@ Inputs = Mapping[str, Artifact | Sequence[Artifact]]
 class Step:
     """A stage as a Prefect task. Call it to run it here, `submit` it to run it beside others."""
 
-    def __init__(self, task: Task[..., Any], key: Callable[[Inputs, Params], str], pages: Pages | None) -> None:
+    def __init__(
+        self, task: Task[..., Any], version: int, key: Callable[[Inputs, Params], str], pages: Pages | None
+    ) -> None:
         self.task = task
+        self.version = version
         self.pages = pages  # shows its artifact in Prefect
         self.key = key  # of the artifact that these inputs, by name, and these settings make
 
@@ -138,7 +141,7 @@ def step(
         task = Task(
             run, name=stage, task_run_name=lambda: _run_name(stage), cache_policy=NO_CACHE, persist_result=False
         )
-        return Step(task, key_of, pages)
+        return Step(task, version, key_of, pages)
 
     return decorate
 

@@ -103,7 +103,7 @@ def _independent(
     winner = np.full(count, NONE, np.int64)
     value = np.ones(count)
     goes = ~stays[left] & stays[right]
-    order = np.lexsort((rank[right[goes]], left[goes]))
+    order = np.lexsort((-shared[goes], rank[right[goes]], left[goes]))
     who, by, much = left[goes][order], right[goes][order], shared[goes][order]
     head = np.concatenate(([True], np.diff(who) > 0)) if len(who) else np.zeros(0, bool)
     winner[who[head]], value[who[head]] = by[head], much[head]

@@ -15,7 +15,7 @@ def ids(column: pa.ChunkedArray | pa.Array | Iterable[str]) -> Ids:
     """The 16 bytes of each of N strings of 32 hex digits. Raises ValueError when one is something else."""
     texts = column.to_pylist() if isinstance(column, (pa.ChunkedArray, pa.Array)) else list(column)
     data = bytes.fromhex("".join(texts))
-    if len(data) != 16 * len(texts):
+    if len(data) != 16 * len(texts) or any(len(text) != 32 for text in texts):
         raise ValueError("not every id has 32 hex digits")
     return np.frombuffer(data, "S16")
 

@@ -10,6 +10,7 @@ lines/*.parquet (how many texts have a line), forgotten.parquet (what may not co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,10 +70,11 @@ def measure_collected(
                 yield {"shard": str(path), "out": str(out), "number": number, "params": params.model_dump_json()}
 
     done = 0
-    for rows in in_processes(measure_shard, jobs(), runtime.workers):
-        fault("measure.shard")
-        done += rows
-        report(done, total, f"measured {done:,} of {total:,} records")
+    with closing(in_processes(measure_shard, jobs(), runtime.workers)) as answers:  # ends the processes, come what may
+        for rows in answers:
+            fault("measure.shard")
+            done += rows
+            report(done, total, f"measured {done:,} of {total:,} records")
     with disk_errors(out):
         for leftover in pending.glob("*"):
             leftover.unlink()

@@ -32,7 +32,6 @@ class MeasureParams(Params):
 class MeasureRuntime(Runtime):
     """How the work is cut."""
 
-    shard_mib: int = Field(default=8, ge=1, le=1024, description="MiB of raw text measured between two resume points.")
     workers: int = Field(default=0, ge=0, le=256, description="Processes that measure; 0: one for every processor.")
 
 

@@ -17,17 +17,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lmcore.curate.facts import FACTS, facts
 from lmcore.curate.ids import Ids, ids
 from lmcore.curate.split import page_hashes
 from lmcore.documents import SPLITS
-from storage.atomic import disk_errors
+from storage.atomic import disk_errors, fsync_path
 from storage.errors import RunError
 from storage.parquet import read_parquet
 
 ABOUT = "corpus.json"
 MAX_BATCHES = 30  # from which on everything is written anew, into few files
-SAME = ("text_id", "n_bytes", "quality", "complexity", "cluster_size")  # what makes a row the same as before
-_READ = ["record_id", "page_of_origin", *SAME]
+# what makes a row the same as before
+SAME = ("text_id", "n_bytes", "quality", "complexity", "cluster_size", "facts")
+_READ = ["record_id", *FACTS, *(name for name in SAME if name != "facts")]
 
 
 def read_about(folder: Path) -> dict[str, Any]:
@@ -82,7 +84,8 @@ def read_parent(folder: Path, salt: str) -> Parent:
                     "split": np.full(table.num_rows, index, np.int8),
                     "page": page_hashes(table["page_of_origin"], salt),
                     "file": np.full(table.num_rows, len(files), np.int32),
-                    **{name: _array(table, name) for name in SAME},
+                    **{name: _array(table, name) for name in SAME if name != "facts"},
+                    "facts": facts(table),
                 }
             )
             files.append(path)
@@ -106,7 +109,10 @@ def link(old: Path, new: Path) -> None:
         try:
             os.link(old, new)
         except OSError:
-            shutil.copyfile(old, new)
+            part = new.with_name(f".{new.name}.part")
+            shutil.copyfile(old, part)
+            fsync_path(part)
+            os.replace(part, new)  # a resumed run can trust whatever is there
 
 
 def _array(table: pa.Table, name: str) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """Shards measured in processes of their own, several at a time.
 
-A worker is a plain child process that is told its work on standard input, so it ends when its parent does, by
-kill -9 too. Shards go there and back as files: nothing large passes through a pipe.
+A worker is a plain child process that is told its work on standard input. When its parent ends, by kill -9 too, it
+ends at once, in the middle of a shard: the next attempt may be writing the same files. Shards go there and back as
+files: nothing large passes through a pipe.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
@@ -30,10 +32,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_processes(module: ModuleType, jobs: Iterable[dict[str, Any]], count: int) -> Iterator[Any]:
+def in_processes(module: ModuleType, jobs: Iterable[dict[str, Any]], count: int) -> Generator[Any, None, None]:
     """What `module.answer` says to each job, in their order, from `count` processes of the module (0: one a core).
 
-    A single job, or a single process, is not worth starting one. Raises what a job raised.
+    A single job, or a single process, is not worth starting one. Close it (`contextlib.closing`), so that the
+    processes end when something goes wrong. Raises what a job raised.
     """
     count = count or cores()
     jobs = iter(jobs)
@@ -134,8 +137,17 @@ def serve(answer: Any) -> None:
     """Be a worker: answer every job that comes in by `answer(job)`."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def listen() -> None:
         for line in sys.stdin.buffer:
+            lines.put(line)
+        os._exit(0)  # nobody waits for an answer any more
+
+    threading.Thread(target=listen, daemon=True).start()
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        while True:
+            line = lines.get()
             try:
                 told = {"result": answer(json.loads(line))}
             except RunError as error:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lmcore.curate.beside import Beside
+from lmcore.curate.facts import FACTS, facts
 from lmcore.curate.ids import Ids, ids
 from lmcore.curate.judge import Judge
 from lmcore.curate.split import page_hashes
@@ -27,7 +28,15 @@ Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _CODED = ("source", "kind", "lang", "license")
-_NEEDED = ("record_id", *_CODED, "synthetic", "page_of_origin", "words_hash", "text_id", "raw_bytes", "n_bytes")
+_NEEDED = ("record_id", *_CODED, *FACTS, "words_hash", "text_id", "raw_bytes", "n_bytes")
+
+_TYPES: dict[str, Any] = {  # of columns without rows, where it is not int64
+    **dict.fromkeys(("ids", "words", "text_id"), "S16"),
+    **dict.fromkeys(("page", "facts"), np.uint64),
+    **dict.fromkeys(("synthetic", "made"), bool),
+    **dict.fromkeys(("quality", "complexity", "value", "threshold"), np.float64),
+    "unique_word_ratio": np.float32,
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class Records:
     synthetic: NDArray[np.bool_]
     made: NDArray[np.bool_]  # of no page: made of nothing that was collected
     page: NDArray[np.uint64]  # (N,) see `page_hashes`
+    facts: NDArray[np.uint64]  # (N,) see `facts`
     words: Ids  # (N,) hash of the words
     text_id: Ids  # (N,)
     raw_bytes: Integers
@@ -105,6 +115,7 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
                 "synthetic": table["synthetic"].to_numpy(),
                 "made": pc.starts_with(pages, MADE).to_numpy(zero_copy_only=False),
                 "page": page_hashes(pages, judge.salt),
+                "facts": facts(table),
                 "words": ids(table["words_hash"]),
                 "text_id": ids(table["text_id"]),
                 **{name: table[name].to_numpy().astype(np.int64) for name in ("raw_bytes", "n_bytes", "n_chars")},
@@ -124,15 +135,12 @@ def _coded(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int32]:
 
 
 def _sorted(parts: Sequence[Mapping[str, NDArray[np.generic]]], codes: Mapping[str, Mapping[str, int]]) -> Records:
-    empty: dict[str, Any] = {"page": np.uint64, "synthetic": bool, "made": bool}
-    empty |= dict.fromkeys(("ids", "words", "text_id"), "S16")
-    joined = {
-        field.name: np.concatenate([part[field.name] for part in parts])
-        if parts
-        else np.zeros(0, empty.get(field.name, np.int64))
-        for field in fields(Records)
-        if field.name != "names"
-    }
+    names_of_columns = [field.name for field in fields(Records) if field.name != "names"]
+    joined: dict[str, NDArray[Any]]
+    if parts:
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in names_of_columns}
+    else:
+        joined = {name: np.zeros(0, _TYPES.get(name, np.int64)) for name in names_of_columns}
     order = np.argsort(joined["ids"], kind="stable")
     joined = {name: array[order] for name, array in joined.items()}
     names: dict[str, list[str]] = {}
@@ -150,4 +158,4 @@ def _sorted(parts: Sequence[Mapping[str, NDArray[np.generic]]], codes: Mapping[s
             f"record {again} was collected twice, by source {source}",
             "list every source once in the recipe, and give each a name of its own",
         )
-    return Records(**joined, names=names)  # type: ignore[arg-type]
+    return Records(**joined, names=names)

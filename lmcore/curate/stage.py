@@ -100,6 +100,7 @@ def curate(
 
     plan = plan_files(records, decided, base)
     write_splits(work, paths, records, decided, plan, cleaned, often)
+    report(4, 4, f"{int(plan.new.sum()):,} texts written")
     clear(work)
     write_json(out / ABOUT, {**about, "settings": settings, "batch": plan.batch, "salt": params.split.salt})
     return {

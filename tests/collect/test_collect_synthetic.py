@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 from helpers_collect import digests, documents, log, run
 from pydantic import TypeAdapter, ValidationError
+from three_stages import curate_folders
 
 from lmcore.collect.kinds import SourceParams
 from lmcore.collect.synthetic.generate import generated
@@ -15,10 +16,9 @@ from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.synthetic.sentences import Draw
 from lmcore.collect.synthetic.stories import draw_story, plots
 from lmcore.collect.synthetic.words import names
-from lmcore.curate import CurateParams, CurateRuntime, curate
 from lmcore.curate.gates import GatesParams
+from lmcore.curate.params import CurateParams
 from lmcore.documents import SPLITS
-from lmcore.progress import silent
 from storage.errors import RunError
 from storage.parquet import read_parquet
 
@@ -160,15 +160,9 @@ def test_made_texts_are_never_held_out(tmp_path):
     settings = {
         "gates": NO_GATES, "split": {"val": 0.3, "test": 0.2}, "rules": {"off": ["min_words"]},
     }  # fmt: skip
-    curate(
-        tmp_path / "curate",
-        [tmp_path / "made" / "out"],
-        locate=lambda digest: pytest.fail(digest),
-        params=CurateParams.model_validate(settings),
-        runtime=CurateRuntime(),
-        report=silent,
-    )
-    out = tmp_path / "curate" / "out"
+    out = curate_folders(
+        tmp_path / "curate", [tmp_path / "made" / "out"], params=CurateParams.model_validate(settings)
+    ).out
     decisions = read_parquet(out / "decisions.parquet").to_pylist()
     assert {row["split"] for row in decisions if row["verdict"] == "kept"} == {"train"}
     rules = Counter(row["rule"] for row in decisions)

@@ -7,14 +7,14 @@ import pytest
 from helpers_collect import FilesSource, digests, documents, log, run
 from hypothesis import given
 from hypothesis import strategies as st
+from three_stages import curate_folders
 
 from lmcore.collect.synthetic.articles import NothingMade, made_of, templates, topic_of
 from lmcore.collect.synthetic.cutting import sentences
 from lmcore.collect.synthetic.params import SyntheticSource
-from lmcore.curate import CurateParams, CurateRuntime, curate
 from lmcore.curate.gates import GatesParams
 from lmcore.curate.normalise import normalise
-from lmcore.progress import silent
+from lmcore.curate.params import CurateParams
 from lmcore.tokens.roles import learnt_spans
 from storage.parquet import read_parquet
 
@@ -164,15 +164,9 @@ def test_what_is_made_follows_its_article(tmp_path):
         assert row["page_of_origin"] == parent["page_of_origin"]
         assert (row["synthetic"], row["license"], row["kind"]) == (True, "CC-BY-SA-4.0", "instruction")
     gates = dict.fromkeys(GatesParams.model_fields, 0) | {"max_dropped_share": 1}
-    curate(
-        tmp_path / "curate",
-        [articles, tmp_path / "made" / "out"],
-        locate=lambda digest: pytest.fail(digest),
-        params=CurateParams.model_validate({"gates": gates, "split": {"val": 0.3, "test": 0.2}}),
-        runtime=CurateRuntime(),
-        report=silent,
-    )
-    decisions = read_parquet(tmp_path / "curate" / "out" / "decisions.parquet").to_pylist()
+    params = CurateParams.model_validate({"gates": gates, "split": {"val": 0.3, "test": 0.2}})
+    out = curate_folders(tmp_path / "curate", [articles, tmp_path / "made" / "out"], params=params).out
+    decisions = read_parquet(out / "decisions.parquet").to_pylist()
     made = [row for row in decisions if row["source"] == "made"]
     assert {row["split"] for row in made if row["verdict"] == "kept"} == {"train"}
     held_out = {row["url"].partition("/")[2] for row in made if row["rule"] == "synthetic_held_out"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 
-from lmcore.curate.split import SplitParams, positions, splits
+import pyarrow as pa
+
+from lmcore.curate.split import SplitParams, page_hashes, positions, splits
 from lmcore.documents import CURATED, SPLITS, read_documents
 
 SHARES = {"val": 0.15, "test": 0.15}
@@ -12,7 +14,8 @@ SHARES = {"val": 0.15, "test": 0.15}
 
 def side(page):
     """The split that the name of a page decides."""
-    return SPLITS[splits(positions([page], ""), SplitParams(**SHARES))[0]]
+    hashes = page_hashes(pa.chunked_array([[page]]), "")
+    return SPLITS[splits(positions(hashes), SplitParams(**SHARES))[0]]
 
 
 def kept(out):

@@ -1,12 +1,19 @@
 """The split: decided by the page alone, for ever."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lmcore.curate.split import TEST, TRAIN, VAL, SplitParams, positions, splits
+from lmcore.curate.split import TEST, TRAIN, VAL, SplitParams, page_hashes, splits
+from lmcore.curate.split import positions as positions_of
+
+
+def positions(pages, salt):
+    return positions_of(page_hashes(pa.chunked_array([pages], pa.string()), salt))
+
 
 PAGES = [f"http://site/{number}.html" for number in range(20_000)]
 

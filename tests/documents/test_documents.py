@@ -36,7 +36,7 @@ def curated(name="a", **changes):
     return {
         "record_id": name, "text_id": "t", "text": "text", "n_bytes": 4, "source": "s", "url": "u", "title": "",
         "kind": "prose", "lang": "en", "license": "CC0-1.0", "synthetic": False, "page_of_origin": "u", "turns": None,
-        "quality": 50.0, "complexity": 50.0, "cluster_id": name, "cluster_size": 1, "signals": [("n_words", 1.0)],
+        "quality": 50.0, "complexity": 50.0, "cluster_id": name, "cluster_size": 1,
         **changes,
     }  # fmt: skip
 

@@ -75,7 +75,6 @@ def curated_row(text, source, kind, lang):
         "complexity": 50.0,
         "cluster_id": name,
         "cluster_size": 1,
-        "signals": [],
     }
 
 

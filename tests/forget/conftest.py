@@ -63,11 +63,15 @@ def original(tmp_path_factory):
     strange_tokens = shop.tokens(store, strange_corpus, strange_words)
     stranger = shop.model(store, strange_tokens, strange_words, "stranger")
 
+    measures = {
+        name: shop.measured(store, artifact)
+        for name, artifact in (("first_measured", one), ("second_measured", two), ("strange_measured", strange))
+    }
     artifacts = {
         "one": one, "two": two, "three": three, "first": first, "third": third, "words": words,
         "first_tokens": first_tokens, "third_tokens": third_tokens, "old": old, "new": new, "judged": judged,
         "exported": exported, "strange": strange, "strange_corpus": strange_corpus, "strange_words": strange_words,
-        "strange_tokens": strange_tokens, "stranger": stranger,
+        "strange_tokens": strange_tokens, "stranger": stranger, **measures,
     }  # fmt: skip
     return Shelf(store, texts, {name: (a.stage, a.key) for name, a in artifacts.items()})
 

@@ -12,9 +12,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from lmcore.collect.editions import referred_records
 from lmcore.collect.params import CollectRuntime, FilesSource
 from lmcore.collect.source import collect
-from lmcore.curate import CurateParams, CurateRuntime, curate
+from lmcore.curate.compare import compare_measured
+from lmcore.curate.measure import measure_collected
+from lmcore.curate.params import (
+    CompareParams,
+    CompareRuntime,
+    CurateParams,
+    CurateRuntime,
+    MeasureParams,
+    MeasureRuntime,
+)
+from lmcore.curate.stage import curate
 from lmcore.forget.texts import forgotten_in
 from lmcore.progress import silent
 from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime, train_tokenizer
@@ -23,6 +34,7 @@ from storage.manifest import InputEntry, Provenance
 from storage.parquet import write_parquet
 from storage.registry import Registry
 from storage.store import Store
+from tasks.curate import parts_of
 
 ROOT = Path(__file__).parents[2]
 CURATE = CurateParams.model_validate(
@@ -124,21 +136,55 @@ def collected(store: Store, folder: Path, edition: str, parent=None, name: str =
     return made(store, "collect", {"parent": [parent] if parent else []}, params, build, **facts)
 
 
-def corpus(store: Store, *sources):
-    """A curated corpus."""
+def measured(store: Store, source):
+    """What a collection holds itself, measured."""
+
+    def build(work):
+        runtime = MeasureRuntime(workers=1)
+        forgotten = forgotten_in(store.root)
+        measure_collected(
+            work, source.path, params=MeasureParams(), runtime=runtime, report=silent, forgotten=forgotten
+        )
+
+    return made(store, "measure", {"collected": source}, MeasureParams(), build)
+
+
+def compared(store: Store, *measures):
+    """All texts of some measures beside each other."""
+
+    def build(work):
+        folders = [artifact.path for artifact in measures]
+        compare_measured(work, folders, [], [], params=CompareParams(), runtime=CompareRuntime(), report=silent)
+
+    return made(store, "compare", {"new": list(measures), "known": [], "earlier": []}, CompareParams(), build)
+
+
+def corpus(store: Store, *sources, parent=None):
+    """A curated corpus, with what it is made of."""
+    origins = {source.key: source for source in sources}
+    for source in sources:
+        for digest in referred_records(source.path):
+            origin = store.by_digest(digest, "collect")
+            origins.setdefault(origin.key, origin)
+    measures = [measured(store, origin) for origin in origins.values()]
+    compares = [compared(store, *sorted(measures, key=lambda artifact: artifact.key))]
+    about = {"measures": [a.key for a in measures], "compares": [a.key for a in compares]}
 
     def build(work):
         curate(
             work,
-            [source.path for source in sources],
-            locate=lambda digest: store.by_digest(digest, "collect").path,
+            parts_of(sources, measures),
+            [artifact.path for artifact in compares],
+            parent and parent.path,
+            about={**about, "compared": "", "measured": []},
             params=CURATE,
             runtime=CurateRuntime(),
             report=silent,
-            forgotten=forgotten_in(store.root),
+            min_jaccard=CompareParams().min_jaccard,
         )
 
-    return made(store, "curate", {"collected": list(sources)}, CURATE, build)
+    inputs = {"collected": list(sources), "measures": measures, "compares": compares}
+    return made(store, "curate", inputs | ({"parent": [parent]} if parent else {}), CURATE, build)
 
 
 def vocabulary(store: Store, curated):

@@ -12,7 +12,8 @@ import store_of_texts as shop
 
 from lmcore.collect.frontier import Frontier, NewPage
 from lmcore.collect.http import Response
-from lmcore.curate.measure import measure
+from lmcore.curate.measured import measure
+from lmcore.curate.params import MeasureParams
 from lmcore.documents import read_documents
 from lmcore.forget.takedown import carry_out, plan_takedown
 from lmcore.train.params import Job, TrainParams
@@ -120,10 +121,16 @@ def test_prefects_database_is_cleaned_unless_a_server_works_on_it(shelf):
 def test_unfinished_work_goes_where_it_holds_the_text_and_stays_where_not(shelf):
     store = shelf.store
     documents = read_documents(next(iter((shelf.one.path / "documents").iterdir())))
-    curating = store.work("curate", "aa")
-    for name, part in (("held", documents.slice(0, 6)), ("kept", documents.slice(6))):
-        write_parquet(curating / "measured" / f"{name}.parquet", measure(part))
-    (curating / "measured" / "half.part").write_bytes(b"PAR1 half")
+    measuring = store.work("measure", "aa")
+    for name, part in (("00000", documents.slice(0, 6)), ("00001", documents.slice(6))):
+        write_parquet(measuring / "out" / "measured" / f"{name}.parquet", measure(part, MeasureParams()))
+    (measuring / "out" / "measured" / ".00002.parquet.part").write_bytes(b"PAR1 half")
+    write_parquet(measuring / "pending" / "00003.parquet", documents.slice(6))
+    for stage, half in (("curate", "sorted/00000-0.arrow"), ("compare", "out/pairs.parquet")):
+        work = store.work(stage, "aa")
+        (work / half).parent.mkdir()
+        (work / half).write_bytes(b"of who knows which texts")
+        (work / "attempts.json").write_text('{"attempts": 1}')
     for key, tokens in (("bb", shelf.first_tokens), ("cc", shelf.strange_tokens)):
         work = store.work("train", key)
         job = Job(work=work, tokens=tokens.path, tokenizer=shelf.words.path, params=TrainParams(steps=1))
@@ -142,13 +149,16 @@ def test_unfinished_work_goes_where_it_holds_the_text_and_stays_where_not(shelf)
 
     takedown = forget(store)
     assert names(store, [path for path, _ in takedown.leftovers]) == [
-        ".gone/curate-99-abcd", ".work/collect-11/plain.txt", ".work/curate-aa/measured/half.part",
-        ".work/curate-aa/measured/held.parquet", ".work/evaluate-dd", ".work/tokens-ff", ".work/train-bb",
+        ".gone/curate-99-abcd", ".work/collect-11/plain.txt", ".work/compare-aa/out", ".work/curate-aa/sorted",
+        ".work/evaluate-dd", ".work/measure-aa/out/measured/.00002.parquet.part",
+        ".work/measure-aa/out/measured/00000.parquet", ".work/measure-aa/pending", ".work/tokens-ff",
+        ".work/train-bb",
     ]  # fmt: skip
     assert still_in(store) == []
     left = {path.name for path in (store.root / ".work").iterdir()}
-    assert left == {"collect-11", "curate-aa", "evaluate-ee", "train-cc"}
-    assert [path.name for path in (curating / "measured").iterdir()] == ["kept.parquet"]
+    assert left == {"collect-11", "compare-aa", "curate-aa", "evaluate-ee", "measure-aa", "train-cc"}
+    assert [path.name for path in (measuring / "out" / "measured").iterdir()] == ["00001.parquet"]
+    assert [path.name for path in store.work("curate", "aa").iterdir() if path.name != "out"] == ["attempts.json"]
     assert (reading / "attempts.json").exists()
 
 
@@ -185,7 +195,7 @@ def test_a_crawl_goes_on_without_the_page(shelf):
 
 def test_what_was_set_aside_goes_when_it_holds_the_text_or_cannot_be_read(shelf):
     store, aside = shelf.store, shelf.store.root / ".aside"
-    damaged = (shelf.one, shelf.first, shelf.first_tokens, shelf.strange, shelf.strange_tokens)
+    damaged = (shelf.one, shelf.first, shelf.first_tokens, shelf.strange, shelf.strange_tokens, shelf.first_measured)
     for number, artifact in enumerate(damaged):
         shutil.copytree(artifact.path, aside / f"{artifact.stage}-{number}-1")
     shutil.copytree(shelf.strange.path, aside / "collect-broken-1")
@@ -196,7 +206,7 @@ def test_what_was_set_aside_goes_when_it_holds_the_text_or_cannot_be_read(shelf)
     takedown = forget(store)
     assert names(store, [path for path, _ in takedown.leftovers]) == [
         ".aside/collect-0-1", ".aside/collect-broken-1", ".aside/curate-1-1", ".aside/evaluate-7-1",
-        ".aside/tokens-2-1",
+        ".aside/measure-5-1", ".aside/tokens-2-1",
     ]  # fmt: skip
     assert sorted(path.name for path in aside.iterdir()) == ["collect-3-1", "tokens-4-1"]
     assert still_in(store) == []

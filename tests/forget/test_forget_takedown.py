@@ -52,9 +52,10 @@ def test_the_plan_says_what_is_meant_and_changes_nothing(shelf, number):
     assert takedown.tombstone.records == (record,)
     assert takedown.tombstone.urls == (url(number),)
     touched = [shelf.first_tokens, shelf.third_tokens, shelf.first, shelf.third, shelf.one, shelf.two, shelf.three]
-    assert set(takedown.rewrites) == set(touched)
-    assert [a.stage for a in takedown.rewrites] == ["tokens"] * 2 + ["curate"] * 2 + ["collect"] * 3
-    assert [a.key for a in takedown.rewrites[4:]] == [shelf.three.key, shelf.two.key, shelf.one.key], "newest first"
+    assert set(takedown.rewrites) == {*touched, shelf.first_measured}, "measured once, with the edition that holds it"
+    stages = [a.stage for a in takedown.rewrites]
+    assert stages == ["tokens"] * 2 + ["curate"] * 2 + ["measure"] + ["collect"] * 3
+    assert [a.key for a in takedown.rewrites[5:]] == [shelf.three.key, shelf.two.key, shelf.one.key], "newest first"
     assert set(takedown.tombstone.models) == {shelf.old.key, shelf.new.key}
     assert takedown.tombstone.tokenizers == (shelf.words.key,)
     assert [a.key for a in takedown.exports] == [shelf.exported.key]
@@ -73,7 +74,7 @@ def test_nothing_of_the_text_is_left_and_everything_else_is(shelf, number):
     assert shelf.store.verify() == []
     after = shelf.digests()
     assert after.keys() == before.keys(), "artifacts keep their keys"
-    held = {"one", "two", "three", "first", "third", "first_tokens", "third_tokens"}
+    held = {"one", "two", "three", "first", "third", "first_tokens", "third_tokens", "first_measured"}
     for name, (stage, key) in shelf.keys.items():
         assert (after[f"{stage}/{key}"] != before[f"{stage}/{key}"]) is (name in held), name
     for edition, old in texts.items():
@@ -213,7 +214,7 @@ def test_a_record_is_named_by_its_first_digits(shelf, number):
     takedown = plan_takedown(shelf.store, record[:10])
     assert takedown.found.what == record
     assert takedown.tombstone.urls == (url(number),)
-    assert len(takedown.rewrites) == 7
+    assert len(takedown.rewrites) == 8
     with pytest.raises(UserError, match="holds no text of 'ffffffffffff'"):
         plan_takedown(shelf.store, "ffffffffffff")
     with pytest.raises(UserError, match=r"holds no text of 'file:99\.txt'"):

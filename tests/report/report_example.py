@@ -145,7 +145,6 @@ def _curated_row(name, quality, text):
         "complexity": 50.0,
         "cluster_id": name,
         "cluster_size": 1,
-        "signals": [],
     }
 
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmcore.curate.measured import measure as measured_rows
+from lmcore.curate.params import MeasureParams
 from lmcore.documents import CURATED, DECISION, DOCUMENT, make_table
 from storage.atomic import write_json
 from storage.catalog import Catalog
@@ -79,7 +81,6 @@ def curated(row):
         "complexity": 40.0,
         "cluster_id": row["record_id"],
         "cluster_size": 1,
-        "signals": [("words", 2.0)],
     }
 
 
@@ -114,6 +115,13 @@ def store(tmp_path_factory):
 
     def late(out):
         write_parquet(out / "documents/00000.parquet", make_table([D], DOCUMENT))
+
+    def measure(out):
+        write_parquet(out / "measured/00000.parquet", measured_rows(make_table([A, B, C], DOCUMENT), MeasureParams()))
+
+    def compare(out):
+        row = {"a": A["record_id"], "b": B["record_id"], "jaccard": 0.75}
+        write_parquet(out / "pairs.parquet", pa.Table.from_pylist([row]))
 
     def curate(out):
         write_parquet(out / "train/00000.parquet", make_table([curated(A)], CURATED))
@@ -153,7 +161,9 @@ def store(tmp_path_factory):
 
     collected = publish(store, "collect", "pydoc", collect, pure=False)
     publish(store, "collect", "late", late)
-    corpus = publish(store, "curate", "c", curate, [collected])
+    measured = publish(store, "measure", "m", measure, [collected])
+    compared = publish(store, "compare", "p", compare, [measured])
+    corpus = publish(store, "curate", "c", curate, [collected, measured, compared])
     model = publish(store, "train", "t", train, [corpus])
     publish(store, "evaluate", "e", evaluate, [model, corpus])
     Registry(store.root).record(
@@ -191,6 +201,8 @@ def test_every_view_of_an_empty_store_is_empty_with_its_columns(tmp_path):
 def test_the_columns_are_those_that_the_stages_write():
     from lmcore.collect.changes import REMOVED_SCHEMA
     from lmcore.collect.records import FETCH_LOG
+    from lmcore.curate.measured import MEASURED
+    from lmcore.curate.near import PAIR
     from lmcore.evaluate.stage import SCORED
     from lmcore.train.history import SCHEMAS
 
@@ -198,6 +210,7 @@ def test_the_columns_are_those_that_the_stages_write():
         "documents": DOCUMENT,
         "fetches": FETCH_LOG,
         "removed": REMOVED_SCHEMA,
+        "measured": pa.schema([f for f in MEASURED if f.name not in ("text", "turns")]),
         "curated": CURATED,
         "decisions": DECISION,
         "metrics": SCHEMAS["metrics"],
@@ -206,6 +219,9 @@ def test_the_columns_are_those_that_the_stages_write():
     for name, schema in written.items():
         view = FILE_VIEWS[name].columns
         assert [(f.name, f.type) for f in view] == [(f.name, f.type) for f in schema], name
+    assert {*written, "pairs"} == set(FILE_VIEWS)
+    for column in FILE_VIEWS["pairs"].columns:
+        assert PAIR.field(column.name).type == column.type
 
 
 def test_views_show_what_was_published(catalog, store):
@@ -214,9 +230,15 @@ def test_views_show_what_was_published(catalog, store):
     assert [r["url"] for r in rows(catalog, "SELECT url FROM documents ORDER BY url")] == [
         f"http://site/{n}" for n in "abcd"
     ]
-    assert rows(catalog, "SELECT split, url, artifact, signals['words'] AS w FROM curated ORDER BY split") == [
-        {"split": "test", "url": C["url"], "artifact": keys["curate"], "w": 2.0},
-        {"split": "train", "url": A["url"], "artifact": keys["curate"], "w": 2.0},
+    assert rows(catalog, "SELECT split, url, artifact FROM curated ORDER BY split") == [
+        {"split": "test", "url": C["url"], "artifact": keys["curate"]},
+        {"split": "train", "url": A["url"], "artifact": keys["curate"]},
+    ]
+    assert rows(catalog, "SELECT url, n_words, artifact FROM measured ORDER BY url") == [
+        {"url": row["url"], "n_words": 4.0, "artifact": keys["measure"]} for row in (A, B, C)
+    ]
+    assert rows(catalog, "SELECT * FROM pairs") == [
+        {"artifact": keys["compare"], "a": A["record_id"], "b": B["record_id"], "jaccard": 0.75}
     ]
     assert rows(catalog, "SELECT artifact, max(step) AS last FROM metrics GROUP BY ALL") == [
         {"artifact": keys["train"], "last": 3}
@@ -429,11 +451,11 @@ def test_why_of_the_unknown_names_the_nearest_and_never_runs_its_text(catalog):
 def test_lineage_goes_back_to_the_sources_and_forward_to_everything_built(catalog, store):
     by_stage = {a.stage: a for a in store.artifacts() if a.stage != "collect"}
     chain = catalog.lineage_of(by_stage["evaluate"].digest)
-    assert [row["stage"] for row in chain] == ["evaluate", "curate", "train", "collect"]
-    assert [row["depth"] for row in chain] == [0, 1, 1, 2]
+    assert [row["stage"] for row in chain] == ["evaluate", "curate", "train", "collect", "compare", "measure"]
+    assert [row["depth"] for row in chain] == [0, 1, 1, 2, 2, 2]
     assert all(row["present"] for row in chain)
-    down = catalog.descendants(chain[-1]["digest"])
-    assert {row["stage"] for row in down} == {"collect", "curate", "train", "evaluate"}
+    down = catalog.descendants(chain[3]["digest"])
+    assert {row["stage"] for row in down} == {"collect", "measure", "compare", "curate", "train", "evaluate"}
     with pytest.raises(UserError, match="no artifact with content digest"):
         catalog.lineage_of("0" * 64)
 

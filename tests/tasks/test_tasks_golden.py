@@ -139,7 +139,6 @@ def curated(tmp_path_factory):
                 "complexity": 50.0,
                 "cluster_id": name,
                 "cluster_size": 1,
-                "signals": [],
             }
             for number, (name, text) in enumerate(zip(names, texts, strict=True))
         ]

@@ -138,7 +138,7 @@ def data(tmp_path_factory):
             "text_id": split, "text": text, "n_bytes": len(text), "source": "made",
             "url": "file:a", "title": "", "kind": "prose", "lang": "en", "license": "CC0-1.0", "synthetic": True,
             "page_of_origin": split, "turns": None, "quality": 50.0, "complexity": 50.0, "cluster_id": split,
-            "cluster_size": 1, "signals": [],
+            "cluster_size": 1,
         }  # fmt: skip
         write_parquet(root / "curated" / split / "00000.parquet", make_table([row], CURATED))
     tokenizer, tokens = root / "a", root / "b"

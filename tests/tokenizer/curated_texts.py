@@ -116,5 +116,4 @@ def _row(split: str, number: int, text: str) -> dict[str, object]:
         "complexity": 50.0,
         "cluster_id": name,
         "cluster_size": 1,
-        "signals": [],
     }
