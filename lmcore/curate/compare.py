@@ -69,7 +69,7 @@ def compare_measured(
     lines = np.unique(np.concatenate([lines, read_boilerplate(earlier)]))
     lasting = earlier[0] if earlier else out
     signals: dict[str, Callable[[list[str]], Floats]] = {BOILERPLATE: lambda texts: boilerplate_share(texts, lines)}
-    signals[TEMPLATE] = _templates(files, lasting, report).share
+    signals[TEMPLATE] = _templates(files, out, earlier, report).share
     if params.reference.sources:
         signals[REFERENCE] = _reference(files, lasting, params, report).bits
     if params.classifier.wanted:
@@ -119,13 +119,11 @@ def _lines(
     return np.setdiff1d(found, read_boilerplate(earlier))
 
 
-def _templates(files: Sequence[Path], lasting: Path, report: Report) -> TemplateCounts:
+def _templates(files: Sequence[Path], out: Path, earlier: Sequence[Path], report: Report) -> TemplateCounts:
     """Runs of words counted over the first texts of the corpus, and over these texts."""
     report(0, None, "counting templates")
-    path = lasting / COUNTS
-    is_first = not path.exists()
-    if not is_first:
-        counts = TemplateCounts.load(path)
+    if earlier:
+        counts = TemplateCounts.load(earlier[0] / COUNTS)
     else:
         words = sum(int(read_parquet(file, ["n_words"])["n_words"].to_numpy().sum()) for file in files)
         counts = TemplateCounts.for_words(words)
@@ -136,8 +134,8 @@ def _templates(files: Sequence[Path], lasting: Path, report: Report) -> Template
         once = [place for digest, place in {d: n for n, d in enumerate(hashes)}.items() if digest not in seen]
         seen.update(hashes)
         counts.add(table["text"].take(pa.array(once, pa.int64())).to_pylist())
-    if is_first:
-        counts.save(path)
+    if not earlier:
+        counts.save(out / COUNTS)
     return counts
 
 
