@@ -172,9 +172,24 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         check_vocabulary(recipe.train, recipe.tokenizer.kind)
         if recipe.export.hf:
             stock_architecture(recipe.model)
+        _check_sources(recipe)
     except UserError as error:
         raise UserError(f"{where}: {error.what}", error.mend) from error
     return recipe
+
+
+def _check_sources(recipe: Recipe) -> None:
+    """Raise UserError when a setting of curation names a source that the recipe does not have."""
+    known = [source.name for source in recipe.sources]
+    for place, names in {"curate.duplicates.trusted": recipe.curate.duplicates.trusted}.items():
+        for name in names:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1, SHORTEST_NEAR)
+                told = f"the sources are {', '.join(known)}"
+                raise UserError(
+                    f"{place} names {name!r}, and there is no such source",
+                    f"did you mean {near[0]}? {told}" if near else told,
+                )
 
 
 def check_settings(overrides: Sequence[str]) -> None:
