@@ -320,7 +320,7 @@ def _corpus(store: Store, recipe: Recipe, earlier: list[str]) -> Corpus | None:
     for artifact in store.readable("curate"):
         inputs = [e.key for e in artifact.manifest.provenance.inputs if e.stage == "collect"]
         same_salt = _params(artifact).get("split", {}).get("salt") == recipe.curate.split.salt
-        told = ABOUT in artifact.manifest.content.files
+        told = ABOUT in artifact.manifest.provenance.files
         if inputs and all(key in ours for key in inputs) and same_salt and told:
             finished = artifact.manifest.provenance.finished
             found.append((max(ours[key] for key in inputs), finished, artifact.key, artifact.digest))

@@ -58,6 +58,15 @@ def move_champion(
         say(f"  {withdrawn.what}; {withdrawn.mend}", "yellow")
 
 
+def _source(store: Store, artifact: Artifact) -> str:
+    """The name of the source that a collection is of, or a measuring of one; "" for other stages."""
+    made = artifact.manifest.provenance
+    if artifact.stage == "measure":
+        collected = store.find("collect", made.inputs[0].key)
+        return _source(store, collected) if collected else ""
+    return str(made.params["source"]["name"]) if artifact.stage == "collect" else ""
+
+
 def report_run(built: Built) -> Path:
     """Write `runs/<run>/report.html` from what the run has, and give its path."""
     from lmcore.report import RunView, StageRow, write_report
@@ -80,7 +89,7 @@ def report_run(built: Built) -> Path:
             state="Completed" if artifact.manifest.provenance.run == plan.run else "Reused",
             seconds=artifact.manifest.provenance.seconds,
             metrics=artifact.metrics,
-            name=artifact.manifest.provenance.params["source"]["name"] if artifact.stage == "collect" else "",
+            name=_source(store, artifact),
         )
         for artifacts in built.artifacts.values()
         for artifact in artifacts

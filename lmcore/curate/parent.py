@@ -25,7 +25,7 @@ from storage.atomic import disk_errors, fsync_path
 from storage.errors import RunError
 from storage.parquet import read_parquet
 
-ABOUT = "corpus.json"
+ABOUT = "provenance/corpus.json"  # no part of the content: an unchanged corpus is the same one
 MAX_BATCHES = 30  # from which on everything is written anew, into few files
 # what makes a row the same as before
 SAME = ("text_id", "n_bytes", "quality", "complexity", "cluster_size", "facts")
@@ -33,7 +33,7 @@ _READ = ["record_id", *FACTS, *(name for name in SAME if name != "facts")]
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """corpus.json of a curated artifact. Raises RunError when it is missing or damaged."""
+    """What a curated artifact says of how it was made. Raises RunError when it is missing or damaged."""
     path = folder / ABOUT
     try:
         about = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,7 @@
 """Stage `curate`: measured and compared records in; train, val and test texts, a decision on every record out.
 
-Layout of `work/out`: train/, val/, test/ (CURATED), decisions.parquet, stats.json, corpus.json (what it was made of).
+Layout of `work/out`: train/, val/, test/ (CURATED), decisions.parquet, stats.json,
+provenance/corpus.json (what it was made of).
 """
 
 from __future__ import annotations

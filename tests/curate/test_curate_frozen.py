@@ -12,10 +12,14 @@ from lmcore.documents import CURATED, SPLITS, read_documents
 SHARES = {"val": 0.15, "test": 0.15}
 
 
-def side(page):
+def side_of(page, salt="", **shares):
     """The split that the name of a page decides."""
-    hashes = page_hashes(pa.chunked_array([[page]]), "")
-    return SPLITS[splits(positions(hashes), SplitParams(**SHARES))[0]]
+    hashes = page_hashes(pa.chunked_array([[page]]), salt)
+    return SPLITS[splits(positions(hashes), SplitParams(**shares))[0]]
+
+
+def side(page):
+    return side_of(page, **SHARES)
 
 
 def kept(out):

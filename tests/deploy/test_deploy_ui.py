@@ -18,7 +18,7 @@ from storage.store import STAGES
 pytestmark = pytest.mark.slow
 
 NAME = "shown"  # of the recipe
-NODES = ["collect frozen", "collect section", *STAGES[1:]]
+NODES = [*(f"{stage} {source}" for stage in STAGES[:2] for source in ("frozen", "section")), *STAGES[2:]]
 PAGES = [
     "collection-frozen",
     "collection-section",
@@ -220,10 +220,13 @@ class TestTimeline:
 
 class TestFailure:
     def test_the_reason_is_one_sentence_on_run_and_task(self, up, refused):
-        states = {task.name: task.state for task in tasks(up, refused.run, 3)}
+        states = {task.name: task.state for task in tasks(up, refused.run, 6)}
         assert {name: state.name for name, state in states.items()} == {
             "collect frozen": "Reused",
             "collect section": "Reused",
+            "measure frozen": "Reused",
+            "measure section": "Reused",
+            "compare": "Reused",
             "curate": "Failed",
         }
         reason = refused.run.state.message

@@ -87,7 +87,7 @@ class TestMistakes:
             (["quickstart", "--set", "train.batch=many"], "train.batch: Input should be a valid integer", "Sequences"),
             (["quickstart", "--set", "model.n_heads=3"], "d_model 128 is not a multiple of n_heads 3", ""),
             (["quickstart", "--set", "train.steps"], "'train.steps' is not of the form a.b=value", "--set train."),
-            (["quickstart", "--until", "trian"], "there is no stage 'trian'", "collect, curate, tokenizer"),
+            (["quickstart", "--until", "trian"], "there is no stage 'trian'", "collect, measure, compare, curate"),
             (["quickstart", "--from", "train", "--until", "curate"], "--from train comes after", "the order is"),
             (["quickstart", "--store", "s3://bucket/store"], "s3://bucket/store is not a local folder", "--store"),
         ],
@@ -251,7 +251,7 @@ class TestUnfitText:
         assert "curate.gates.min_documents" in mend
         told = mend.rpartition("why each text went: ")[2]
         assert read_parquet(type(copy)(told)).num_rows == one(copy, "collect").metrics["records"]
-        assert states(done) == {"collect": "Reused", "curate": "Failed"}
+        assert states(done) == dict.fromkeys(("collect", "measure", "compare"), "Reused") | {"curate": "Failed"}
 
     def test_a_vocabulary_that_the_text_cannot_fill(self, recipe, copy, shared_server):
         size = ("--set", "tokenizer.vocab_size=60000", "--set", "tokenizer.cap=false")
@@ -312,7 +312,7 @@ class TestDisk:
     def test_one_too_small_for_the_training_is_told_before_it(self, recipe, whole, shared_server, tmp_path):
         with mounted(tmp_path / "small", "64m") as small:
             store = small / "store"
-            for stage in ("collect", "curate", "tokenizer", "tokens", "editions"):
+            for stage in ("collect", "measure", "compare", "curate", "tokenizer", "tokens", "editions"):
                 shutil.copytree(whole / stage, store / stage)
             left = subprocess.run(["du", "-sk", str(small)], capture_output=True, text=True, check=True).stdout.split()[
                 0
@@ -362,7 +362,7 @@ class TestDisk:
                 assert re.search(rf"{store}/\S+ is on a read-only file system", what)
                 assert "--store" in mend
             assert "champion tiny@1" in collect("status", store=store).out
-            assert "8 rows" in collect("sql", "select * from artifacts", store=store).out
+            assert "10 rows" in collect("sql", "select * from artifacts", store=store).out
             assert collect("generate", "tiny", "The", "--max-tokens", "3", store=store).out.startswith("The")
             assert "0 damaged" in collect("verify", store=store).out
 
@@ -371,15 +371,15 @@ class TestDisk:
 class TestDamage:
     def test_a_truncated_table_is_set_aside_and_built_again(self, recipe, whole, copy, shared_server):
         curate = one(copy, "curate")
-        truncate(curate.path / "train" / "00000.parquet")
+        truncate(curate.path / "train" / "000-00000.parquet")
         done = collect("run", recipe, *FIRST, "--from", "train", store=copy, env=shared_server, code=1)
-        assert f"{curate.path} is damaged: train/00000.parquet has" in done.error[0]
+        assert f"{curate.path} is damaged: train/000-00000.parquet has" in done.error[0]
         done = collect("run", recipe, *FIRST, store=copy, env=shared_server)
         aside = copy / ".aside" / f"curate-{curate.key}-1"
-        assert re.search(rf"damaged \(train/00000\.parquet has .* bytes.*\), set aside in {aside}", done.out)
+        assert re.search(rf"damaged \(train/000-00000\.parquet has .* bytes.*\), set aside in {aside}", done.out)
         assert states(done) == dict.fromkeys(STAGES, "Reused") | {"curate": "Completed"}
         assert "stale" not in done.out, "it is a function of its inputs, and what was built from it stays right"
-        assert "train/00000.parquet has" in (aside / "reason.txt").read_text()
+        assert "train/000-00000.parquet has" in (aside / "reason.txt").read_text()
         assert digests(copy) == digests(whole)
 
     def test_verify_finds_what_a_run_does_not_look_for(self, recipe, whole, copy, shared_server):
@@ -395,7 +395,7 @@ class TestDamage:
         assert "meta.json is missing" in done.out
         assert "manifest.json is damaged" in done.out
         assert re.search(r"built from it: evaluate/\w{12}", done.out)
-        assert "8 artifacts verified, 3 damaged" in done.out
+        assert "10 artifacts verified, 3 damaged" in done.out
         # The champion's model is gone: it is said, and a run makes it again.
         assert collect("generate", "tiny", "The", store=copy, code=1).error
         done = collect("run", recipe, *FIRST, store=copy, env=shared_server)

@@ -104,12 +104,13 @@ def places_of(store, lines):
 @pytest.mark.slow
 def test_without_yes_it_says_everything_and_changes_nothing(copy, page):
     url, lines = page
-    assert {name.partition("/")[0] for name in places_of(copy, lines)} == {"collect", "curate"}
+    assert {name.partition("/")[0] for name in places_of(copy, lines)} == {"collect", "measure", "curate"}
     before = bytes_and_times(copy)
     done = collect("forget", url, store=copy)
     assert bytes_and_times(copy) == before
     assert not (copy / "tombstones.json").exists()
-    for artifact in Store(copy).artifacts("collect", "curate", "tokens"):
+    held = Store(copy).artifacts("collect", "measure", "curate", "tokens")
+    for artifact in (a for a in held if a.metrics.get("records") != 0):  # the second edition has nothing of its own
         assert f"  {artifact.stage}/{artifact.key}\n" in done.out
     (model,), (exported,), (words,) = (list(Store(copy).artifacts(s)) for s in ("train", "export", "tokenizer"))
     for line in ("release tiny@1 (champion)", f"train/{model.key}", f"export/{exported.key}", f"tokenizer/{words.key}"):
@@ -147,7 +148,7 @@ def test_the_page_is_gone_and_the_next_runs_build_without_it(copy, page, site, r
     assert sum(site.hits.values()) == hits, "nothing was asked again"
     assert places_of(copy, lines) == []
     new = digests(copy)
-    assert all(set(new[stage]) - set(old[stage]) for stage in STAGES)
+    assert all(set(new[stage]) - set(old[stage]) for stage in STAGES if stage != "compare")  # that may find the same
     assert states(collect("run", recipe, store=copy, env=shared_server)) == dict.fromkeys(STAGES, "Reused")
 
     done = collect("run", recipe, "--edition", "new", "--until", "curate", store=copy, env=shared_server)

@@ -155,7 +155,7 @@ def test_a_second_edition_keeps_what_it_refers_to(copy):
     collect("gc", "--keep-runs", "0", "--delete", store=copy)
     left = {stage: list(Store(copy).artifacts(stage)) for stage in STAGES}
     kept = {stage: len(found) for stage, found in left.items() if found}
-    assert kept == {"collect": 2, "curate": 1, "tokenizer": 1, "tokens": 1, "train": 1}, (
+    assert kept == {"collect": 2, "measure": 1, "compare": 1, "curate": 1, "tokenizer": 1, "tokens": 1, "train": 1}, (
         "and the model it may start from"
     )
     newest = max(left["collect"], key=lambda a: a.manifest.provenance.finished)
@@ -176,7 +176,7 @@ def test_a_run_that_is_going_on_keeps_all_it_uses(copy, recipe, shared_server):
         done = collect("gc", "--keep-runs", "0", "--delete", store=copy)
         assert "going on" in done.out
         kept = {name.partition("/")[0] for name, (standing, _) in table(done).items() if standing == "stays"}
-        assert {"collect", "curate", "tokenizer", "tokens"} <= kept
+        assert {"collect", "measure", "compare", "curate", "tokenizer", "tokens"} <= kept
         assert process.poll() is None
         assert list(copy.glob(".work/train-*/progress.jsonl"))
     finally:

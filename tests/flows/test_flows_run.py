@@ -29,7 +29,7 @@ from storage.parquet import read_parquet
 from storage.registry import Registry
 from storage.store import STAGES, Store
 
-CURATED = ("collect", "curate", "tokenizer", "tokens")
+CURATED = ("collect", "measure", "compare", "curate", "tokenizer", "tokens")
 LEARNT = ("train", "evaluate", "export", "release")
 
 
@@ -108,7 +108,9 @@ class TestFirstRun:
 
     def test_the_lineage_leads_back_to_the_pages(self, store):
         for stage, sources in {
-            "curate": {"collect"},
+            "measure": {"collect"},
+            "compare": {"measure"},
+            "curate": {"collect", "measure", "compare"},
             "tokenizer": {"curate"},
             "tokens": {"curate", "tokenizer"},
             "train": {"tokens", "tokenizer"},
@@ -205,9 +207,9 @@ class TestAgain:
         )
         assert now.equals(before)
         # The same texts give the same corpus, so that nothing after it is built again.
-        built, reused = ("collect", "curate"), ("tokenizer", "tokens")
+        built, reused = ("collect", "measure", "compare", "curate"), ("tokenizer", "tokens")
         assert states(done) == dict.fromkeys(built, "Completed") | dict.fromkeys(reused, "Reused")
-        assert [len(found) for found in digests(copy).values()] == [2, 2, 1, 1, 1, 1, 1, 1]
+        assert [len(found) for found in digests(copy).values()] == [2, 2, 2, 2, 1, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.slow
@@ -215,7 +217,7 @@ class TestParts:
     def test_until_and_from_and_only(self, recipe, tmp_path, shared_server):
         store = tmp_path / "store"
         done = collect("run", recipe, "--until", "tokenizer", store=store, env=shared_server)
-        assert states(done) == dict.fromkeys(CURATED[:3], "Completed")
+        assert states(done) == dict.fromkeys(CURATED[:-1], "Completed")
         assert not (store / "tokens").exists()
         assert (store / "registry").exists() is False
 
@@ -228,7 +230,7 @@ class TestParts:
         assert not (store / "tokens").exists()
 
         done = collect("run", recipe, "--only", "tokens", store=store, env=shared_server)
-        assert states(done) == dict.fromkeys(CURATED[:3], "Reused") | {"tokens": "Completed"}
+        assert states(done) == dict.fromkeys(CURATED[:-1], "Reused") | {"tokens": "Completed"}
 
     def test_only_one_stage_on_what_is_there(self, recipe, copy, shared_server):
         done = collect(
@@ -310,7 +312,7 @@ class TestLooking:
         assert what.startswith("the query is")
 
     def test_verify_and_info_and_schema(self, store, recipe):
-        assert "8 artifacts verified, 0 damaged" in collect("verify", store=store).out
+        assert "10 artifacts verified, 0 damaged" in collect("verify", store=store).out
         told = collect("info", "tiny", store=store).out
         assert re.search(r"release +│ tiny@1", told)
         assert re.search(r"parameters +│ 29,312", told)

@@ -104,6 +104,14 @@ def test_no_two_parts_of_a_recipe_are_one(write):
     assert (recipe.runtime.tokens.workers, recipe.runtime.tokenizer.workers) == (2, 1)
 
 
+def test_a_trusted_source_is_one_of_the_recipe():
+    values = MINIMAL | {"curate": {"duplicates": {"trusted": [MINIMAL["sources"][0]["name"]]}}}
+    assert parse_recipe(values, "x").curate.duplicates.trusted == (MINIMAL["sources"][0]["name"],)
+    with pytest.raises(UserError, match=r"x: curate\.duplicates\.trusted names 'nobody', and there is no such") as told:
+        parse_recipe(MINIMAL | {"curate": {"duplicates": {"trusted": ["nobody"]}}}, "x")
+    assert "the sources are " in told.value.mend
+
+
 # what is refused, with the place and the way out
 
 
@@ -116,7 +124,7 @@ def test_no_two_parts_of_a_recipe_are_one(write):
         ("lr", "it belongs at train.lr"),
         ("batch", "it belongs at train.batch"),
         ("min_gain", "it belongs at release.min_gain"),
-        ("zzz", "valid here: curate, description, evaluate, export, extends, model, name, release"),
+        ("zzz", "valid here: compare, curate, description, evaluate, export, extends, measure, model"),
         ("train.seeds", "did you mean seed?"),
         ("train.batch_size", "did you mean batch?"),
         ("train.context", "it belongs at model.context"),
@@ -125,7 +133,7 @@ def test_no_two_parts_of_a_recipe_are_one(write):
         ("train.device", "it belongs at runtime.train.device"),
         ("evaluate.device", "it belongs at runtime.evaluate.device"),
         ("tokens.workers", "it belongs at runtime.tokens.workers"),
-        ("runtime.workers", "it belongs at runtime.tokenizer.workers or runtime.tokens.workers"),
+        ("runtime.workers", "it belongs at runtime.measure.workers or runtime.tokenizer.workers or runtime.tokens.workers"),
         ("train.learning_rate", "valid here: attention, batch, betas"),
         ("model.vocab_size", "it belongs at tokenizer.vocab_size"),
         ("model.layers", "did you mean n_layers?"),

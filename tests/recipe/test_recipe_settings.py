@@ -16,6 +16,7 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "description",
     "timezone",
     "target.tiers",
+    "curate.duplicates.trusted",  # names of sources
     "curate.rules.limits",
     "curate.rules.off",
     "curate.rules.sets",
