@@ -193,8 +193,19 @@ def test_words_hashes_are_those_of_one_text_at_a_time(texts):
     assert words_hashes(texts) == [words_hash(text) for text in texts]
 
 
-def test_words_hashes_know_every_white_space():
-    texts = [f"{chr(i)}A{chr(i)}{chr(i)}b {chr(i)}" for i in range(0x3100) if not 0xD800 <= i < 0xE000]
+def test_words_hashes_know_every_capital_and_white_space():
+    texts = [f"{chr(i)}A{chr(i)}{chr(i)}b {chr(i)}" for i in range(0x20000) if not 0xD800 <= i < 0xE000]
+    assert words_hashes(texts) == [words_hash(text) for text in texts]
+
+
+def test_a_giant_text_is_hashed_in_pieces():
+    texts = [
+        "Ὀδυσσεύς ΣΑΣ  and\u2003more\n" * 250_000,
+        "x" * 2**23,
+        " " * 2**22 + "a b",
+        "a\t" * 2**21 + "y" * 2**23 + " b",
+    ]
+    texts = ["before", *texts, "after"]
     assert words_hashes(texts) == [words_hash(text) for text in texts]
 
 
