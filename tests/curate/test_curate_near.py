@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,6 +184,12 @@ def test_the_signature_estimates_the_similarity(length, seed):
     assert abs(np.mean(errors)) < 0.03
     assert np.std(errors) < 0.12
     assert np.mean(bands) > 0.98
+
+
+def test_signatures_are_the_same_on_every_machine():
+    """They are kept in the index for years: a change of these bytes needs a new version of the stage."""
+    texts = ["One two three.", "日本語の文字", " ".join(map(str, range(60))), " ".join(map(str, range(2000))), "", "?!"]
+    assert xxhash.xxh3_64_hexdigest(band_keys(texts).astype("<u4").tobytes()) == "ce6305b125f44854"
 
 
 # --- words hash, band index -----------------------------------------------------------------------------------------
