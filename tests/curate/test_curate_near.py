@@ -168,22 +168,22 @@ def test_repeated_words_are_one_shingle():
 # --- signatures -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [8, 30, 90, 300, 2000])
+@pytest.mark.parametrize("length", [12, 30, 90, 300, 2000])
 def test_the_signature_estimates_the_similarity(length, seed):
     """Bytes that agree: J plus 1/256 of the rest, without bias also where most bins are borrowed."""
     rng = random.Random(seed)
     errors, bands = [], []
     for _ in range(150):
         words = [str(rng.randrange(10**9)) for _ in range(length)]
-        other = words[: length - max(1, length // 8)] + [str(rng.randrange(10**9)) for _ in range(length // 8)]
+        other = words[: length - length // 12] + [str(rng.randrange(10**9)) for _ in range(length // 12)]
         keys = band_keys([" ".join(words), " ".join(other)])
         share = (keys[0].view(np.uint8) == keys[1].view(np.uint8)).mean()
         value = true_jaccard(" ".join(words), " ".join(other))
         errors.append(share - value)
         bands.append((keys[0] == keys[1]).any())
-    assert abs(np.mean(errors)) < 0.03
-    assert np.std(errors) < 0.12
-    assert np.mean(bands) > 0.98
+    assert abs(np.mean(errors)) < 0.025  # 7 deviations of the mean
+    assert np.std(errors) < 0.07  # in theory .045
+    assert np.mean(bands) > 0.97  # in theory .9995 at J = .7
 
 
 def test_signatures_are_the_same_on_every_machine():
