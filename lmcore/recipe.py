@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -30,11 +30,11 @@ from lmcore.curate.params import (
     MeasureParams,
     MeasureRuntime,
 )
-from lmcore.documents import KINDS
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
 from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
+from lmcore.recipe_names import check_names
 from lmcore.recipe_paths import resolve_paths
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
@@ -171,7 +171,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         raise _explained(error, where) from error
     try:  # told now, not when the stage is reached
-        _check_sources(recipe)
+        check_names(recipe)
         check_processes(recipe.train, recipe.runtime.train.processes)
         check_stages(recipe.train, recipe.model.context)
         check_vocabulary(recipe.train, recipe.tokenizer.kind)
@@ -180,29 +180,6 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     except UserError as error:
         raise UserError(f"{where}: {error.what}", error.mend) from error
     return recipe
-
-
-def _check_sources(recipe: Recipe) -> None:
-    """Raise UserError when a setting of curation names a source that the recipe does not have, or no kind of text."""
-    known = [source.name for source in recipe.sources]
-    mix, classifier = recipe.curate.mix, recipe.compare.classifier
-    places: dict[str, tuple[Iterable[str], Sequence[str], str]] = {
-        "curate.duplicates.trusted": (recipe.curate.duplicates.trusted, known, "source"),
-        "curate.mix.sources": (mix.sources, known, "source"),
-        "curate.mix.kinds": (mix.kinds, KINDS, "kind of text"),
-        "compare.reference.sources": (recipe.compare.reference.sources, known, "source"),
-        "compare.classifier.good": (classifier.good, known, "source"),
-        "compare.classifier.bad": (classifier.bad, known, "source"),
-    }
-    for place, (names, choice, what) in places.items():
-        for name in names:
-            if name not in choice:
-                near = difflib.get_close_matches(name, choice, 1, SHORTEST_NEAR)
-                told = f"the {what}s are {', '.join(choice)}" if what == "source" else f"write {', '.join(choice)}"
-                raise UserError(
-                    f"{place} names {name!r}, and there is no such {what}",
-                    f"did you mean {near[0]}? {told}" if near else told,
-                )
 
 
 def check_settings(overrides: Sequence[str]) -> None:

@@ -25,11 +25,23 @@ from storage.store import Artifact, Store
 
 _TEXT, _WHOLE, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
-_SIGNALS = (
-    "n_chars n_words n_lines mean_word_length mean_sentence_words alpha_word_share unique_word_ratio "
-    "duplicate_line_share short_line_share punctuation_line_share symbol_share digit_share compression_ratio "
-    "top_2_gram_share duplicate_5_gram_share"
-).split()
+_SIGNALS = [
+    "n_chars",
+    "n_words",
+    "n_lines",
+    "mean_word_length",
+    "mean_sentence_words",
+    "alpha_word_share",
+    "unique_word_ratio",
+    "duplicate_line_share",
+    "short_line_share",
+    "punctuation_line_share",
+    "symbol_share",
+    "digit_share",
+    "compression_ratio",
+    "top_2_gram_share",
+    "duplicate_5_gram_share",
+]
 _TURNS = pa.list_(pa.struct([pa.field("role", _TEXT, nullable=False), pa.field("text", _TEXT, nullable=False)]))
 
 

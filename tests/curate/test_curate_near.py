@@ -15,7 +15,6 @@ import pytest
 import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
-from lmcore.curate.duplicates import words_hash
 
 from lmcore.curate import candidates
 from lmcore.curate.bands import INDEX, Part, read_bands, write_bands
@@ -26,6 +25,12 @@ from lmcore.curate.pairs import PAIR, find_pairs
 from lmcore.curate.shingles import shingles
 from storage.errors import RunError, UserError
 from storage.parquet import read_parquet, write_parquet
+
+
+def words_hash(text):
+    """What equal words are, said as simply as it can be."""
+    return xxhash.xxh3_128_hexdigest(" ".join(text.lower().split()).encode())
+
 
 CJK = "\u3040-\u30ff\u4e00-\u9fff"
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

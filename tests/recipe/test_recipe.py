@@ -133,7 +133,10 @@ def test_a_trusted_source_is_one_of_the_recipe():
         ("train.device", "it belongs at runtime.train.device"),
         ("evaluate.device", "it belongs at runtime.evaluate.device"),
         ("tokens.workers", "it belongs at runtime.tokens.workers"),
-        ("runtime.workers", "it belongs at runtime.measure.workers or runtime.tokenizer.workers or runtime.tokens.workers"),
+        (
+            "runtime.workers",
+            "it belongs at runtime.measure.workers or runtime.tokenizer.workers or runtime.tokens.workers",
+        ),
         ("train.learning_rate", "valid here: attention, batch, betas"),
         ("model.vocab_size", "it belongs at tokenizer.vocab_size"),
         ("model.layers", "did you mean n_layers?"),

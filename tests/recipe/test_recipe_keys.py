@@ -184,7 +184,9 @@ def test_every_field_of_a_recipe_can_be_changed_here(recipe, every_change):
         "give this test a way to change the field, or list it"
     )
     assert len(every_change) > 100
-    bare = {name for name in SECTIONS if hasattr(given := getattr(recipe, name), "key_values") and not given.key_values()}
+    bare = {
+        name for name in SECTIONS if hasattr(given := getattr(recipe, name), "key_values") and not given.key_values()
+    }
     assert {place.partition(".")[0] for place in every_change} | bare == set(SECTIONS) | NO_STAGE
     assert set(Recipe.model_fields) == set(SECTIONS) | NO_STAGE, "say which stage the new section belongs to"
 
