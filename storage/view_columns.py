@@ -1,5 +1,7 @@
 """The columns of every view of the catalog, and which files of which stage the rows of a file view come from."""
 
+# ruff: noqa: SIM905  a list of so many names would be as many lines
+
 from __future__ import annotations
 
 import os
@@ -26,7 +28,7 @@ _SIGNALS = (
     "n_ibans n_cards n_secrets toxic_word_share amharic_chars amharic_spaces amharic_newlines amharic_stops "
     "amharic_words amharic_unique_words amharic_stripped_chars amharic_distinct_chars amharic_ends amharic_complex "
     "amharic_simple"
-).split()  # noqa: SIM905  a list of so many strings would be as many lines
+).split()
 _BESIDE = ("boilerplate_share", "template_share", "reference_bits", "classifier_quality")
 _TURNS = pa.list_(pa.struct([pa.field("role", _TEXT, nullable=False), pa.field("text", _TEXT, nullable=False)]))
 

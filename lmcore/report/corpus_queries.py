@@ -4,69 +4,18 @@ Each query stands for itself, asks the views of the catalog and looks at one cor
 artifact, and of the measure and compare artifacts that it was made of.
 """
 
+# ruff: noqa: S608  the only thing written into a query is the key, which is digits and checked
+
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-Show = Literal["text", "ours", "count", "size", "percent", "plain"]
+from lmcore.report.corpus_shapes import Column, Query, Signal
 
 TEMPLATE = 0.5  # of a text's words, from which on it counts as made from a template
 MAX_ROWS = 25  # of one table
 EXAMPLES = 2  # of what a rule dropped
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of an answer and how it is shown; `bar`: a share that is drawn, too."""
-
-    name: str
-    heading: str
-    show: Show
-    bar: bool = False
-
-
-@dataclass(frozen=True)
-class Query:
-    """One question about a corpus."""
-
-    name: str
-    title: str
-    sql: str
-    columns: tuple[Column, ...]
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Signal:
-    """A signal as a histogram: `bins` equal parts of low to high, what lies outside is put into the first or last."""
-
-    name: str
-    low: float
-    high: float
-    bins: int
-    over: str
-    view: Literal["measured", "beside", "curated"] = "measured"
-    power: bool = False  # drawn by its power of ten
-
-
-SIGNALS = (
-    Signal("quality", 0, 100, 20, "quality score", "curated"),
-    Signal("complexity", 0, 100, 20, "complexity score", "curated"),
-    Signal("n_words", 0, 6, 24, "words of a text, as a power of ten", power=True),
-    Signal("mean_word_length", 0, 12, 24, "characters a word"),
-    Signal("unique_word_ratio", 0, 1, 20, "different words / words"),
-    Signal("compression_ratio", 0, 1.2, 24, "bytes after zlib / bytes"),
-    Signal("symbol_share", 0, 0.6, 24, "share of characters that are symbols"),
-    Signal("duplicate_5_gram_share", 0, 1, 20, "share of repeated runs of five words"),
-    Signal("lang_score", 0, 1, 20, "how sure the language is"),
-    Signal("template_share", 0, 1, 20, "share of words that stand in templates", "beside"),
-    Signal("boilerplate_share", 0, 1, 20, "share of characters in lines of many texts", "beside"),
-    Signal("reference_bits", 0, 8, 24, "bits a byte under the model of the reference", "beside"),
-    Signal("classifier_quality", 0, 100, 20, "quality by the classifier", "beside"),
-)
 
 
 class Queries:
@@ -140,11 +89,11 @@ FROM artifacts made JOIN lineage ON lineage.stage = made.stage AND lineage.key =
 WHERE made.stage = 'tokens' AND input_stage = 'curate' AND input_key = '{self.key}'
 ORDER BY finished DESC, made.key LIMIT 1""",
             (
-                Column("key", "token shards", "ours"),
+                Column("tokens", "all", "count"),
                 Column("train", "train", "count"),
                 Column("val", "val", "count"),
                 Column("test", "test", "count"),
-                Column("tokens", "all", "count"),
+                Column("key", "token shards", "ours"),
             ),
         )
 
@@ -153,8 +102,8 @@ ORDER BY finished DESC, made.key LIMIT 1""",
         return Query(
             "splits",
             "Splits",
-            f"""SELECT split, count(*) AS texts, sum(n_bytes) AS bytes, sum(n_bytes) / sum(sum(n_bytes)) OVER () AS share,
-    median(quality) AS quality, median(complexity) AS complexity
+            f"""SELECT split, count(*) AS texts, sum(n_bytes) AS bytes,
+    sum(n_bytes) / sum(sum(n_bytes)) OVER () AS share, median(quality) AS quality, median(complexity) AS complexity
 FROM curated WHERE artifact = '{self.key}'
 GROUP BY split ORDER BY list_position(['train', 'val', 'test'], split)""",
             (
@@ -186,7 +135,7 @@ WHERE artifact = '{self.key}' GROUP BY ALL ORDER BY bytes DESC, collected DESC, 
                 Column("name", title.lower(), "text"),
                 Column("collected", "collected", "count"),
                 Column("kept", "kept", "count"),
-                Column("kept_share", "kept", "percent"),
+                Column("kept_share", "share kept", "percent"),
                 Column("bytes", "text kept", "size"),
                 Column("share", "share of it", "percent", bar=True),
             ),
@@ -304,7 +253,8 @@ WHERE artifact = '{self.key}' AND cluster_size > 1 ORDER BY cluster_size DESC, r
             "overlaps",
             "Held-out texts that training texts overlap with",
             f"""SELECT "set" AS name, count(DISTINCT item) AS items, any_value(held.texts) AS held_out,
-    any_value(held.texts) - items AS free, count(DISTINCT record_id) AS training, sum(n_grams) AS n_grams, sum(chars) AS chars
+    any_value(held.texts) - items AS free, count(DISTINCT record_id) AS training,
+    sum(n_grams) AS n_grams, sum(chars) AS chars
 FROM contamination LEFT JOIN (
     SELECT split, count(*) AS texts FROM curated WHERE artifact = '{self.key}' GROUP BY split
 ) held ON held.split = "set"
@@ -381,10 +331,11 @@ FROM decisions WHERE artifact = '{self.key}'
                 f"    WHERE artifact = '{self.key}'"
             )
         width = (signal.high - signal.low) / signal.bins
+        place = f"least({signal.bins - 1}, floor((x - {signal.low}) / {width:.6g}))"
         return Query(
             f"signal-{signal.name}",
             signal.name,
-            f"""SELECT CAST(greatest(0, least({signal.bins - 1}, floor((x - {signal.low}) / {width:.6g}))) AS INTEGER) AS bin,
+            f"""SELECT CAST(greatest(0, {place}) AS INTEGER) AS bin,
     count(*) FILTER (verdict = 'kept') AS kept, count(*) FILTER (verdict <> 'kept') AS dropped
 FROM ({rows}) WHERE NOT isnan(x) GROUP BY bin ORDER BY bin""",
             (Column("kept", "kept", "count"), Column("dropped", "dropped", "count")),
