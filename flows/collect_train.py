@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.built import Built
-from flows.corpus import build_corpus
+from flows.corpus import build_corpus, with_digests
 from flows.elsewhere import train_elsewhere
 from flows.plan import make_plan, opponent, round_of
 from flows.publish import move_champion, report_run
@@ -80,6 +80,7 @@ def build_recipe(store: Store, recipe: Recipe, edition: str, wanted: Range) -> B
 
 def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     store, runtime = built.store, recipe.runtime
+    recipe = with_digests(recipe)
     start = warm_start(store, built.plan, recipe, say) if wanted.reaches("tokenizer") else None
 
     collected = _collect_all(built, recipe, wanted)

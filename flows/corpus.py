@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from flows.built import Built
@@ -11,6 +12,7 @@ from flows.stages import Range
 from lmcore.collect.editions import referred_records
 from lmcore.curate.parent import MAX_BATCHES, read_about
 from lmcore.recipe import Recipe
+from storage.digest import digest_file
 from storage.errors import RunError
 from storage.store import Artifact, Store
 from tasks.compare import compare
@@ -49,6 +51,34 @@ def build_corpus(built: Built, recipe: Recipe, collected: Sequence[Artifact], wa
     )
     built.add(corpus)
     return corpus
+
+
+def with_digests(recipe: Recipe) -> Recipe:
+    """The recipe with the digests of the files that its settings name: other bytes, other artifacts.
+
+    Raises RunError for a file that is not there.
+    """
+    decontaminate, classifier = recipe.curate.decontaminate, recipe.compare.classifier
+    sets = tuple(
+        given.model_copy(update={"digest": _digest(given.path, f"the evaluation set {given.name}")})
+        for given in decontaminate.evaluation_sets
+    )
+    curated = recipe.curate.model_copy(
+        update={"decontaminate": decontaminate.model_copy(update={"evaluation_sets": sets})}
+    )
+    if not classifier.labelled:
+        return recipe.model_copy(update={"curate": curated})
+    digest = _digest(classifier.labelled, "compare.classifier.labelled")
+    learnt = classifier.model_copy(update={"digest": digest})
+    compared = recipe.compare.model_copy(update={"classifier": learnt})
+    return recipe.model_copy(update={"curate": curated, "compare": compared})
+
+
+def _digest(path: str, what: str) -> str:
+    try:
+        return digest_file(Path(path))
+    except OSError as error:
+        raise RunError(f"{what}, {path}, cannot be read: {error.strerror}", "give the path of a file") from error
 
 
 def _origins(store: Store, collected: Sequence[Artifact]) -> list[tuple[Artifact, str]]:

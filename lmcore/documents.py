@@ -67,6 +67,7 @@ CURATED = pa.schema(
         pa.field("complexity", pa.float64(), nullable=False),  # 0 to 100
         pa.field("cluster_id", pa.string(), nullable=False),  # record_id of the copy kept
         pa.field("cluster_size", pa.int64(), nullable=False),
+        pa.field("repeats", pa.int64(), nullable=True),  # how often it is learnt from; null: once
     ],
     metadata=_VERSION,
 )

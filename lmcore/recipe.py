@@ -18,8 +18,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from lmcore.collect.kinds import NAMES, NUMBERS, SourceParams
-from lmcore.collect.params import CollectRuntime, PathsSource, Source
+from lmcore.collect.kinds import NUMBERS, SourceParams
+from lmcore.collect.params import CollectRuntime
 from lmcore.collect.target import Target
 from lmcore.config import Settings
 from lmcore.curate.params import (
@@ -30,10 +30,12 @@ from lmcore.curate.params import (
     MeasureParams,
     MeasureRuntime,
 )
+from lmcore.documents import KINDS
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
 from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
+from lmcore.recipe_paths import resolve_paths
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
 from lmcore.tokenizer.params import TokenizerParams, TokenizerRuntime
@@ -46,13 +48,15 @@ from lmcore.train.params import (
     TrainSettings,
     check_processes,
     check_vocabulary,
-    is_folder,
 )
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
 # What is read, into which line of releases, as whom, and who is told which token.
-OWNED = ("name", "extends", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens")
+OWNED = (
+    *("name", "extends", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens"),
+    *("compare.classifier.labelled", "curate.decontaminate.evaluation_sets"),
+)
 SHORTEST_NEAR = 0.5  # difflib ratio from which a misspelt key is worth a suggestion
 SURELY_NEAR = 0.8  # and from which it is a slip of the pen rather than a key of another section
 
@@ -156,7 +160,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     values = _read(_locate(name_or_path, None), ())
     for override in overrides:
         _apply(values, override)
-    _resolve_bases(values, Path.cwd())
+    resolve_paths(values, Path.cwd())
     return parse_recipe(values, name_or_path)
 
 
@@ -167,29 +171,36 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         raise _explained(error, where) from error
     try:  # told now, not when the stage is reached
+        check_sources(recipe)
         check_processes(recipe.train, recipe.runtime.train.processes)
         check_stages(recipe.train, recipe.model.context)
         check_vocabulary(recipe.train, recipe.tokenizer.kind)
         if recipe.export.hf:
             stock_architecture(recipe.model)
-        _check_sources(recipe)
     except UserError as error:
         raise UserError(f"{where}: {error.what}", error.mend) from error
     return recipe
 
 
-def _check_sources(recipe: Recipe) -> None:
-    """Raise UserError when a setting of curation names a source that the recipe does not have."""
-    known = [source.name for source in recipe.sources]
-    for place, names in {"curate.duplicates.trusted": recipe.curate.duplicates.trusted}.items():
-        for name in names:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1, SHORTEST_NEAR)
-                told = f"the sources are {', '.join(known)}"
-                raise UserError(
-                    f"{place} names {name!r}, and there is no such source",
-                    f"did you mean {near[0]}? {told}" if near else told,
-                )
+def check_sources(recipe: Recipe) -> None:
+    """Raise UserError when a setting names a source that the recipe does not have."""
+    names = [source.name for source in recipe.sources]
+    places = {
+        "curate.duplicates.trusted": recipe.curate.duplicates.trusted,
+        "curate.mix.sources": recipe.curate.mix.sources,
+        "compare.reference.sources": recipe.compare.reference.sources,
+        "compare.classifier.good": recipe.compare.classifier.good,
+        "compare.classifier.bad": recipe.compare.classifier.bad,
+    }
+    for place, named in places.items():
+        for name in named:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1, SHORTEST_NEAR)
+                told = f"did you mean {near[0]}?" if near else f"the sources are {', '.join(names)}"
+                raise UserError(f"{place} names {name}, and there is no such source", told)
+    for kind in recipe.curate.mix.kinds:
+        if kind not in KINDS:
+            raise UserError(f"curate.mix.kinds names {kind}, which is no kind of text", f"they are {', '.join(KINDS)}")
 
 
 def check_settings(overrides: Sequence[str]) -> None:
@@ -247,7 +258,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     values = load_yaml(text, str(path))
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a recipe", "a recipe is a mapping with name, sources, train and more")
-    _resolve_bases(values, path.parent)
+    resolve_paths(values, path.parent)
     base = values.pop("extends", None)
     if base is None:
         return values
@@ -259,26 +270,6 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         for name in HORIZONS:
             train_below.pop(name, None)  # a new training budget replaces the old one
     return _merged(below, values)
-
-
-def _resolve_bases(values: dict[str, Any], folder: Path) -> None:
-    """Relative paths of file sources and of a start start from the folder of the recipe that names them."""
-    train = values.get("train")
-    if isinstance(train, dict) and isinstance(start := train.get("init_from"), str) and is_folder(start):
-        train["init_from"] = _absolute(start, folder, "train.init_from")
-    sources = values.get("sources")
-    for source in sources if isinstance(sources, list) else []:
-        if isinstance(source, dict) and issubclass(NAMES.get(str(source.get("kind")), Source), PathsSource):
-            given = source.get("base", PathsSource.model_fields["base"].default)
-            if isinstance(given, str):
-                source["base"] = _absolute(given, folder, "the base of a source")
-
-
-def _absolute(given: str, folder: Path, what: str) -> str:
-    try:
-        return str((folder / Path(given).expanduser()).absolute())
-    except RuntimeError as error:  # a ~user that does not exist
-        raise UserError(f"{what}, {given!r}: {error}", "give a path") from error
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -145,6 +145,7 @@ FILE_VIEWS = {
             complexity=_REAL,
             cluster_id=_TEXT,
             cluster_size=_WHOLE,
+            repeats=_WHOLE,
         ),
         folder="split",
     ),

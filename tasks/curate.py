@@ -47,7 +47,7 @@ def curate(
         params=params,
         runtime=runtime,
         report=report,
-        min_jaccard=compared.min_jaccard,
+        comparing=compared,
     )
 
 

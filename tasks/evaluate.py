@@ -13,7 +13,7 @@ from tasks.step import step
 from tasks.ui_pages import show_evaluation
 
 
-@step("evaluate", version=1, pages=show_evaluation)
+@step("evaluate", version=2, pages=show_evaluation)
 def evaluate(
     work: Path,
     model: Artifact,

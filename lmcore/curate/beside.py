@@ -10,9 +10,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmcore.curate.ids import Ids, ids, places
+from lmcore.curate.names import BESIDE as COMPARED_NAMES
 from storage.parquet import read_parquet
 
-COMPARED: dict[str, str] = {}
+BOILERPLATE, TEMPLATE, REFERENCE, CLASSIFIER = (
+    "boilerplate_share",
+    "template_share",
+    "reference_bits",
+    "classifier_quality",
+)
+COMPARED = COMPARED_NAMES
 """Name and meaning of every such signal, in stored order."""
 
 FILE = "beside.parquet"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmcore.curate.ids import Ids, places
@@ -27,6 +28,19 @@ class Pairs:
     a: Ids  # (P,)
     b: Ids  # (P,)
     jaccard: NDArray[np.float64]  # (P,)
+
+    @classmethod
+    def of(cls, *tables: pa.Table) -> Pairs:
+        """The pairs of tables of PAIR rows."""
+        a, b = (
+            np.frombuffer(b"".join(value for table in tables for value in table[name].to_pylist()), "S16")
+            for name in ("a_words", "b_words")
+        )
+        return cls(a, b, np.concatenate([np.zeros(0), *(table["jaccard"].to_numpy() for table in tables)]))
+
+    def __add__(self, other: Pairs) -> Pairs:
+        columns = zip((self.a, self.b, self.jaccard), (other.a, other.b, other.jaccard), strict=True)
+        return Pairs(*(np.concatenate(both) for both in columns))
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmcore.curate import split
-from lmcore.curate.choose import Pairs, choose
+from lmcore.curate.choose import Pairs
 from lmcore.curate.ids import places
 from lmcore.curate.parent import Parent
 from lmcore.curate.records import Records
 from lmcore.curate.rules import KEPT
+from lmcore.curate.settle import settle
 from lmcore.curate.split import SplitParams
 
 EXACT, NEAR, HELD_OUT = "exact_duplicate", "near_duplicate", "held_out_duplicate"
@@ -39,7 +41,8 @@ class Decided:
     @property
     def kept(self) -> NDArray[np.bool_]:
         """Which records are kept."""
-        return np.asarray(self.rule == KEPT)
+        kept: NDArray[np.bool_] = self.rule == KEPT
+        return kept
 
     def drop(
         self,
@@ -63,13 +66,16 @@ def decide(
     *,
     splitting: SplitParams,
     trusted: Sequence[str],
-    min_jaccard: float,
     parent: Parent | None,
+    files: Sequence[Path],
+    min_jaccard: float,
+    memory_mib: int,
 ) -> Decided:
     """Judge every record by what is known of it; `rules` are those that judged `records`.
 
     Of texts that are alike stays, in this order: one kept before, one written by people, one of a source that comes
-    first in `trusted`, the one with the highest quality, the longest, the lowest record id.
+    first in `trusted`, the one with the highest quality, the longest, the lowest record id. `files` are the measured
+    files that `records` tells of.
     """
     known = places(records.ids, parent.ids) >= 0 if parent else np.zeros(len(records), bool)
     side = _sides(records, splitting, parent)
@@ -100,7 +106,16 @@ def decide(
     )
     rank = np.empty(len(left), np.int64)
     rank[order] = np.arange(len(left))
-    chosen = choose(records.words[left], rank, pairs)
+    chosen = settle(
+        records.words[left],
+        rank,
+        pairs,
+        files,
+        records.file[left],
+        records.row[left],
+        min_jaccard=min_jaccard,
+        memory_mib=memory_mib,
+    )
     decided.cluster_size[left] = chosen.size
     best = left[chosen.best]
     copy = best != left

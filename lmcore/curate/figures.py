@@ -19,9 +19,7 @@ from lmcore.documents import DECISION, FORGOTTEN, SPLITS, validate
 from storage.parquet import read_parquet, write_parquet
 
 
-def write_decisions(
-    path: Path, files: Sequence[Path], records: Records, decided: Decided, forgotten: pa.Table
-) -> None:
+def write_decisions(path: Path, files: Sequence[Path], records: Records, decided: Decided, forgotten: pa.Table) -> None:
     """Write one DECISION row for every record and every forgotten one, sorted by record id."""
     urls = _urls(files, records)
     kept = decided.kept

@@ -88,6 +88,16 @@ def measured_files(folder: Path) -> list[Path]:
     return sorted((folder / "measured").glob("*.parquet"))
 
 
+def bands_file(measured: Path) -> Path:
+    """The file of band keys beside a measured file, row by row the same texts."""
+    return measured.parent.parent / "bands" / measured.name
+
+
+def lines_file(measured: Path) -> Path:
+    """The file that says which lines the texts of a measured file have."""
+    return measured.parent.parent / "lines" / measured.name
+
+
 def _shards(collected: Path) -> Iterator[pa.Table]:
     """The artifact's own DOCUMENT rows in their order, some MiB of text at a time."""
     for path in document_files(collected):

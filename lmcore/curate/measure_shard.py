@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from lmcore.curate.bands import write_bands
+from lmcore.curate.boilerplate import line_table
 from lmcore.curate.measured import measure
-from lmcore.curate.near import band_table
+from lmcore.curate.minhash import band_keys
 from lmcore.curate.params import MeasureParams
 from lmcore.curate.processes import serve
 from storage.parquet import read_parquet, replace_parquet
@@ -18,7 +20,9 @@ def answer(job: dict[str, Any]) -> int:
     documents = read_parquet(path)
     table = measure(documents, MeasureParams.model_validate_json(job["params"]))
     name = f"{job['number']:05d}.parquet"
-    replace_parquet(out / "bands" / name, band_table(table))
+    keys = band_keys(table["text"].to_pylist())
+    write_bands(out / "bands" / name, table["words_hash"].to_pylist(), keys)
+    replace_parquet(out / "lines" / name, line_table(table["text"].to_pylist()))
     replace_parquet(out / "measured" / name, table)  # the last: a shard with this file is done
     path.unlink()
     return int(documents.num_rows)

@@ -89,7 +89,7 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
 
     Raises RunError when a record comes twice, or when a file lacks a column.
     """
-    columns = sorted({*_NEEDED, "n_chars", "unique_word_ratio", *judge.columns})
+    columns = sorted({*_NEEDED, "n_chars", "unique_word_ratio", *judge.measured})
     parts: list[dict[str, NDArray[np.generic]]] = []
     codes: dict[str, dict[str, int]] = {name: {} for name in _CODED}
     for number, (path, wanted) in enumerate(files):
@@ -103,9 +103,8 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
         rows = np.flatnonzero(np.isin(keys, wanted))
         if len(rows) < len(keys):
             table, keys = table.take(rows), keys[rows]
-        signals = {name: table[name].to_numpy() for name in judge.columns} | beside.of(keys)
-        kinds, langs = table["kind"], table["lang"]
-        judged = judge(signals, kinds, langs)
+        signals = {name: table[name].to_numpy() for name in judge.measured} | beside.of(keys)
+        judged = judge(signals, table["kind"], table["lang"], table["license"])
         pages = table["page_of_origin"]
         parts.append(
             {

@@ -12,24 +12,31 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from lmcore.curate import gates
 from lmcore.curate.beside import Beside
 from lmcore.curate.choose import Pairs
+from lmcore.curate.clean import clean, clear
 from lmcore.curate.compare import read_pairs
-from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, decide
+from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided, decide
 from lmcore.curate.figures import gate_values, statistics, write_decisions
-from lmcore.curate.ids import Ids, ids
+from lmcore.curate.ids import ids
 from lmcore.curate.judge import Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
-from lmcore.curate.params import CurateParams, CurateRuntime
+from lmcore.curate.mix import RULE as MIX
+from lmcore.curate.mix import repeats
+from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
 from lmcore.curate.parent import ABOUT, MAX_BATCHES, read_about, read_parent
-from lmcore.curate.records import Part, read_records
+from lmcore.curate.privacy import blank
+from lmcore.curate.records import Part, Records, read_records
+from lmcore.curate.split import TRAIN
 from lmcore.curate.write import plan_files, write_splits
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
 from storage.digest import digest_json
-from storage.parquet import read_parquet
+from storage.errors import RunError
+from storage.parquet import read_parquet, write_parquet
 
 
 def curate(
@@ -40,37 +47,43 @@ def curate(
     *,
     about: dict[str, Any],
     params: CurateParams,
-    runtime: CurateRuntime,  # noqa: ARG001 - every stage is given one
+    runtime: CurateRuntime,
     report: Report,
-    min_jaccard: float,
+    comparing: CompareParams,
 ) -> dict[str, Any]:
     """Curate the records that `parts` want into `work/out` and give the figures for the summary.
 
     `compared` are all comparisons among the parts, oldest first; `parent` is the corpus before this one. `about` says
-    by which keys measures and comparisons are known, and the digest of the settings they were made with. Raises
-    RunError for an unreadable or invalid input and, with every decision already written, for a corpus that fails its
-    gates.
+    by which keys measures and comparisons are known and with what settings they were made, `comparing` are those of
+    the comparisons. Raises UserError for a limit on a signal that is not computed, RunError for an unreadable or
+    invalid input and, with every decision already written, for a corpus that fails its gates.
     """
     out = work / "out"
     files = [(path, part.wanted) for part in parts for path in measured_files(part.folder)]
     paths = [path for path, _ in files]
     forgotten = _forgotten(parts)
-    judge = Judge(params)
-    records = read_records(files, Beside(compared, judge.columns), judge)
-    report(1, 4, f"judged {len(records):,} records by {len(judge.rules)} rules")
+    judge = Judge(params, comparing)
+    records = read_records(files, Beside(compared, judge.beside), judge)
+    report(1, 4, f"judged {len(records):,} records by {len(judge.names)} rules")
 
     before = _same_deal(parent, params)
     settings = digest_json({**about, "curate": params.key_values(), "measures": None, "compares": None})
     whole = None if before is None else read_parent(before, params.split.salt)
     decided = decide(
         records,
-        _pairs(compared),
-        judge.rules,
+        Pairs.of(*(read_pairs(folder) for folder in compared)),
+        judge.names,
         splitting=params.split,
         trusted=params.duplicates.trusted,
-        min_jaccard=min_jaccard,
         parent=whole,
+        files=paths,
+        min_jaccard=comparing.min_jaccard,
+        memory_mib=runtime.memory_mib,
     )
+    reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
+    base = whole if reusable else None
+    cleaned = clean(work, paths, compared, records, decided, params, base, runtime.memory_mib, report)
+    often = _mixed(records, decided, params)
     report(2, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
     fault("curate.before-decisions")
 
@@ -79,14 +92,17 @@ def curate(
     with disk_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     write_decisions(out / "decisions.parquet", paths, records, decided, forgotten)
+    write_parquet(out / "trips.parquet", judge.trips)
     write_json(out / "stats.json", figures)
+    if len(records) and not decided.kept.any():
+        raise _nothing_left(paths, records, decided)
     gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
 
-    reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
-    plan = plan_files(records, decided, whole if reusable else None)
-    write_splits(work, paths, records, decided, plan)
+    plan = plan_files(records, decided, base)
+    write_splits(work, paths, records, decided, plan, cleaned, often)
     report(4, 4, f"{int(plan.new.sum()):,} texts written")
+    clear(work)
     write_json(out / ABOUT, {**about, "settings": settings, "batch": plan.batch, "salt": params.split.salt})
     return {
         "input_documents": figures["input"]["records"],
@@ -100,9 +116,40 @@ def curate(
     }
 
 
+def _nothing_left(files: Sequence[Path], records: Records, decided: Decided) -> RunError:
+    """The error of a corpus of which nothing is kept: the rule that dropped most, and three of its texts."""
+    dropped = np.bincount(decided.rule, minlength=len(decided.rules))
+    worst = int(np.argmax(dropped))
+    shown = []
+    for record in np.flatnonzero(decided.rule == worst)[:3].tolist():
+        url = read_parquet(files[records.file[record]], ["url"])["url"][int(records.row[record])].as_py()
+        value, limit = decided.value[record], decided.threshold[record]
+        shown.append(blank(url) + ("" if np.isnan(value) else f" has {value:,.4g}, the limit is {limit:,.4g}"))
+    rule = decided.rules[worst]
+    return RunError(
+        f"nothing is kept of {len(records):,} records; {rule} drops most, {dropped[worst]:,}: {'; '.join(shown)}",
+        f"loosen it (curate.rules.limits: {{{rule}: …}}) or switch it off (curate.rules.off: [{rule}]) where it is a "
+        "rule of the recipe; nothing is measured again for that",
+    )
+
+
 def _same_deal(parent: Path | None, params: CurateParams) -> Path | None:
     """The corpus before, unless another salt deals all pages anew."""
     return parent if parent and read_about(parent)["salt"] == params.split.salt else None
+
+
+def _mixed(records: Records, decided: Decided, params: CurateParams) -> NDArray[np.int64] | None:
+    """How often each record is learnt from, and the drop of those that are not; None: every one once."""
+    if params.mix.is_plain:
+        return None
+    train = np.flatnonzero(decided.kept & (decided.split == TRAIN))
+    sources, kinds = (
+        np.array(records.names[name], object)[getattr(records, name)[train]] for name in ("source", "kind")
+    )
+    often = np.ones(len(records), np.int64)
+    often[train] = repeats(params.mix, records.ids[train], sources, kinds, decided.cluster_size[train])
+    decided.drop(MIX, train[often[train] == 0], 0.0, 1.0)
+    return often
 
 
 def _forgotten(parts: Sequence[Part]) -> pa.Table:
@@ -112,14 +159,3 @@ def _forgotten(parts: Sequence[Part]) -> pa.Table:
         table = read_parquet(part.folder / "forgotten.parquet")
         found.append(table.filter(pa.array(np.isin(ids(table["record_id"]), part.wanted))))
     return pa.concat_tables(found)
-
-
-def _pairs(compared: Sequence[Path]) -> Pairs:
-    tables = [read_pairs(folder) for folder in compared]
-
-    def joined(name: str) -> Ids:
-        return np.concatenate([np.zeros(0, "S16"), *(ids(table[name]) for table in tables)])
-
-    shared = np.concatenate([np.zeros(0), *(table["jaccard"].to_numpy() for table in tables)])
-    return Pairs(joined("a"), joined("b"), shared)
-

@@ -1,4 +1,4 @@
-"""The texts of a corpus on disk: files of some MiB, each sorted by record id, in a memory that hangs on no corpus' size.
+"""The texts of a corpus on disk: files of some MiB, each sorted by record id, in a memory that hangs on no corpus.
 
 Texts lie in measured files source by source. They are first sorted into buckets by record id, which is a digest, so
 that buckets are equally large and a file holds texts of all sources; then every bucket becomes one file. Both steps
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 from numpy.typing import NDArray
 
+from lmcore.curate.clean import Cleaned
 from lmcore.curate.decide import Decided
 from lmcore.curate.ids import hexes, places
 from lmcore.curate.parent import SAME, Parent, link
@@ -32,8 +33,6 @@ _TAKEN = [
     *("record_id", "text_id", "text", "n_bytes", "source", "url", "title", "kind", "lang", "license", "synthetic"),
     *("page_of_origin", "turns"),
 ]
-
-Clean = Callable[[pa.Table, NDArray[np.int64]], pa.Table]
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,18 @@ def plan_files(records: Records, decided: Decided, parent: Parent | None) -> Pla
 
 
 def write_splits(
-    work: Path, files: Sequence[Path], records: Records, decided: Decided, plan: Plan, clean: Clean | None = None
+    work: Path,
+    files: Sequence[Path],
+    records: Records,
+    decided: Decided,
+    plan: Plan,
+    cleaned: Cleaned,
+    often: NDArray[np.int64] | None,
 ) -> None:
     """Write `out/SPLIT/BATCH-NUMBER.parquet` (CURATED); a split without texts has one empty file.
 
-    `files` are the measured files that `records` tells of. `clean` may give a table of texts with less in them; it
-    is called with the rows' places in `records`.
+    `files` are the measured files that `records` tells of, `cleaned` has what became of texts that lost something,
+    `often` is how many times each record is learnt from, None for once.
     """
     out, sorted_ = work / "out", work / "sorted"
     for old, stays in plan.old.items():
@@ -86,9 +91,7 @@ def write_splits(
         done = sorted_ / f"{number:05d}.done"
         if done.exists() or not len(mine):
             continue
-        table = _curated(path, records, decided, mine)
-        if clean:
-            table = clean(table, mine)
+        table = _curated(path, number, records, decided, cleaned, often, mine)
         for index in range(len(SPLITS)):
             rows = np.flatnonzero(decided.split[mine] == index)
             if len(rows):
@@ -146,18 +149,28 @@ def _bucket(folder: Path, split: int, bucket: int, count: int) -> pa.Table:
     return pa.concat_tables([CURATED.empty_table(), *found]).combine_chunks().sort_by("record_id")
 
 
-def _curated(path: Path, records: Records, decided: Decided, mine: NDArray[np.int64]) -> pa.Table:
+def _curated(
+    path: Path,
+    number: int,
+    records: Records,
+    decided: Decided,
+    cleaned: Cleaned,
+    often: NDArray[np.int64] | None,
+    mine: NDArray[np.int64],
+) -> pa.Table:
     """CURATED rows of one measured file."""
     order = np.argsort(records.row[mine])
     rows = read_parquet(path, _TAKEN).take(records.row[mine][order])
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
-    rows = rows.take(back)  # by record id, as `records` is
+    rows = cleaned.apply(number, rows.take(back), records.row[mine])  # by record id, as `records` is
+    times = np.ones(len(mine), np.int64) if often is None else often[mine]
     columns = {name: rows[name] for name in _TAKEN} | {
         "quality": pa.array(records.quality[mine]),
         "complexity": pa.array(records.complexity[mine]),
         "cluster_id": rows["record_id"],
         "cluster_size": pa.array(decided.cluster_size[mine]),
+        "repeats": pa.array(times, mask=times == 1),
     }
     return pa.table({name: columns[name] for name in CURATED.names}, schema=CURATED)
 

@@ -36,6 +36,7 @@ __all__ = ["EvaluateParams", "EvaluateRuntime", "evaluate"]
 # Documents scored between two resume points: fixed, because grouping them otherwise changes the last digits.
 _BATCH_DOCUMENTS = 64
 _BATCH_LETTERS = 64_000
+CONTAMINATION_FILE = "contamination.parquet"
 _GROUPS = ("source", "lang", "kind")
 
 SCORED = pa.schema(
@@ -88,7 +89,10 @@ def evaluate(
     figures = {part.split: _figures(scores[part.split], params) for part in held_out}
     evaluation = {
         "headline": {"split": first, **figures[first]},
-        "splits": {part.split: figures[part.split] | _counts(part, learnt) for part in held_out},
+        "splits": {
+            part.split: figures[part.split] | _counts(part, learnt) | _free(curated, part, scores[part.split], params)
+            for part in held_out
+        },
         "groups": {column: _groups(shown.table[column], scores[first], params) for column in _GROUPS},
         "baselines": _baselines(work, curated, shown, figures[first]["bits_per_byte"], params, report),
         "lossy": tokenizer.lossy,
@@ -118,7 +122,7 @@ def _device(wanted: str) -> str:
 def _held_out(curated: Path, split: Split, params: EvaluateParams, learnt: Sequence[Path]) -> _HeldOut:
     """The first documents of a split, less those learnt. Record ids are digests: the first are a fair sample."""
     tables = [read_documents(path, CURATED) for path in _files(curated, split)]
-    table = pa.concat_tables(tables)
+    table = pa.concat_tables(tables).sort_by("record_id")  # over all nights that the corpus was made in
     table = table.filter(pc.greater(table["n_bytes"], 0))
     if not table.num_rows:
         raise RunError(
@@ -151,6 +155,23 @@ def _counts(part: _HeldOut, learnt: Sequence[Path]) -> dict[str, int]:
     """How many documents the split has and, where the model has learnt from other corpora, how many it met there."""
     left_out = {"left_out_documents": part.left_out} if learnt else {}
     return {"available_documents": part.available} | left_out
+
+
+def _free(curated: Path, part: _HeldOut, scores: Scores, params: EvaluateParams) -> dict[str, Any]:
+    """Figures of the documents that no training text overlapped, before overlaps were cut out of it.
+
+    Nothing for a corpus that was not looked through for overlaps.
+    """
+    file = curated / CONTAMINATION_FILE
+    if not file.exists():
+        return {}
+    hits = read_parquet(file, ["set", "item"])
+    touched = hits.filter(pc.equal(hits["set"], part.split))["item"].combine_chunks()
+    free = pc.invert(pc.is_in(part.table["record_id"], touched)).to_numpy()
+    if free.all():
+        return {"overlapping_documents": 0}
+    rest = {"overlap_free": _figures(scores.select(free), params)} if free.any() else {}
+    return {"overlapping_documents": int((~free).sum())} | rest
 
 
 def _files(curated: Path, split: str) -> list[Path]:

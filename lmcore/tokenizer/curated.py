@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lmcore.documents import CURATED, read_documents
 from storage.errors import RunError
@@ -19,15 +20,25 @@ def split_files(curated: Path, split: str) -> list[Path]:
     return sorted((curated / split).glob("*.parquet"))
 
 
+def repeated(table: pa.Table) -> pa.Table:
+    """Rows of a file, each as often as its column `repeats` says it is learnt from (null: once), one after another."""
+    if table["repeats"].null_count == table.num_rows:
+        return table
+    often = pc.fill_null(table["repeats"], 1).to_numpy()
+    return table.take(np.repeat(np.arange(table.num_rows), often))
+
+
 def file_sizes(curated: Path, split: str) -> list[tuple[Path, npt.NDArray[np.int64]]]:
-    """Each file of a split with the UTF-8 bytes of its documents, the texts unread. Raises RunError naming a file."""
+    """Each file of a split with the UTF-8 bytes of its documents as `repeated`. Raises RunError naming a file."""
     files = split_files(curated, split)
-    return [(path, read_parquet(path, ["n_bytes"])["n_bytes"].to_numpy().astype(np.int64)) for path in files]
+    tables = (repeated(read_parquet(path, ["n_bytes", "repeats"])) for path in files)
+    return [(path, table["n_bytes"].to_numpy().astype(np.int64)) for path, table in zip(files, tables, strict=True)]
 
 
 def split_sizes(curated: Path, split: str) -> npt.NDArray[np.int64]:
     """UTF-8 bytes of every document of a split, in order. Raises RunError naming a file."""
-    return np.concatenate([np.zeros(0, dtype=np.int64), *(sizes for _, sizes in file_sizes(curated, split))])
+    sizes = (read_parquet(path, ["n_bytes"])["n_bytes"].to_numpy() for path in split_files(curated, split))
+    return np.concatenate([np.zeros(0, dtype=np.int64), *sizes])
 
 
 def split_rows(curated: Path, split: str) -> Iterator[dict[str, str]]:

@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 from lmcore.documents import CURATED, SPLITS, read_documents
 from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer, load_tokenizer
-from lmcore.tokenizer.curated import file_sizes
+from lmcore.tokenizer.curated import file_sizes, repeated
 from lmcore.tokenizer.lossy import missing_of
 from lmcore.tokenizer.parallel import encode_stream
 from lmcore.tokens.meta import MISSING, Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
@@ -224,7 +224,8 @@ class _Encoder:
         for path, sizes in self._files:
             low, high = max(shard.start - first, 0), min(shard.stop - first, len(sizes))
             if low < high:
-                table = read_documents(path, CURATED).select(["text", "turns"]).slice(low, high - low)
+                table = read_documents(path, CURATED).select(["text", "turns", "repeats"])
+                table = repeated(table).slice(low, high - low)
                 with_turns = pc.is_valid(table["turns"]).to_numpy()
                 for number, text in enumerate(table["text"]):
                     if with_turns[number]:
@@ -250,7 +251,7 @@ def _names(files: dict[str, list[tuple[Path, Ints]]], column: str) -> list[str]:
 
 
 def _column(path: Path, name: str) -> pa.ChunkedArray:
-    return read_parquet(path, [name])[name]
+    return repeated(read_parquet(path, [name, "repeats"]))[name]
 
 
 def _documents(files: list[tuple[Path, Ints]], counts: list[Ints], names: dict[str, list[str]]) -> pa.Table:

@@ -43,7 +43,6 @@ NAMES_AN_INPUT = {"train.init_from"}  # moves; what it means when the flow resol
 ONE_VALUE = {  # fields that can have one value only today
     "sources.0.kind",
     "sources.1.kind",
-    "curate.score",
     "model.family",
     "train.stages.0.share",  # of one stage
 }
@@ -106,6 +105,7 @@ def candidates(annotation, now):
     elif origin is dict:
         yield {packaged_rules()[0].name: 7.0}
         yield {"example.org": "a-token"}
+        yield {"hu": {packaged_rules()[0].name: 7.0}}
     elif annotation is bool:
         yield not now
     elif annotation in (int, float):

@@ -19,6 +19,8 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "curate.duplicates.trusted",  # names of sources
     "curate.rules.limits",
     "curate.rules.off",
+    "curate.rules.sets",
+    "curate.rules.per_language",
     "curate.split.salt",
     "tokenizer.weights",
     "tokens.learn_roles",

@@ -1,0 +1,299 @@
+"""The index of texts that must not be trained on: which windows of words they have, and which items have them.
+
+It is a folder. `grams-N.npy` (uint64, ascending) and `items-N.npy` (uint32) are sorted runs of (hash of a window,
+number of an item), `filter.npy` has one bit for every window, `short-*.npy` what is known of items shorter than a
+window and `items.parquet` the items' names. Building it takes no more memory than it is given, plus the names; so
+does reading: the filter is held, the runs lie on disk and are looked up only for windows that pass the filter.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lmcore.curate.hash_filter import make_filter, passing
+from lmcore.curate.normalise import normalise
+from lmcore.curate.overlap import SLICE_CHARS, Grams, Hashes, Integers, Size, Tokens, pieces
+from lmcore.curate.words import run_starts
+from storage.atomic import disk_errors, write_json
+from storage.errors import RunError
+from storage.parquet import read_parquet, write_parquet
+
+VERSION = 1
+SHORT_WORDS = 5
+"""A text shorter than a window is looked for as a whole when it has that many words."""
+MOST_ITEMS = 64
+"""Of the items that share one window, the first so many are named: more of them have a template in common."""
+
+ITEM = pa.schema(
+    [
+        pa.field("set", pa.string(), nullable=False),
+        pa.field("item", pa.string(), nullable=False),
+        pa.field("n_grams", pa.int64(), nullable=False),  # windows of it; 0 for one too short to be looked for
+    ]
+)
+
+ITEM_NAMES = pa.schema([ITEM.field("set"), ITEM.field("item")])
+
+Item = tuple[str, str, str]  # name of the set, id within it, text
+
+_BATCH = 1 << 20  # characters that are held before they are looked at
+_BYTES_A_GRAM = 48  # while a run is sorted: both columns, their order, both columns in order
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The index, opened. Several processes may have it open at once."""
+
+    folder: Path
+    size: Size
+    items: pa.Table  # ITEM
+    _filter: NDArray[np.uint8]
+    _runs: tuple[tuple[Hashes, NDArray[np.uint32]], ...]
+    _anchors: Hashes  # (S,) ascending: what items shorter than a window begin with
+    _lengths: Integers  # (S,) how many tokens they have
+    _anchor_filter: NDArray[np.uint8]
+
+    @classmethod
+    def build(cls, items: Iterable[Item], size: Size, folder: Path, *, memory_mb: int = 256) -> HeldOut:
+        """Write the index of `items` to `folder`, which is emptied first, and open it.
+
+        The texts of one item follow each other (a question and its answers are texts of their own). The order of the
+        items decides only which ones are named where more than MOST_ITEMS share a window. Raises StorageError.
+        """
+        with disk_errors(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        building = _Building(folder, size, memory_mb << 20)
+        for texts, owners in _texts(items, building.names):
+            building.add(texts, owners)
+        building.finish()
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> HeldOut:
+        """Raises RunError for an index that is not there, damaged or of another version."""
+        try:
+            about = json.loads((folder / "about.json").read_text())
+            if about["version"] != VERSION:
+                raise ValueError(f"version {about['version']}, this program reads {VERSION}")
+            runs = [
+                (np.load(folder / f"grams-{i}.npy", mmap_mode="r"), np.load(folder / f"items-{i}.npy", mmap_mode="r"))
+                for i in range(about["runs"])
+            ]
+            return cls(
+                folder,
+                Size(about["words"], about["chars"]),
+                read_parquet(folder / "items.parquet"),
+                np.load(folder / "filter.npy"),
+                tuple(runs),
+                np.load(folder / "short-anchors.npy"),
+                np.load(folder / "short-lengths.npy"),
+                np.load(folder / "short-filter.npy"),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"cannot read the index of held-out texts {folder}: {error}", "build it again from these texts"
+            ) from error
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held out."""
+        return not self._runs
+
+    def windows(self, tokens: Tokens) -> tuple[Integers, Integers, Hashes]:
+        """First token, end and hash of those runs of `tokens` that may be in the index, as the filter has it."""
+        grams = Grams(tokens)
+        found = grams.windows(self.size, self.size.weight)
+        start = np.flatnonzero(passing(self._filter, found.hash))
+        start = start[grams.inside(start, found.end[start])]
+        end, hashes = found.end[start], found.hash[start]
+        if len(self._anchors):
+            more_start, more_end = self._shorter(grams, len(tokens.hash))
+            start, end = np.concatenate((start, more_start)), np.concatenate((end, more_end))
+            hashes = np.concatenate((hashes, grams.of(more_start, more_end)))
+        return start, end, hashes
+
+    def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
+        """Which of `hashes` are windows of which items: pairs of (place in `hashes`, number of the item), in order."""
+        distinct, back = np.unique(hashes, return_inverse=True)
+        places, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for grams, items in self._runs:
+            first = np.searchsorted(grams, distinct, side="left")
+            count = np.searchsorted(grams, distinct, side="right") - first
+            place = np.repeat(np.arange(len(distinct)), count)
+            within = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
+            places.append(place)
+            numbers.append(items[first[place] + within].astype(np.int64))
+        place, number = np.concatenate(places), np.concatenate(numbers)
+        order = np.lexsort((number, place))
+        place, number = place[order], number[order]
+        kept = run_starts(place) | run_starts(number)
+        place, number = place[kept], number[kept]
+        kept = _rank(place) < MOST_ITEMS
+        place, number = place[kept], number[kept]
+        # from the distinct ones back to all
+        count = np.bincount(place, minlength=len(distinct))
+        first = np.cumsum(count) - count
+        every = np.repeat(np.arange(len(hashes)), count[back])
+        within = np.arange(len(every)) - np.repeat(np.cumsum(count[back]) - count[back], count[back])
+        return every, number[first[back[every]] + within]
+
+    def _shorter(self, grams: Grams, n_tokens: int) -> tuple[Integers, Integers]:
+        """The runs that begin as an item shorter than a window does, and have as many tokens."""
+        found = grams.windows(self.size, _short_weight(self.size))
+        start = np.flatnonzero(passing(self._anchor_filter, found.hash))
+        first = np.searchsorted(self._anchors, found.hash[start], side="left")
+        count = np.searchsorted(self._anchors, found.hash[start], side="right") - first
+        within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+        length = self._lengths[np.repeat(first, count) + within]
+        start = np.repeat(start, count)
+        end = start + length
+        inside = end <= n_tokens
+        start, end = start[inside], end[inside]
+        inside = grams.inside(start, end)
+        return start[inside], end[inside]
+
+
+class _Building:
+    """What becomes the index: windows are collected up to so many bytes, then sorted and written as one run."""
+
+    def __init__(self, folder: Path, size: Size, memory: int) -> None:
+        self._folder, self._size, self._memory = folder, size, memory
+        self.names = _Names()
+        self._grams: list[Hashes] = []
+        self._items: list[NDArray[np.uint32]] = []
+        self._held = self._total = self._runs = 0
+        self._anchors: list[Hashes] = []
+        self._lengths: list[Integers] = []
+
+    def add(self, texts: Sequence[str], owners: NDArray[np.uint32]) -> None:
+        """The windows of `texts`; `owners` (T,) are the numbers of their items."""
+        for first, tokens in pieces(texts, self._size):
+            grams = Grams(tokens)
+            found = grams.windows(self._size, self._size.weight)
+            start = np.flatnonzero(grams.inside(np.arange(len(found.end)), found.end))
+            self._take(found.hash[start], owners[first + tokens.text_of(start)])
+            weights = tokens.weight(self._size)
+            short = (weights >= _short_weight(self._size)) & (weights < self._size.weight)
+            if short.any() and len(texts[first]) <= SLICE_CHARS:  # a slice of a text is no text
+                self._add_short(tokens, grams, np.flatnonzero(short), owners[first:])
+
+    def finish(self) -> None:
+        """Write what is left, the filter and the names."""
+        self._flush()
+        anchors = np.concatenate([np.zeros(0, np.uint64), *self._anchors])
+        lengths = np.concatenate([np.zeros(0, np.int64), *self._lengths])
+        order = np.lexsort((lengths, anchors))
+        anchors, lengths = anchors[order], lengths[order]
+        kept = run_starts(anchors) | run_starts(lengths)
+        runs = (np.load(self._folder / f"grams-{i}.npy", mmap_mode="r") for i in range(self._runs))
+        about = {"version": VERSION, "words": self._size.words, "chars": self._size.chars, "runs": self._runs}
+        with disk_errors(self._folder):
+            np.save(self._folder / "short-anchors.npy", anchors[kept])
+            np.save(self._folder / "short-lengths.npy", lengths[kept])
+            np.save(self._folder / "short-filter.npy", make_filter([anchors[kept]], int(kept.sum()), self._memory))
+            np.save(self._folder / "filter.npy", make_filter(runs, self._total, self._memory))
+        write_parquet(self._folder / "items.parquet", self.names.table())
+        write_json(self._folder / "about.json", about)
+
+    def _add_short(self, tokens: Tokens, grams: Grams, texts: Integers, owners: NDArray[np.uint32]) -> None:
+        start, end = tokens.bounds[texts], tokens.bounds[texts + 1]
+        self._take(grams.of(start, end), owners[texts])
+        self._anchors.append(grams.windows(self._size, _short_weight(self._size)).hash[start])
+        self._lengths.append(end - start)
+
+    def _take(self, hashes: Hashes, owners: NDArray[np.uint32]) -> None:
+        self.names.count(owners)
+        self._grams.append(hashes)
+        self._items.append(owners)
+        self._held += len(hashes)
+        if self._held * _BYTES_A_GRAM > self._memory:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        grams, items = np.concatenate(self._grams), np.concatenate(self._items)
+        self._grams, self._items, self._held = [], [], 0
+        order = np.lexsort((items, grams))
+        grams, items = grams[order], items[order]
+        kept = run_starts(grams) | run_starts(items)
+        grams, items = grams[kept], items[kept]
+        kept = _rank(grams) < MOST_ITEMS
+        with disk_errors(self._folder):
+            np.save(self._folder / f"grams-{self._runs}.npy", grams[kept])
+            np.save(self._folder / f"items-{self._runs}.npy", items[kept])
+        self._total += int(kept.sum())
+        self._runs += 1
+
+
+class _Names:
+    """The items in the order in which they came, packed."""
+
+    def __init__(self) -> None:
+        self._packed: list[pa.RecordBatch] = []
+        self._sets: list[str] = []
+        self._ids: list[str] = []
+        self._count = np.zeros(1024, np.int64)
+        self._total = 0
+
+    def number(self, set_name: str, item: str) -> int:
+        """The number of that item, a new one unless it is the last."""
+        if not self._sets or self._ids[-1] != item or self._sets[-1] != set_name:
+            if len(self._sets) == 10_000:
+                self._pack(9_999)
+            self._sets.append(set_name)
+            self._ids.append(item)
+            self._total += 1
+        return self._total - 1
+
+    def count(self, owners: NDArray[np.uint32]) -> None:
+        """So many windows more, by the numbers of their items."""
+        if self._total > len(self._count):
+            self._count = np.concatenate((self._count, np.zeros(self._total, np.int64)))
+        if len(owners):
+            low = int(owners.min())
+            found = np.bincount(owners - low)
+            self._count[low : low + len(found)] += found
+
+    def table(self) -> pa.Table:
+        """ITEM rows."""
+        self._pack(len(self._sets))
+        names = pa.Table.from_batches(self._packed, ITEM_NAMES)
+        return names.append_column(ITEM.field("n_grams"), pa.array(self._count[: self._total])).cast(ITEM)
+
+    def _pack(self, rows: int) -> None:
+        self._packed.append(pa.record_batch([self._sets[:rows], self._ids[:rows]], schema=ITEM_NAMES))
+        self._sets, self._ids = self._sets[rows:], self._ids[rows:]
+
+
+def _texts(items: Iterable[Item], names: _Names) -> Iterator[tuple[list[str], NDArray[np.uint32]]]:
+    texts: list[str] = []
+    owners: list[int] = []
+    held = 0
+    for set_name, item, text in items:
+        texts.append(normalise(text))
+        owners.append(names.number(set_name, item))
+        held += len(text) + 1
+        if held > _BATCH:
+            yield texts, np.array(owners, np.uint32)
+            texts, owners, held = [], [], 0
+    yield texts, np.array(owners, np.uint32)
+
+
+def _short_weight(size: Size) -> int:
+    return min(SHORT_WORDS, size.words) * size.chars
+
+
+def _rank(ranked: NDArray[np.generic]) -> Integers:
+    """The place of each value among its equals, in a sorted array."""
+    first = np.flatnonzero(run_starts(ranked)) if len(ranked) else np.zeros(0, np.int64)
+    return np.arange(len(ranked)) - np.repeat(first, np.diff(np.append(first, len(ranked))))
