@@ -58,8 +58,10 @@ TOGETHER = {  # what has to change with a field to keep the recipe valid
     "train.tokens": {"train.steps": None},
     "train.epochs": {"train.steps": None},
     "train.minutes": {"train.steps": None},
+    "compare.classifier.good": {"compare.classifier.bad": ["other"]},
+    "compare.classifier.bad": {"compare.classifier.good": ["other"]},
 }
-WORDS = ("x", "Europe/Budapest", "hu", "http://other.org/", "a.txt", "article", packaged_rules()[-1].name)
+WORDS = ("x", "Europe/Budapest", "hu", "http://other.org/", "a.txt", "article", "HU", "MIT", packaged_rules()[-1].name)
 
 
 def keys(recipe):
