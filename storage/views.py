@@ -25,11 +25,21 @@ from storage.store import Artifact, Store
 
 _TEXT, _WHOLE, _REAL, _FLAG = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
-_SIGNALS = (
-    "n_chars n_words n_lines mean_word_length mean_sentence_words alpha_word_share unique_word_ratio "
-    "duplicate_line_share short_line_share punctuation_line_share symbol_share digit_share compression_ratio "
-    "top_2_gram_share duplicate_5_gram_share"
-).split()
+_SIGNALS = """
+n_chars n_words n_lines mean_word_length mean_sentence_words alpha_word_share unique_word_ratio
+duplicate_line_share short_line_share punctuation_line_share symbol_share digit_share compression_ratio
+top_2_gram_share duplicate_5_gram_share n_sentences n_paragraphs median_word_length max_word_length
+hash_word_ratio ellipsis_word_ratio bullet_line_share ellipsis_line_share stop_words stop_word_share
+duplicate_line_count_share duplicate_paragraph_count_share duplicate_paragraph_share top_3_gram_share
+top_4_gram_share duplicate_6_gram_share duplicate_7_gram_share duplicate_8_gram_share duplicate_9_gram_share
+duplicate_10_gram_share newline_word_ratio long_line_count curly_bracket_share lorem_ipsum policy_line_share
+upper_word_share upper_letter_share unigram_entropy url_share whitespace_share parenthesis_share latin_share
+ethiopic_share cjk_share cyrillic_share other_script_share speaker_line_share timestamp_line_share
+question_share code_line_share instruction_share n_turns lang_score expected_share n_emails n_phones n_ips
+n_ibans n_cards n_secrets toxic_word_share amharic_chars amharic_spaces amharic_newlines amharic_stops
+amharic_words amharic_unique_words amharic_stripped_chars amharic_distinct_chars amharic_ends amharic_complex
+amharic_simple
+"""
 _TURNS = pa.list_(pa.struct([pa.field("role", _TEXT, nullable=False), pa.field("text", _TEXT, nullable=False)]))
 
 
@@ -112,15 +122,17 @@ FILE_VIEWS = {
             url=_TEXT,
             title=_TEXT,
             kind=_TEXT,
-            lang=_TEXT,
             license=_TEXT,
             synthetic=_FLAG,
             page_of_origin=_TEXT,
+            lang=_TEXT,
             text_id=_TEXT,
             words_hash=_TEXT,
             raw_bytes=_WHOLE,
             n_bytes=_WHOLE,
-            **dict.fromkeys(_SIGNALS, _REAL),
+            lang_found=_TEXT,
+            lang_top=pa.map_(_TEXT, _REAL),
+            **dict.fromkeys(_SIGNALS.split(), _REAL),
         ),
     ),
     "pairs": FileView("compare", re.compile(r"pairs\.parquet"), _columns(a=_TEXT, b=_TEXT, jaccard=_REAL)),

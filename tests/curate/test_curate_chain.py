@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from test_curate_stage import GOOD
+from test_curate_stage import GOOD, OTHER
 from three_stages import curate_folders
 
 from lmcore.collect.editions import write_references
@@ -117,8 +117,9 @@ def test_a_file_that_loses_texts_is_written_without_them(chain, pages):
 
 def test_as_if_it_were_the_first(chain, pages, row, seed):
     """Texts, sides and decisions are those of a corpus of the same records without one before it."""
-    different = {" ".join(page["text"].lower().split()): page for page in pages}  # equal ones may be of two sides
-    pages = random.Random(seed).sample(list(different.values()), len(different))
+    unlike = kept(Chain(chain.root / "unlike", chain.collected).edition(pages, split={"val": 0, "test": 0}))
+    pages = [page for page in pages if page["record_id"] in unlike]  # those that are alike may be of two sides
+    random.Random(seed).shuffle(pages)
     copies = [row(page["text"].upper(), page["url"] + "?copy", page_of_origin=page["url"]) for page in pages[::7]]
     chain.edition(pages[:50], split=WIDE)
     chain.edition(pages[30:150], split=WIDE)
@@ -129,26 +130,24 @@ def test_as_if_it_were_the_first(chain, pages, row, seed):
     assert {words[record] for record in now} == {words[record] for record in fresh}
     pages_now, pages_fresh = ({r["page_of_origin"]: r["side"] for r in rows.values()} for rows in (now, fresh))
     assert pages_now == pages_fresh
-    for record in now.keys() & fresh.keys():
-        assert now[record] == fresh[record]
+    for record in now.keys() & fresh.keys():  # what hangs on the texts of the first corpus, templates, may be another
+        assert now[record] | {"quality": 0} == fresh[record] | {"quality": 0}
 
 
-def test_files_become_few_again(chain, pages):
-    from lmcore.curate.parent import MAX_BATCHES
-
-    for number in range(MAX_BATCHES + 2):
-        out = chain.edition(pages[: 20 + number], split={"val": 0, "test": 0})
-        names = sorted(inodes(out))
-        if number == MAX_BATCHES - 1:
-            assert len(names) > MAX_BATCHES - 9, "some of the new texts are copies"
-        if number == MAX_BATCHES:
-            assert names == ["train/000-00000.parquet"]
-    assert names == ["train/000-00000.parquet", "train/001-00000.parquet"]
+def test_files_become_few_again(chain, pages, monkeypatch):
+    monkeypatch.setattr("lmcore.curate.stage.MAX_BATCHES", 4)
+    files = []
+    for number in range(6):
+        out = chain.edition(pages[: 20 + 9 * number], split={"val": 0, "test": 0})
+        files.append(sorted(name[6:9] for name in inodes(out)))
+        assert len(kept(out)) == chain.made[-1].metrics["kept_documents"]
+    whole = ["000", "001", "002", "003"]
+    assert files == [whole[:1], whole[:2], whole[:3], whole, whole[:1], whole[:2]]
 
 
 def test_a_copy_comes_back_when_its_original_leaves(chain, row):
     original, copy = row(GOOD, "http://a/1"), row(GOOD.replace("\n", "  "), "http://a/2")
-    other = row(GOOD + " The end.", "http://a/3")
+    other = row(OTHER, "http://a/3")
     nothing = {"split": {"val": 0, "test": 0}}
     first = chain.edition([original, copy, other], **nothing)
     (dropped,) = (r for r in judged(first).values() if r["verdict"] == "dropped")

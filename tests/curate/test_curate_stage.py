@@ -12,6 +12,7 @@ import pytest
 from lmcore.curate.measured import MEASURED
 from lmcore.curate.normalise import normalise, text_id
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime, MeasureParams, MeasureRuntime
+from lmcore.curate.privacy import PrivacyParams, mask
 from lmcore.documents import CURATED, DECISION, DOCUMENT, SPLITS, read_documents
 from storage.errors import RunError
 from storage.parquet import read_parquet
@@ -19,6 +20,9 @@ from storage.parquet import read_parquet
 GOOD = """The harbour was quiet before dawn, and only the fishermen were awake. They mended nets by lantern light,
 talking in low voices about the weather, the price of cod and the strange ship that had anchored beyond the reef.
 Nobody knew its flag. When the sun came up at last the vessel had vanished, leaving nothing but a single oar."""
+OTHER = """A library lends books to whoever asks. The reader signs a card, carries the volume home under an arm and
+brings it back within the month, or pays a small fine at the desk. Some books come back with pressed flowers between
+their pages, others with notes in the margin, and a few never return. Every spring the shelves are dusted."""
 
 
 def kept_rows(out):
@@ -37,14 +41,18 @@ def decisions(out):
 def test_what_it_leaves(tmp_path, pages, collected, run_curate):
     folder = collected(tmp_path / "in", pages)
     seen = []
-    out, metrics = run_curate([folder], report=lambda done, total, note: seen.append((done, total, note)))
+    out, metrics = run_curate(
+        [folder],
+        report=lambda done, total, note: seen.append((done, total, note)),
+        decontaminate={"enabled": False},
+    )
     kept, judged, stats = kept_rows(out), decisions(out), json.loads((out / "stats.json").read_text())
     assert set(judged) == {page["record_id"] for page in pages}
     assert set(kept) == {name for name, row in judged.items() if row["verdict"] == "kept"}
     assert len(kept) > 0.8 * len(pages)
     raw = {page["record_id"]: page for page in pages}
     for name, row in kept.items():
-        assert row["text"] == normalise(raw[name]["text"])
+        assert row["text"] == mask([normalise(raw[name]["text"])], PrivacyParams()).texts[0]
         assert row["text_id"] == text_id(row["text"])
         assert row["n_bytes"] == len(row["text"].encode())
         assert row["split"] == judged[name]["split"]
@@ -76,7 +84,7 @@ def test_order_files_folders_shards_and_workers_do_not_matter(
     copies = [row(page["text"].upper(), page["url"] + "?copy") for page in pages[::9]]
     rows = [*pages, *copies]
     expected = content(run_curate([collected(tmp_path / "one", rows)])[0])
-    assert len(expected) == 6
+    assert {"provenance/corpus.json", "decisions.parquet", "stats.json", "train/000-00000.parquet"} < set(expected)
     shuffled = random.Random(seed).sample(rows, len(rows))
     halves = [collected(tmp_path / "a", shuffled[:70], files=3), collected(tmp_path / "b", shuffled[70:], files=2)]
     assert content(run_curate(halves)[0]) == expected
@@ -90,7 +98,7 @@ def test_order_files_folders_shards_and_workers_do_not_matter(
 
 
 def test_large_splits_are_cut_into_files(tmp_path, row, collected, run_curate, monkeypatch):
-    rows = [row(f"turn {number}", f"u{number}", kind="chat") for number in range(12_000)]
+    rows = [row(f"turn {number}", f"u{number}", kind="chat") for number in range(3_000)]
     folder = collected(tmp_path / "in", rows)
     whole = kept_rows(run_curate([folder], split={"val": 0, "test": 0})[0])
     monkeypatch.setattr("lmcore.curate.write.FILE_BYTES", sum(len(row["text"]) for row in rows) // 3 + 1)
@@ -98,18 +106,18 @@ def test_large_splits_are_cut_into_files(tmp_path, row, collected, run_curate, m
     files = sorted((out / "train").glob("*.parquet"))
     assert [file.name for file in files] == ["000-00000.parquet", "000-00001.parquet", "000-00002.parquet"]
     tables = [read_documents(file, CURATED) for file in files]
-    assert all(3_500 < table.num_rows < 4_500 for table in tables)
+    assert all(800 < table.num_rows < 1_200 for table in tables)
     ids = [name for table in tables for name in table["record_id"].to_pylist()]
     assert ids == sorted(ids)
     assert kept_rows(out) == whole
-    assert len(whole) == 12_000
+    assert len(whole) == 3_000
 
 
 def test_duplicates_over_sources(tmp_path, row, collected, run_curate):
     best = row(GOOD, "http://a/1", source="a")
     shouted = row(GOOD.upper().replace("\n", " "), "http://b/1", source="b")
     same = row(GOOD, "http://b/2", source="b")
-    other = row(GOOD + " The end.", "http://b/3", source="b")
+    other = row(OTHER, "http://b/3", source="b")
     folders = [collected(tmp_path / "a", [best]), collected(tmp_path / "b", [other, same, shouted])]
     out, metrics = run_curate(folders, split={"val": 0, "test": 0}, duplicates={"trusted": ["a"]})
     kept, judged = kept_rows(out), decisions(out)

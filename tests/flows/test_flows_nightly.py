@@ -21,8 +21,8 @@ import unittest
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from frozen_site import Reply
 from helpers_flows import bytes_and_times, collect, digests, frozen_site, states, unfinished, web_source, write_recipe

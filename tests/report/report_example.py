@@ -16,8 +16,6 @@ from storage.registry import Registry
 from storage.store import STAGES
 
 
-
-
 def make_view(root, text=lambda plain: plain, steps=900, until="release"):
     """`text` turns every string that comes from outside into what it shall be."""
     done = STAGES[: STAGES.index(until) + 1]
