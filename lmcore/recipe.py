@@ -55,7 +55,8 @@ MAX_EXTENDS = 8
 # What is read, into which line of releases, as whom, and who is told which token.
 OWNED = (
     *("name", "extends", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens"),
-    *("compare.classifier.labelled", "curate.decontaminate.evaluation_sets"),
+    *(f"compare.classifier.{name}" for name in ("labelled", "digest", "text_field", "label_field")),
+    "curate.decontaminate.evaluation_sets",
 )
 SHORTEST_NEAR = 0.5  # difflib ratio from which a misspelt key is worth a suggestion
 SURELY_NEAR = 0.8  # and from which it is a slip of the pen rather than a key of another section

@@ -20,6 +20,9 @@ from storage.parquet import read_parquet
 GOOD = """The harbour was quiet before dawn, and only the fishermen were awake. They mended nets by lantern light,
 talking in low voices about the weather, the price of cod and the strange ship that had anchored beyond the reef.
 Nobody knew its flag. When the sun came up at last the vessel had vanished, leaving nothing but a single oar."""
+OTHER = """A library lends books to whoever asks. The reader signs a card, carries the volume home under an arm and
+brings it back within the month, or pays a small fine at the desk. Some books come back with pressed flowers between
+their pages, others with notes in the margin, and a few never return. Every spring the shelves are dusted."""
 
 
 def kept_rows(out):
@@ -93,7 +96,7 @@ def test_order_files_folders_shards_and_workers_do_not_matter(
 
 
 def test_large_splits_are_cut_into_files(tmp_path, row, collected, run_curate, monkeypatch):
-    rows = [row(f"turn {number}", f"u{number}", kind="chat") for number in range(12_000)]
+    rows = [row(f"turn {number}", f"u{number}", kind="chat") for number in range(3_000)]
     folder = collected(tmp_path / "in", rows)
     whole = kept_rows(run_curate([folder], split={"val": 0, "test": 0})[0])
     monkeypatch.setattr("lmcore.curate.write.FILE_BYTES", sum(len(row["text"]) for row in rows) // 3 + 1)
@@ -101,11 +104,11 @@ def test_large_splits_are_cut_into_files(tmp_path, row, collected, run_curate, m
     files = sorted((out / "train").glob("*.parquet"))
     assert [file.name for file in files] == ["000-00000.parquet", "000-00001.parquet", "000-00002.parquet"]
     tables = [read_documents(file, CURATED) for file in files]
-    assert all(3_500 < table.num_rows < 4_500 for table in tables)
+    assert all(800 < table.num_rows < 1_200 for table in tables)
     ids = [name for table in tables for name in table["record_id"].to_pylist()]
     assert ids == sorted(ids)
     assert kept_rows(out) == whole
-    assert len(whole) == 12_000
+    assert len(whole) == 3_000
 
 
 def test_duplicates_over_sources(tmp_path, row, collected, run_curate):

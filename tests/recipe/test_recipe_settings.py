@@ -16,7 +16,9 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "description",
     "timezone",
     "target.tiers",
-    "curate.duplicates.trusted",  # names of sources
+    *("compare.reference.sources", "compare.classifier.good", "compare.classifier.bad"),  # names of sources
+    *("curate.duplicates.trusted", "curate.mix.sources"),
+    *("curate.mix.kinds", "curate.licences.allow", "measure.language.expected", "measure.privacy.regions"),
     "curate.rules.limits",
     "curate.rules.off",
     "curate.rules.sets",

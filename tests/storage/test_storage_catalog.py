@@ -204,6 +204,7 @@ def test_the_columns_are_those_that_the_stages_write():
     from lmcore.collect.changes import REMOVED_SCHEMA
     from lmcore.collect.records import FETCH_LOG
     from lmcore.curate.measured import MEASURED
+    from lmcore.curate.pairs import PAIR
     from lmcore.evaluate.stage import SCORED
     from lmcore.train.history import SCHEMAS
 
