@@ -297,7 +297,8 @@ FROM decisions WHERE artifact = '{self.key}'
         }
         rows = "\nUNION ALL ".join(
             f"SELECT '{name}' AS name, coalesce(sum({signal}), 0)::BIGINT AS found, "
-            f"count(*) FILTER ({signal} > 0) AS texts, count(*) FILTER ({signal} > 0 AND verdict = 'kept') AS kept FROM t"
+            f"count(*) FILTER ({signal} > 0) AS texts, "
+            f"count(*) FILTER ({signal} > 0 AND verdict = 'kept') AS kept FROM t"
             for name, signal in what.items()
         )
         return Query(
