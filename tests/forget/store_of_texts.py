@@ -180,7 +180,7 @@ def corpus(store: Store, *sources, parent=None):
             params=CURATE,
             runtime=CurateRuntime(),
             report=silent,
-            min_jaccard=CompareParams().min_jaccard,
+            comparing=CompareParams(),
         )
 
     inputs = {"collected": list(sources), "measures": measures, "compares": compares}
