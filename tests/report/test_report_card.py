@@ -209,3 +209,14 @@ def test_the_report_of_a_run_leads_to_the_card(tmp_path):
     view = make_view(tmp_path)
     assert '<a href="corpus.html">its card</a>' in render(replace(view, card="corpus.html"))
     assert "corpus.html" not in render(view)
+
+
+def test_the_queries_of_the_documentation_are_answered(made):
+    from pathlib import Path
+
+    text = (Path(__file__).parents[2] / "docs" / "curation" / "card.md").read_text()
+    queries = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    assert len(queries) >= 2
+    catalog = Catalog(made[0])
+    for query in queries:
+        assert catalog.query(query).num_rows > 0, query

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
 def test_it_tells_all_four_counts_copies_overlaps_and_examples(tmp_path):
-    store, corpus = whole_store(tmp_path)
+    _, corpus = whole_store(tmp_path)
 
     @flow(persist_result=False)
     def looks():
@@ -25,10 +25,11 @@ def test_it_tells_all_four_counts_copies_overlaps_and_examples(tmp_path):
         (page,) = [a.data for a in client.read_artifacts() if a.flow_run_id == run]
     counts = make_card(corpus).answers["counts"].numbers
     assert page.startswith(f"## {counts['kept']} of 64 texts kept")
+    plain = page.replace("\\", "")
     for line in (
         "| collected | 64 |",
         "| unique | 62 (96.9 %) |",
-        f"| unique\\, no template | {counts['non_template']} (",
+        f"| unique, no template | {counts['non_template']} (",
         f"| kept | {counts['kept']} (",
         "| all | 1,368 |",
         "| prose | 64 |",
@@ -36,8 +37,8 @@ def test_it_tells_all_four_counts_copies_overlaps_and_examples(tmp_path):
         "| exact copies dropped | 2 |",
         "| quiz | 1 |",
         "### Examples of what was dropped",
-        "Only a few words, number",
+        "min_words measured ",
     ):
-        assert line in page, line
+        assert line in plain, line
     assert EMAIL not in page
-    assert "Ask <email> or" in page or "short-letter" not in page
+    assert "Ask <email> or" in page or "Only a few words, number" in page
