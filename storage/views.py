@@ -114,7 +114,7 @@ def _lineage(artifact: Artifact) -> list[dict[str, Any]]:
 
 def _corpus(artifact: Artifact) -> dict[str, Any]:
     """What a corpus says of itself; nothing where it was made by a version that said less."""
-    about, stats = _object(artifact.path / "corpus.json"), _object(artifact.path / "stats.json")
+    about, stats = _object(artifact.path / "provenance/corpus.json"), _object(artifact.path / "stats.json")
     came, kept, splits = (stats.get(name, {}) for name in ("input", "kept", "splits"))
     return {
         "artifact": artifact.key,

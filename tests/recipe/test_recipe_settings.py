@@ -32,9 +32,6 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "compare.reference.sources",  # names of sources
     "compare.classifier.good",
     "compare.classifier.bad",
-    "compare.classifier.text_field",  # of a file that is the owner's
-    "compare.classifier.label_field",
-    "compare.classifier.digest",
     "tokenizer.weights",
     "tokens.learn_roles",
     "train.mixture",
