@@ -60,7 +60,8 @@ slow: setup-dev
 
 # us beside the peers that are installed, nanoGPT with NANOGPT=PATH to a checkout, scrapy with SITE=DIR of web pages
 bench: setup-dev
-	$(BIN)/python benchmarks/bench.py $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(if $(TEXT),--text $(TEXT)) $(if $(SITE),--site $(SITE))
+	$(BIN)/python benchmarks/bench.py $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(if $(TEXT),--text $(TEXT)) $(if $(SITE),--site $(SITE)) \
+		$(if $(CORPUS),--corpus $(CORPUS)) $(if $(PEERS),--peers $(PEERS))
 
 # random kills over all stages, then in training under every option, compared by content digest; half an hour
 torture: setup-dev

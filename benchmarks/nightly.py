@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("--texts", type=Path)
     parser.add_argument("--known", type=int, default=1_000_000)
     parser.add_argument("--new", type=int, default=2000)
-    parser.add_argument("--group-rows", type=int, default=500, help="rows in a row group of the measured shards")
+    parser.add_argument("--group-rows", type=int, default=250, help="rows in a row group of the measured shards")
     parser.add_argument("--seed", type=int, default=6)
     parser.add_argument("--keep", type=Path, help="folder for the shards, built only when it is not there")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)

@@ -64,6 +64,11 @@ def curate(
     forgotten = _forgotten(parts)
     judge = Judge(params, comparing)
     records = read_records(files, Beside(compared, judge.beside), judge)
+    if lost := sum(len(part.wanted) for part in parts) - len(records) - forgotten.num_rows:
+        raise RunError(
+            f"{lost:,} records of the collections were not measured",
+            "run `collect-train verify`, then the recipe again from its stage measure (--from measure)",
+        )
     report(1, 4, f"judged {len(records):,} records by {len(judge.names)} rules")
 
     before = _same_deal(parent, params)
