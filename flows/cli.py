@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-import flows.cli_operate  # noqa: F401 - registers its commands
+import flows.cli_corpus
+import flows.cli_operate  # noqa: F401 - both register their commands
 from flows.app import ModelArgument, RecipeArgument, RunArgument, SetOption, StoreOption, app, console, store_at
 from storage.errors import CollectTrainError
 from storage.store import STAGES
@@ -135,7 +136,7 @@ def diff(
     show_diff(store_at(store), source, console, edition=edition, against=against, limit=limit)
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def sql(
     query: Annotated[str, typer.Argument(help="One SELECT (DuckDB); `show tables` lists the views.")],
     store: StoreOption = "",

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.runs import show_runs
+from lmcore.curate.privacy import blank
 from lmcore.recipe import load_recipe
 from storage.catalog import Catalog
 from storage.errors import RunError, UserError
@@ -24,6 +25,7 @@ from storage.text import printable
 from tasks.words import summarise
 
 WIDE = 110  # columns of a terminal from which there is room for what an artifact is
+OVERLAPS = 8  # of a text that are told
 NARROW = ("stage", "key", "finished", "seconds", "size")
 
 
@@ -100,14 +102,26 @@ def show_recipe(name: str, overrides: Sequence[str], console: Console) -> None:
 
 
 def show_why(store: Store, page: str, console: Console) -> None:
-    """The decision on one collected text."""
-    rows = Catalog(store).why(page)
-    for row in rows:
+    """The decision on one collected text: rule, value, limit, the text it is like, what it overlaps with; masked."""
+    for row in Catalog(store).why(page):
         table = Table(show_header=False)
         for name, value in row.items():
-            if value is not None:
-                table.add_row(name, Text(printable(str(value))))
+            for line in _overlaps(value) if name == "overlaps" and value else [value]:
+                if line is not None:
+                    table.add_row("limit" if name == "threshold" else name, Text(printable(blank(_told(line)))))
         console.print(table)
+
+
+def _overlaps(found: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [
+        f"{one['set']}: {one['url'] or one['item']} ({one['n_grams']:,} n-grams, {one['chars']:,} characters)"
+        for one in found[:OVERLAPS]
+    ]
+    return [*lines, f"and {len(found) - OVERLAPS:,} more"] if len(found) > OVERLAPS else lines
+
+
+def _told(value: Any) -> str:
+    return f"{value:,.6g}" if isinstance(value, float) else str(value)
 
 
 def show_query(store: Store, query: str, console: Console, *, csv: bool) -> None:

@@ -199,7 +199,7 @@ def resolve_edition(store: Store, recipe: Recipe, wanted: str, tell: Callable[[s
             parents=_parents(store, recipe, [e.name for e in known]),
             start=champion
             and Start(release=champion.number, model_key=champion.model_key, model_digest=champion.model_digest),
-            corpus=_corpus(store, recipe, [e.name for e in known]),
+            corpus=newest_corpus(store, recipe, [e.name for e in known]),
         )
         write_json(path, {"format": FORMAT, "editions": [e.model_dump(mode="json") for e in [*known, edition]]})
     return edition
@@ -301,7 +301,7 @@ def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]
     return found
 
 
-def _corpus(store: Store, recipe: Recipe, earlier: list[str]) -> Corpus | None:
+def newest_corpus(store: Store, recipe: Recipe, earlier: list[str]) -> Corpus | None:
     """The newest corpus that was made of earlier editions of the recipe's sources and of nothing else.
 
     Passed over is what nothing could go on from: one that was dealt with another salt, or by a version that did not

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.plan import run_folder
 from flows.ui_report import show_run
+from storage.errors import CollectTrainError
 from storage.registry import Registry, ReleaseWithdrawn
 from storage.store import Artifact, Store
 from tasks.prefect_ui import emit
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flows.built import Built
+
+CARD = "corpus.html"
 
 
 def move_champion(
@@ -111,12 +114,29 @@ def report_run(built: Built) -> Path:
         export=folder("export"),
         registry=registry,
         release=number,
+        card=_corpus_card(built),
         next_commands=next_commands(built),
     )
     path = run_folder(store, plan.run) / "report.html"
     write_report(path, view)
     show_run(view, path)
     return path
+
+
+def _corpus_card(built: Built) -> str:
+    """Write the card of the run's corpus beside its report, and give its name; empty where there is none."""
+    from lmcore.report.corpus_card import make_card, write_card
+
+    corpus = built.one("curate")
+    if corpus is None:
+        return ""
+    try:
+        card = make_card(corpus, built.plan.recipe["name"])
+        write_card(run_folder(built.store, built.plan.run) / CARD, card, "report.html")
+    except CollectTrainError as error:  # the run is done, and the card is only to look at
+        say(f"  the corpus has no card: {error.what}", "yellow")
+        return ""
+    return CARD
 
 
 def next_commands(built: Built) -> list[str]:

@@ -30,11 +30,11 @@ from lmcore.curate.params import (
     MeasureParams,
     MeasureRuntime,
 )
-from lmcore.documents import KINDS
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
 from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
+from lmcore.recipe_names import check_names
 from lmcore.recipe_paths import resolve_paths
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
@@ -172,7 +172,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     except ValidationError as error:
         raise _explained(error, where) from error
     try:  # told now, not when the stage is reached
-        check_sources(recipe)
+        check_names(recipe)
         check_processes(recipe.train, recipe.runtime.train.processes)
         check_stages(recipe.train, recipe.model.context)
         check_vocabulary(recipe.train, recipe.tokenizer.kind)
@@ -181,27 +181,6 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     except UserError as error:
         raise UserError(f"{where}: {error.what}", error.mend) from error
     return recipe
-
-
-def check_sources(recipe: Recipe) -> None:
-    """Raise UserError when a setting names a source that the recipe does not have."""
-    names = [source.name for source in recipe.sources]
-    places = {
-        "curate.duplicates.trusted": recipe.curate.duplicates.trusted,
-        "curate.mix.sources": recipe.curate.mix.sources,
-        "compare.reference.sources": recipe.compare.reference.sources,
-        "compare.classifier.good": recipe.compare.classifier.good,
-        "compare.classifier.bad": recipe.compare.classifier.bad,
-    }
-    for place, named in places.items():
-        for name in named:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, 1, SHORTEST_NEAR)
-                told = f"did you mean {near[0]}?" if near else f"the sources are {', '.join(names)}"
-                raise UserError(f"{place} names {name}, and there is no such source", told)
-    for kind in recipe.curate.mix.kinds:
-        if kind not in KINDS:
-            raise UserError(f"curate.mix.kinds names {kind}, which is no kind of text", f"they are {', '.join(KINDS)}")
 
 
 def check_settings(overrides: Sequence[str]) -> None:

@@ -51,22 +51,41 @@ WITH names AS (
 ), others AS (
     SELECT record_id, any_value(url) AS url FROM decisions
     WHERE record_id IN (SELECT other FROM hits WHERE other IS NOT NULL) GROUP BY record_id
+), items AS (
+    SELECT artifact, record_id, any_value(url) AS url FROM decisions
+    WHERE record_id IN (SELECT item FROM contamination WHERE record_id IN (SELECT record_id FROM hits)) GROUP BY ALL
+), overlap AS (
+    SELECT hit.artifact, hit.record_id, list(struct_pack("set" := hit."set", item := hit.item, url := items.url,
+        n_grams := hit.n_grams, chars := hit.chars) ORDER BY hit.chars DESC, hit."set", hit.item) AS overlaps
+    FROM contamination hit LEFT JOIN items ON items.artifact = hit.artifact AND items.record_id = hit.item
+    WHERE hit.record_id IN (SELECT record_id FROM hits) GROUP BY ALL
+), version AS (
+    SELECT made.key, string_agg(DISTINCT concat(part.stage, ' ', part.stage_version), ', ') AS versions
+    FROM lineage made JOIN artifacts part ON (part.stage = made.input_stage AND part.key = made.input_key)
+        OR (part.stage = 'curate' AND part.key = made.key)
+    WHERE made.stage = 'curate' AND made.key IN (SELECT artifact FROM hits)
+        AND part.stage IN ('measure', 'compare', 'curate') AND (part.stage <> 'curate' OR part.key = made.key)
+    GROUP BY made.key
 )
 SELECT 1 AS rank, made.started, 'curate' AS stage, hits.artifact, hits.record_id, hits.source, hits.url, page.title,
     page.edition, hits.verdict, hits.rule, NULL AS reason, hits.value, hits.threshold, hits.other,
-    others.url AS other_url, hits.split
+    others.url AS other_url, hits.split,
+    CASE WHEN hits.rule IN ('exact_duplicate', 'near_duplicate', 'held_out_duplicate') THEN hits.value END AS jaccard,
+    overlap.overlaps, array_to_string(list_sort(string_split(version.versions, ', ')), ', ') AS versions
 FROM hits
     LEFT JOIN page USING (record_id)
     LEFT JOIN others ON others.record_id = hits.other
+    LEFT JOIN overlap ON overlap.artifact = hits.artifact AND overlap.record_id = hits.record_id
+    LEFT JOIN version ON version.key = hits.artifact
     LEFT JOIN artifacts made ON made.stage = 'curate' AND made.key = hits.artifact
 UNION ALL
 SELECT 2, made.started, 'collect', pages.artifact, record_id, source, url, title, edition, 'collected',
-    'not curated yet', NULL, NULL, NULL, NULL, NULL, NULL
+    'not curated yet', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM pages LEFT JOIN artifacts made ON made.stage = 'collect' AND made.key = pages.artifact
 WHERE record_id NOT IN (SELECT record_id FROM hits)
 UNION ALL
 SELECT 3, made.started, 'collect', fetches.artifact, NULL, NULL, url, NULL, NULL, 'not collected', outcome, reason,
-    nullif(status, 0), NULL, NULL, nullif(final_url, url), NULL
+    nullif(status, 0), NULL, NULL, nullif(final_url, url), NULL, NULL, NULL, NULL
 FROM fetches LEFT JOIN artifacts made ON made.stage = 'collect' AND made.key = fetches.artifact
 WHERE url = $what AND NOT EXISTS (FROM hits) AND NOT EXISTS (FROM pages)
 ORDER BY rank, started DESC NULLS LAST, artifact, record_id
@@ -118,9 +137,11 @@ class Catalog:
         """What became of a page, newest decision first, by URL, record id or the first 8 or more digits of one.
 
         Columns: started, stage, artifact, record_id, source, url, title, edition, verdict, rule, reason, value,
-        threshold, other, other_url, split. A redirect is followed. A page that no curation has seen has verdict
-        "collected"; one whose fetch gave no text "not collected", with the outcome as the rule, its reason, and the
-        HTTP status as the value. Raises UserError, naming the nearest URL, when nothing is known of it.
+        threshold, other, other_url, split, jaccard (with the other text, of copies), overlaps (list of set, item, url,
+        n_grams, chars: the held-out texts that it has passages of), versions (of the stages behind it). A redirect is
+        followed. A page that no curation has seen has verdict "collected"; one whose fetch gave no text "not
+        collected", with the outcome as the rule, its reason, and the HTTP status as the value. Raises UserError,
+        naming the nearest URL, when nothing is known of it.
         """
         what = url_or_record.strip()
         prefix = bool(re.fullmatch(r"[0-9a-f]{8,32}", what))

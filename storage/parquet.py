@@ -16,7 +16,7 @@ ROWS_PER_GROUP = 10_000
 DAMAGE = (OSError, ValueError, pa.ArrowException)  # ValueError: names that are no UTF-8
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
+def write_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
     """Write `table` with fixed row groups, zstd level 3 and no volatile metadata."""
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         pq.write_table(
             table.combine_chunks(),
             path,
-            row_group_size=ROWS_PER_GROUP,
+            row_group_size=rows_per_group,
             compression="zstd",
             compression_level=3,
             use_dictionary=False,
@@ -34,10 +34,10 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         )
 
 
-def replace_parquet(path: Path, table: pa.Table) -> None:
+def replace_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
     """Like `write_parquet`, and the file appears complete or not at all: a resumed run can trust whatever is there."""
     part = path.with_name(f".{path.name}.part")
-    write_parquet(part, table)
+    write_parquet(part, table, rows_per_group)
     with disk_errors(path):
         fsync_path(part)
         os.replace(part, path)

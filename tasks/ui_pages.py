@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from lmcore.curate.privacy import blank
 from lmcore.report.charts import Chart, Series, line_chart, standalone
+from lmcore.report.corpus_card import Card, make_card, said
 from lmcore.report.sections import verdict_sentence
-from lmcore.report.words import clip, count, duration, percent, real, short, size
+from lmcore.report.words import clip, count, duration, percent, plain, real, short, size
 from storage.errors import CollectTrainError, RunError
+from storage.manifest import MANIFEST
 from storage.parquet import read_parquet
 from storage.store import Artifact
 from tasks.prefect_ui import Page, this_flow_run
@@ -23,6 +26,7 @@ from tasks.ui_markdown import escaped, fenced, picture, table, wrapped
 MAX_ROWS = 25  # of one table
 MAX_LOOKS = 12  # of samples on a page, the newest
 LETTERS = 600  # of one sample
+MAX_EXAMPLES, EXAMPLE_LETTERS = 12, 200  # of dropped texts
 CURVE = (960, 320)  # pixels
 GOES_ON = "▸"  # between a prompt and what the model makes of it
 
@@ -118,8 +122,10 @@ def show_corpus(folder: Path, more: str) -> None:
     had, kept = stats["input"]["records"], stats["kept"]["records"]
     dropped = sorted(((n, rule) for rule, n in stats["rules"].items() if n and rule != "kept"), reverse=True)
     headings = (">texts", ">kept", ">share kept", ">size kept")
+    card = _card(folder)
     _page("corpus", more).show(
         f"{count(kept)} of {count(had)} texts kept, {size(stats['kept']['bytes'])}",
+        *(_card_parts(card, "counts", "tokens") if card else ()),
         table(
             ("split", ">texts", ">size"),
             [(name, count(n["documents"]), size(n["bytes"])) for name, n in stats["splits"].items()],
@@ -135,7 +141,52 @@ def show_corpus(folder: Path, more: str) -> None:
             ("gate", ">value", ">limit", "passed"),
             [(g["name"], short(g["value"]), short(g["limit"]), _yes(g["passed"])) for g in stats["gates"]],
         ),
+        *(_card_parts(card, "by-kind", "by-license", "duplicates", "overlaps", "contaminated") if card else ()),
+        *(_example_parts(card) if card else ()),
     )
+
+
+def _card(folder: Path) -> Card | None:
+    """The corpus card of a finished artifact, which alone is in the catalog of its store."""
+    if not (folder / MANIFEST).exists():
+        return None
+    return make_card(Artifact(folder.parent.name, folder.name, str(folder.parent.parent)))
+
+
+def _card_parts(card: Card, *names: str) -> list[str]:
+    """Some answers of the card as tables: one row as figures below each other, more as they are."""
+    parts = []
+    for name in names:
+        answer = card.answers[name]
+        columns = answer.query.columns
+        if name in ("counts", "tokens", "duplicates", "contaminated"):
+            rows = [(c.heading, said(answer.rows[0][c.name], c)) for c in columns] if answer.rows else []
+            if name == "counts":  # the shares have one heading, and stand beside their counts
+                shares = dict(zip(("different", "non_template", "kept"), rows[4:7], strict=True))
+                rows = [
+                    (c.heading, f"{row[1]} ({shares[c.name][1]})" if c.name in shares else row[1])
+                    for c, row in zip(columns, rows, strict=True)
+                    if c.show != "percent"
+                ]
+            shown = table(("figure", ">number"), rows)
+        else:
+            headings = [c.heading if c.show in ("text", "ours") else f">{c.heading}" for c in columns]
+            shown = table(headings, [[said(row[c.name], c) for c in columns] for row in answer.rows[:MAX_ROWS]])
+        parts += [f"### {escaped(answer.query.title)}", shown] if shown else []
+    return parts
+
+
+def _example_parts(card: Card) -> list[str]:
+    """The first text of each rule that dropped some, its personal data masked."""
+    seen: set[str] = set()
+    parts = []
+    for row in card.answers["examples"].rows:
+        if row["rule"] not in seen and len(seen) < MAX_EXAMPLES:
+            seen.add(row["rule"])
+            told = f"measured {plain(row['value'])}, limit {plain(row['threshold'])}: {blank(row['url'])}"
+            text = clip(card.texts.get(row["record_id"], ""), EXAMPLE_LETTERS)
+            parts += [f"{escaped(row['rule'])} {escaped(told)}", fenced(wrapped(text))]
+    return ["### Examples of what was dropped", *parts] if parts else []
 
 
 def _page(name: str, more: str) -> Page:

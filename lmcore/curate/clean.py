@@ -22,9 +22,9 @@ from lmcore.curate.cuts import Cut, Turn, cut, cut_turns
 from lmcore.curate.decide import Decided
 from lmcore.curate.decontaminate import CONTAMINATION, scan
 from lmcore.curate.evaluation_sets import read_sets
+from lmcore.curate.exact import words_hash
 from lmcore.curate.held_out import HeldOut, Item
 from lmcore.curate.ids import ids, places
-from lmcore.curate.measured import words_hash
 from lmcore.curate.normalise import text_id
 from lmcore.curate.params import CurateParams
 from lmcore.curate.parent import Parent

@@ -13,6 +13,8 @@ from lmcore.curate.params import MeasureParams
 from lmcore.curate.processes import serve
 from storage.parquet import read_parquet, replace_parquet
 
+ROWS_PER_GROUP = 250  # near-duplicates are verified by reading single texts: a group is what is decompressed for one
+
 
 def answer(job: dict[str, Any]) -> int:
     """Measure the shard that a job names and remove it; gives its rows. Raises RunError for an unreadable one."""
@@ -23,7 +25,7 @@ def answer(job: dict[str, Any]) -> int:
     keys = band_keys(table["text"].to_pylist())
     write_bands(out / "bands" / name, table["words_hash"].to_pylist(), keys)
     replace_parquet(out / "lines" / name, line_table(table["text"].to_pylist()))
-    replace_parquet(out / "measured" / name, table)  # the last: a shard with this file is done
+    replace_parquet(out / "measured" / name, table, ROWS_PER_GROUP)  # the last: a shard with this file is done
     path.unlink()
     return int(documents.num_rows)
 

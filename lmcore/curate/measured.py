@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 from numpy.typing import NDArray
 
+from lmcore.curate.exact import words_hashes
 from lmcore.curate.language import languages, resolve, same_language
 from lmcore.curate.names import AMHARIC, LANGUAGE, SAFETY, SHAPE
 from lmcore.curate.normalise import text_id
@@ -49,11 +49,6 @@ MEASURED = pa.schema(
 """One row a record: what later stages need of it, and every signal as a column; NaN where it means nothing."""
 
 
-def words_hash(normalised: str) -> str:
-    """xxh3-128 (32 hex digits) of the lower-case words of a normalised text, one space between them."""
-    return xxhash.xxh3_128_hexdigest(" ".join(normalised.lower().split()).encode())
-
-
 def measure(documents: pa.Table, params: MeasureParams) -> pa.Table:
     """MEASURED rows of DOCUMENT rows, in the same order; each depends on its own document alone."""
     declared = documents["lang"].to_pylist()
@@ -67,7 +62,7 @@ def measure(documents: pa.Table, params: MeasureParams) -> pa.Table:
     columns["turns"] = _turns(documents["turns"], langs, params)
     columns["text"] = pa.array(texts, pa.string())
     columns["text_id"] = pa.array([text_id(text) for text in texts], pa.string())
-    columns["words_hash"] = pa.array([words_hash(text) for text in texts], pa.string())
+    columns["words_hash"] = pa.array(words_hashes(texts), pa.string())
     columns["raw_bytes"] = pa.array(text_bytes(documents))
     columns["n_bytes"] = pc.binary_length(columns["text"]).cast(pa.int64())
     columns["lang_found"] = pa.array(found.lang, pa.string())

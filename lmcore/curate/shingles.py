@@ -261,7 +261,7 @@ def _grams(rows: Integers, words: Hashes, first: Integers) -> Shingles:
             more = sizes[short] > i
             total[more] = total[more] * factor + words[first[short[more]] + i]
         hashes[first[short]] = total * factor + sizes[short].astype(np.uint32)
-    hashes = hashes[keep]
+    hashes = hashes.take(np.flatnonzero(keep))  # faster than by the mask
     hashes ^= hashes >> np.uint32(16)
     hashes *= np.uint32(0x7FEB352D)
     hashes ^= hashes >> np.uint32(15)

@@ -38,7 +38,7 @@ _CODE_WORDS = (
 _BRACES = np.array([ord(mark) for mark in "{}"], np.uint32)
 _AFTER_CALL = np.array([ord(mark) for mark in ",:;"], np.uint32)
 
-_LABELS = (
+LABELS = (
     # English
     "instruction", "instructions", "input", "output", "response", "question", "answer", "q", "a", "prompt", "task",
     "user", "assistant", "system", "human", "ai", "bot", "explanation", "solution", "context",
@@ -224,4 +224,4 @@ def _code_hashes() -> Hashes:
 
 @functools.cache
 def _label_hashes() -> Hashes:
-    return np.sort(split(sorted(set(_LABELS))).line_hash)
+    return np.sort(split(sorted(set(LABELS))).line_hash)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmcore.collect.links import canonical_url
-from lmcore.curate.measured import words_hash
+from lmcore.curate.exact import words_hash
 from lmcore.curate.normalise import normalise
 from storage.tombstones import Tombstone, read_tombstones
 

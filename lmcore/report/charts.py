@@ -116,29 +116,51 @@ def histogram(title: str, values: Floats, low: float, high: float, bins: int, x_
     values = values[np.isfinite(values)]
     if not len(values):
         return None
-    counts, edges = np.histogram(values.clip(low, high), bins, (low, high))
-    y_ticks = ticks(0, float(counts.max()), 4)
-    top = max(y_ticks[-1], float(counts.max()))
+    counts, _ = np.histogram(values.clip(low, high), bins, (low, high))
+    return stacked(title, [("", counts.astype(np.int64), 1)], low, high, x_name)
+
+
+def stacked(
+    title: str, stacks: Sequence[tuple[str, NDArray[np.int64], int]], low: float, high: float, x_name: str
+) -> Chart | None:
+    """Bars over equal parts of low to high, one number a part; of several stacks (name, numbers, colour) on each other.
+
+    None when all numbers are 0.
+    """
+    totals = np.sum([counts for _, counts, _ in stacks], axis=0)
+    if not totals.any():
+        return None
+    bins = len(totals)
+    edges = np.linspace(low, high, bins + 1)
+    y_ticks = ticks(0, float(totals.max()), 4)
+    top = max(y_ticks[-1], float(totals.max()))
     box = _box(f"{title}: histogram over {x_name}")
     _grid(box, y_ticks, 0, top, LEFT)
     for tick in ticks(low, high, 6):
-        _text(box, _across(tick, low, high, LEFT), BOTTOM + 8, short(tick), "tick x")
+        if tick <= high + 1e-9:
+            _text(box, _across(tick, low, high, LEFT), BOTTOM + 8, short(tick), "tick x")
     width = (RIGHT - LEFT) / bins
-    for place, n in enumerate(counts):
-        tall = (BOTTOM - TOP) * int(n) / top
-        bar = ET.SubElement(
-            box,
-            "rect",
-            {
-                "x": f"{LEFT + place * width + width * 0.06:.2f}%",
-                "y": f"{BOTTOM - tall:.2f}%",
-                "width": f"{width * 0.88:.2f}%",
-                "height": f"{tall:.2f}%",
-                "class": "fill c1",
-            },
-        )
-        _tip(bar, f"{int(n):,} from {edges[place]:g} to {edges[place + 1]:g}")
-    return Chart(title, x_name, (), False, _markup(box))
+    below = np.zeros(bins)
+    for name, counts, colour in stacks:
+        for place, n in enumerate(counts.tolist()):
+            tall = (BOTTOM - TOP) * n / top
+            if not n and len(stacks) > 1:
+                continue
+            bar = ET.SubElement(
+                box,
+                "rect",
+                {
+                    "x": f"{LEFT + place * width + width * 0.06:.2f}%",
+                    "y": f"{BOTTOM - below[place] - tall:.2f}%",
+                    "width": f"{width * 0.88:.2f}%",
+                    "height": f"{tall:.2f}%",
+                    "class": f"fill c{colour}",
+                },
+            )
+            below[place] += tall
+            _tip(bar, f"{name}{': ' if name else ''}{n:,} from {edges[place]:g} to {edges[place + 1]:g}")
+    keys = tuple((name, colour) for name, _, colour in stacks) if len(stacks) > 1 else ()
+    return Chart(title, x_name, keys, False, _markup(box))
 
 
 def bar(share: float, kind: str = "c1", whisker: tuple[float, float] | None = None) -> Markup:

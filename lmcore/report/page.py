@@ -40,10 +40,10 @@ def write_report(path: Path, view: RunView) -> None:
 
 def render(view: RunView) -> str:
     """The page as text."""
-    style = _packaged("report.css")
+    style = packaged("report.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             # Inside <style> text is raw; this file is ours.
@@ -68,21 +68,23 @@ def render(view: RunView) -> str:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """What renders the pages: every text escaped, every name defined."""
+    made = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         finalize=words.clean,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=FunctionLoader(_packaged),
+        loader=FunctionLoader(packaged),
     )
-    environment.filters.update(FILTERS)
-    return environment
+    made.filters.update(FILTERS)
+    return made
 
 
 @cache
-def _packaged(name: str) -> str:
+def packaged(name: str) -> str:
+    """A file of this package as text."""
     return resources.files("lmcore.report").joinpath(name).read_text(encoding="utf-8")
 
 

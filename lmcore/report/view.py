@@ -43,4 +43,5 @@ class RunView:
     export: Path | None = None
     registry: RegistryState | None = None  # all releases of this recipe
     release: int | None = None  # number of this run's release in it, promoted or refused
+    card: str = ""  # the corpus card beside the report, if there is one
     next_commands: Sequence[str] = field(default_factory=tuple)

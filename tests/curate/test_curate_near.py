@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
-from lmcore.curate.duplicates import words_hash
 
 from lmcore.curate import candidates
 from lmcore.curate.bands import INDEX, Part, read_bands, write_bands
@@ -25,6 +25,12 @@ from lmcore.curate.pairs import PAIR, find_pairs
 from lmcore.curate.shingles import shingles
 from storage.errors import RunError, UserError
 from storage.parquet import read_parquet, write_parquet
+
+
+def words_hash(text):
+    """What equal words are, said as simply as it can be."""
+    return xxhash.xxh3_128_hexdigest(" ".join(text.lower().split()).encode())
+
 
 CJK = "\u3040-\u30ff\u4e00-\u9fff"
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -167,22 +173,28 @@ def test_repeated_words_are_one_shingle():
 # --- signatures -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length", [8, 30, 90, 300, 2000])
+@pytest.mark.parametrize("length", [12, 30, 90, 300, 2000])
 def test_the_signature_estimates_the_similarity(length, seed):
     """Bytes that agree: J plus 1/256 of the rest, without bias also where most bins are borrowed."""
     rng = random.Random(seed)
     errors, bands = [], []
     for _ in range(150):
         words = [str(rng.randrange(10**9)) for _ in range(length)]
-        other = words[: length - max(1, length // 8)] + [str(rng.randrange(10**9)) for _ in range(length // 8)]
+        other = words[: length - length // 12] + [str(rng.randrange(10**9)) for _ in range(length // 12)]
         keys = band_keys([" ".join(words), " ".join(other)])
         share = (keys[0].view(np.uint8) == keys[1].view(np.uint8)).mean()
         value = true_jaccard(" ".join(words), " ".join(other))
         errors.append(share - value)
         bands.append((keys[0] == keys[1]).any())
-    assert abs(np.mean(errors)) < 0.03
-    assert np.std(errors) < 0.12
-    assert np.mean(bands) > 0.98
+    assert abs(np.mean(errors)) < 0.025  # 7 deviations of the mean
+    assert np.std(errors) < 0.07  # in theory .045
+    assert np.mean(bands) > 0.97  # in theory .9995 at J = .7
+
+
+def test_signatures_are_the_same_on_every_machine():
+    """They are kept in the index for years: a change of these bytes needs a new version of the stage."""
+    texts = ["One two three.", "日本語の文字", " ".join(map(str, range(60))), " ".join(map(str, range(2000))), "", "?!"]
+    assert xxhash.xxh3_64_hexdigest(band_keys(texts).astype("<u4").tobytes()) == "ce6305b125f44854"
 
 
 # --- words hash, band index -----------------------------------------------------------------------------------------
@@ -193,8 +205,19 @@ def test_words_hashes_are_those_of_one_text_at_a_time(texts):
     assert words_hashes(texts) == [words_hash(text) for text in texts]
 
 
-def test_words_hashes_know_every_white_space():
-    texts = [f"{chr(i)}A{chr(i)}{chr(i)}b {chr(i)}" for i in range(0x3100) if not 0xD800 <= i < 0xE000]
+def test_words_hashes_know_every_capital_and_white_space():
+    texts = [f"{chr(i)}A{chr(i)}{chr(i)}b {chr(i)}" for i in range(0x20000) if not 0xD800 <= i < 0xE000]
+    assert words_hashes(texts) == [words_hash(text) for text in texts]
+
+
+def test_a_giant_text_is_hashed_in_pieces():
+    texts = [
+        "Ὀδυσσεύς ΣΑΣ  and\u2003more\n" * 250_000,
+        "x" * 2**23,
+        " " * 2**22 + "a b",
+        "a\t" * 2**21 + "y" * 2**23 + " b",
+    ]
+    texts = ["before", *texts, "after"]
     assert words_hashes(texts) == [words_hash(text) for text in texts]
 
 

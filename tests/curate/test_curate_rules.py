@@ -52,14 +52,23 @@ TRIPS = [
     ),
     ("min_punctuation_lines", GOOD.replace(".", ""), "prose", "en"),
     ("max_short_lines", "\n".join(GOOD.split(" ")), "prose", "en"),
+    ("max_urls", GOOD + " See https://harbour.example/vessels and https://harbour.example/nets too.", "prose", "en"),
+    (
+        "min_stop_words",
+        " ".join(
+            f"{one}{two}."
+            for one in ("net", "oar", "cod", "sea", "fog", "mast", "dock")
+            for two in ("ting", "ler", "worth", "mar", "den", "lock", "sail", "bur")
+        ),
+        "prose",
+        "en",
+    ),
 ]
-OFF = {"min_punctuation_lines": 0.12, "max_short_lines": 0.67}
+OFF = {"min_punctuation_lines": 0.12, "max_short_lines": 0.67, "max_urls": 0.1, "min_stop_words": 2}
 OFF_UNMEASURED = {
     "max_template",
     "max_toxic_words",
     "min_lang_score",
-    "max_urls",
-    "min_stop_words",
     "max_reference_bits",
     "min_classifier_quality",
     "min_complexity",
@@ -110,7 +119,7 @@ def test_the_user_page_shows_these_rules_and_signals():
         wanted = f"`{rule.signal}` {sign} {limit} |" if rule.limit is not None else f"off until `{rule.signal}` {sign}"
         assert f"| `{rule.name}` | {wanted}" in page
     for signal in MEASURED:
-        assert f"| `{signal}` |" in docs.joinpath("curate.md").read_text()
+        assert f"| `{signal}` |" in docs.joinpath("curation", "signals.md").read_text()
 
 
 def test_rules_without_limit_are_off():

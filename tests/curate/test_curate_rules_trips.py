@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from lmcore.curate.names import SIGNALS
-from lmcore.curate.rules import KEPT, RulesParams, Verdicts, apply_rules
-from lmcore.curate.trips import TRIPS, add_trips, culprit, nothing_left, trips
+from lmcore.curate.rules import KEPT, RulesParams, apply_rules
+from lmcore.curate.trips import TRIPS, add_trips, trips
 
 SETS = ("house", "gopher_repetition", "fineweb2")
 
@@ -72,29 +72,3 @@ def test_shards_add_up(corpus, seed):
 def test_no_records_no_rows():
     rules = RulesParams().active()
     assert table(rules, {name: np.zeros(0) for name in SIGNALS}, [], pa.array([], pa.string())).num_rows == 0
-
-
-def test_the_rule_that_dropped_most_is_named_with_examples():
-    rules = RulesParams(limits={"min_words": 1000}).active()
-    columns = {"n_chars": np.array([1.0] * 5 + [0.0]), "n_words": np.array([10.0, 20, 30, 40, 2000, 0])}
-    verdicts = apply_rules(rules, columns, ["prose"] * 6, ["en"] * 6)
-    found = culprit(rules, verdicts)
-    assert found is not None
-    assert (found.rule.name, found.dropped, found.records) == ("min_words", 4, 6)
-    assert [(example.row, example.value, example.threshold) for example in found.examples] == [
-        (0, 10.0, 1000.0),
-        (1, 20.0, 1000.0),
-        (2, 30.0, 1000.0),
-    ]
-    error = nothing_left(found, ["http://a", "http://b", "http://c"])
-    assert (
-        "the rules drop all 6 records; min_words drops most, 4: http://a has n_words 10, the limit is 1,000"
-        in error.what
-    )
-    assert "curate.rules.off: [min_words]" in error.mend
-
-
-def test_no_rule_dropped_any():
-    rules = RulesParams().active()
-    nothing = Verdicts(np.full(3, KEPT), np.full(3, np.nan), np.full(3, np.nan), np.zeros(3, np.int64))
-    assert culprit(rules, nothing) is None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmcore.curate.measured import words_hash
+from lmcore.curate.exact import words_hash
 from lmcore.curate.normalise import normalise
 
 

@@ -107,7 +107,7 @@ def test_no_two_parts_of_a_recipe_are_one(write):
 def test_a_trusted_source_is_one_of_the_recipe():
     values = MINIMAL | {"curate": {"duplicates": {"trusted": [MINIMAL["sources"][0]["name"]]}}}
     assert parse_recipe(values, "x").curate.duplicates.trusted == (MINIMAL["sources"][0]["name"],)
-    with pytest.raises(UserError, match="trusted names nobody, and there is no such source") as told:
+    with pytest.raises(UserError, match=r"x: curate\.duplicates\.trusted names 'nobody', and there is no such") as told:
         parse_recipe(MINIMAL | {"curate": {"duplicates": {"trusted": ["nobody"]}}}, "x")
     assert "the sources are " in told.value.mend
 

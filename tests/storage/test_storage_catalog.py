@@ -199,6 +199,8 @@ def test_every_view_of_an_empty_store_is_empty_with_its_columns(tmp_path):
 
 
 def test_the_columns_are_those_that_the_stages_write():
+    from lmcore.curate.near import PAIR
+
     from lmcore.collect.changes import REMOVED_SCHEMA
     from lmcore.collect.records import FETCH_LOG
     from lmcore.curate.measured import MEASURED

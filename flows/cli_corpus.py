@@ -1,0 +1,77 @@
+"""Commands about a corpus: card, sample, stats, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.app import StoreOption, app, console, store_at
+from storage.errors import UserError
+
+CorpusArgument = Annotated[
+    str, typer.Argument(metavar="[RECIPE|ARTIFACT]", help="A recipe, or curate/KEY; empty: the newest corpus.")
+]
+SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
+
+
+@app.command()
+def card(
+    corpus: CorpusArgument = "",
+    out: Annotated[Path, typer.Option(help="The file to write; one that is there is replaced.")] = Path("corpus.html"),
+    store: StoreOption = "",
+) -> None:
+    """All about a corpus on one page: counts, drops with examples, copies, overlaps, licences; each with its query."""
+    from flows.card import show_card
+
+    show_card(store_at(store), corpus, out, console)
+
+
+@app.command()
+def sample(
+    corpus: CorpusArgument = "",
+    dropped: Annotated[str, typer.Option(metavar="RULE", help="Texts that this rule dropped.")] = "",
+    split: SplitOption = "train",
+    n: Annotated[int, typer.Option("-n", min=1, max=1000, help="How many.")] = 5,
+    seed: Annotated[int, typer.Option(help="Equal seeds give equal texts.")] = 0,
+    store: StoreOption = "",
+) -> None:
+    """Some texts of a corpus, or some that a rule dropped, with what it measured and its limit."""
+    from flows.sample import show_sample
+
+    show_sample(store_at(store), corpus, console, dropped=dropped, split=split, n=n, seed=seed)
+
+
+@app.command()
+def stats(
+    what: Annotated[
+        str, typer.Argument(metavar="PATH|ARTIFACT", help="A file or folder of text, .jsonl, .parquet; or an artifact.")
+    ],
+    vocab: Annotated[Path | None, typer.Option(help="Count the tokens of this vocabulary, not words.")] = None,
+    split: Annotated[str, typer.Option(help="Of a corpus: train, val, test or all.")] = "train",
+    store: StoreOption = "",
+) -> None:
+    """Lines, how many are unique, vocabulary and task mix of a training text, with a verdict."""
+    from flows.line_stats import show_stats
+
+    show_stats(store_at(store), what, console, vocab=vocab, split=split)
+
+
+@app.command()
+def export(
+    corpus: CorpusArgument,
+    out: Annotated[Path, typer.Option(help="The file to write; one that is there is replaced.")],
+    format_: Annotated[str, typer.Option("--format", help="text: one line of text a line.")] = "text",
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "train",
+    store: StoreOption = "",
+) -> None:
+    """Write a split of a corpus as a file of lines, for `wc`, `grep`, `sort` and other trainers."""
+    from flows.train_text import export_text
+
+    if format_ != "text":
+        raise UserError(
+            f"there is no format {format_!r}",
+            "it is text; tokens are written by `collect-train export-tokens`, a model by the stage export",
+        )
+    export_text(store_at(store), corpus, out, split, console)
