@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import pytest
-from test_curate_stage import GOOD, OTHER
+from test_curate_stage import GOOD
 from three_stages import curate_folders
 
 from lmcore.collect.editions import write_references

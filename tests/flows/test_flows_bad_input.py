@@ -195,7 +195,7 @@ class TestBadSites:
             gates = {"min_documents": 15, "min_train_bytes": 10_000, "min_val_documents": 0, "min_test_documents": 0}
             recipe, store = write_recipe(tmp_path, source, curate={"gates": gates}), tmp_path / "store"
             done = collect("run", recipe, "--until", "curate", store=store, env=shared_server)
-        assert states(done) == dict.fromkeys(STAGES[:2], "Completed")
+        assert states(done) == dict.fromkeys(STAGES[:4], "Completed")
         rows = read_parquet(one(store, "collect").path / "provenance" / "fetch_log.parquet").to_pylist()
         log = {row["url"].removeprefix(site.url): row for row in rows}
         assert log.keys() > bad.keys()

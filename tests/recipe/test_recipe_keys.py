@@ -48,8 +48,6 @@ ONE_VALUE = {  # fields that can have one value only today
 }
 TOGETHER = {  # what has to change with a field to keep the recipe valid
     "train.continues": {"train.init_from": "champion"},
-    "compare.classifier.good": {"compare.classifier.bad": ["notes"]},
-    "compare.classifier.bad": {"compare.classifier.good": ["docs"]},
     "train.lora": {"train.init_from": "champion"},
     "train.grow": {"train.init_from": "champion"},
     "train.grow_vocabulary": {"train.init_from": "champion"},

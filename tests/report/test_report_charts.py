@@ -24,7 +24,7 @@ def numbers(svg):
 def test_ticks_are_round_and_cover_the_range(low, span, wanted):
     found = ticks(low, low + span, wanted)
     step = found[1] - found[0]
-    assert found[0] <= low + 1e-6 * step
+    assert found[0] <= low + max(1e-6 * step, math.ulp(low))
     assert found[-1] >= low + span - 1e-6 * max(step, abs(low) * 1e-9)
     assert 2 <= len(found) <= 2 * wanted + 2
     assert found == sorted(found)
