@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,12 +45,16 @@ def replace_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a whole file. Raises RunError naming the file when it is missing, truncated or not Parquet."""
+    """Read a whole file. Raises RunError naming the file when it is missing, truncated, not Parquet, lacks a column or
+    holds text that is not UTF-8.
+    """
     try:
-        return pq.read_table(path, columns=columns, memory_map=True)
+        table = pq.read_table(path, columns=columns, memory_map=True)
+        table.validate(full=True)  # some 4 GB/s: bytes that are no UTF-8 would be met much later, far from the file
+        return table
     except DAMAGE as error:
         raise RunError(
-            f"cannot read the Parquet file {path}: {str(error).splitlines()[0]}",
+            f"cannot read the Parquet file {path}: {_reason(error)}",
             "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
         ) from error
 
@@ -58,9 +63,20 @@ def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> I
     """Stream a file without holding it in memory. Raises RunError like `read_parquet`."""
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
-            yield from file.iter_batches(batch_size=rows, columns=columns)
+            if missing := set(columns or ()) - set(file.schema_arrow.names):
+                raise pa.ArrowInvalid(f"there is no column {min(missing)}")
+            for batch in file.iter_batches(batch_size=rows, columns=columns):
+                batch.validate(full=True)
+                yield batch
     except DAMAGE as error:
         raise RunError(
-            f"cannot read the Parquet file {path}: {str(error).splitlines()[0]}",
+            f"cannot read the Parquet file {path}: {_reason(error)}",
             "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Its first line, with a missing column in plain words."""
+    line = str(error).splitlines()[0]
+    missing = re.match(r"No match for FieldRef\.Name\((.*?)\)", line)
+    return f"there is no column {missing[1]}" if missing else line

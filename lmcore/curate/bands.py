@@ -75,6 +75,8 @@ def read_rows(path: Path, column: str, rows: NDArray[np.signedinteger]) -> pa.Ar
                 for i, (low, high) in enumerate(itertools.pairwise(cuts))
                 if high > low
             ]
+            for piece in pieces:
+                piece.validate(full=True)  # text that is not UTF-8
     except (*DAMAGE, KeyError) as error:
         raise RunError(
             f"cannot read the column {column} of {path}: {str(error).splitlines()[0]}",

@@ -30,6 +30,7 @@ from lmcore.curate.pieces import pieces, shares
 from lmcore.curate.sketches import Sketcher
 from lmcore.curate.words import Hashes, Integers, Split, run_starts, split
 from storage.errors import RunError
+from storage.parquet import read_parquet
 
 MIN_DOCUMENTS = 10
 LONG_LINE = 20  # characters
@@ -99,6 +100,8 @@ def boilerplate_lines(
         with duckdb.connect(":memory:", config=settings) as connection:
             found = connection.execute(query, {**files, "least": min_documents}).fetchnumpy()["line"]
     except duckdb.Error as error:
+        for file in (*new, *known):  # DuckDB does not always say which file it is
+            read_parquet(file, LINES.names)
         raise RunError(
             f"counting repeated lines failed: {str(error).splitlines()[0]}",
             "free memory or disk, or run `collect-train verify` if a file is damaged, and run again",

@@ -25,7 +25,7 @@ from lmcore.curate.boilerplate import boilerplate_lines, boilerplate_share
 from lmcore.curate.classifier import Classifier, train_classifier
 from lmcore.curate.labelled import read_labelled
 from lmcore.curate.measure import bands_file, lines_file, measured_files
-from lmcore.curate.pairs import find_pairs
+from lmcore.curate.pairs import PAIR, find_pairs
 from lmcore.curate.params import CompareParams, CompareRuntime
 from lmcore.curate.reference import Reference, train_reference
 from lmcore.curate.templates import TemplateCounts
@@ -90,12 +90,12 @@ def compare_measured(
 
 def read_pairs(folder: Path) -> pa.Table:
     """The pairs of a compare artifact."""
-    return read_parquet(folder / PAIRS)
+    return read_parquet(folder / PAIRS, PAIR.names)
 
 
 def read_boilerplate(compared: Sequence[Path]) -> NDArray[np.uint64]:
     """The hashes of all lines that these comparisons call boilerplate, sorted."""
-    found = [read_parquet(folder / LINES)["line"].to_numpy() for folder in compared]
+    found = [read_parquet(folder / LINES, LINE.names)["line"].to_numpy() for folder in compared]
     return np.unique(np.concatenate([np.zeros(0, np.uint64), *found]))
 
 

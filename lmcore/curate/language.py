@@ -6,17 +6,19 @@ The result of a text depends on that text alone. Long texts are judged by slices
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from lmcore.config import Params
-from lmcore.curate.language_models import Candidates, both, fast
+from lmcore.curate.language_models import Candidates, both, fast, known
 from lmcore.curate.language_script import only, script_shares, scripts
+from storage.errors import UserError
 
 UNKNOWN = "und"
 CANDIDATES = 3
@@ -30,6 +32,7 @@ _DOUBT = 0.05  # weight of a language in a paragraph that is not among those of 
 _MACROLANGUAGES = {"nb": "no", "nn": "no", "ckb": "ku", "sdh": "ku", "kmr": "ku", "arz": "ar", "ary": "ar"} | {
     "yue": "zh", "wuu": "zh", "cmn": "zh", "dty": "ne", "prs": "fa", "pes": "fa",
 }  # fmt: skip
+_TAG = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -47,6 +50,14 @@ class LanguageParams(Params):
         default=True, description="Look at paragraphs too, for the share of a text that is in an expected language."
     )
 
+    @field_validator("expected")
+    @classmethod
+    def _tags(cls, expected: tuple[str, ...]) -> tuple[str, ...]:
+        for tag in expected:
+            if not _TAG.fullmatch(tag):
+                raise ValueError(f"{tag!r} is no language code; write one of BCP 47 such as hu or zh-Hant")
+        return expected
+
 
 @dataclass(frozen=True)
 class Found:
@@ -56,6 +67,20 @@ class Found:
     score: NDArray[np.float64]  # (T,) 0 to 1: share of the script's letters times the model's probability
     top: list[Candidates]  # up to three a text, best first
     expected_share: NDArray[np.float64]  # (T,) 0 to 1, by characters; 1 where nothing is expected
+
+
+def require_known(params: LanguageParams) -> None:
+    """Raise UserError for an expected language that is never found, so that every text would miss it."""
+    if not params.enabled or not params.expected:
+        return
+    there = {_primary(lang) for lang in known()}.union(*(map(_primary, row.languages) for row in scripts()))
+    for tag in params.expected:
+        if _primary(tag) not in there:
+            near = difflib.get_close_matches(_primary(tag), sorted(there), 3, 0.5)
+            raise UserError(
+                f"measure.language.expected names {tag!r}, and no text is ever found to be in it",
+                (f"did you mean one of {', '.join(near)}? " if near else "") + "take it out, or write its usual code",
+            )
 
 
 def languages(texts: Sequence[str], params: LanguageParams) -> Found:

@@ -65,6 +65,11 @@ def both(line: str) -> Candidates:
     return _ranked(scores)
 
 
+def known() -> frozenset[str]:
+    """Every language that one of the models may find."""
+    return _known_fast() | {LABELS.get(lang, lang) for lang, _ in _py3langid().rank("a")}
+
+
 def _ranked(scores: dict[str, float]) -> Candidates:
     """`scores` brought to sum 1, best first."""
     total = sum(sorted(scores.values()))  # sorted: the order of a set is not the same in every process

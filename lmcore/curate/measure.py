@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from lmcore.collect.editions import document_files
 from lmcore.curate import measure_shard
+from lmcore.curate.language import require_known
 from lmcore.curate.measured import bounds, text_bytes
 from lmcore.curate.params import MeasureParams, MeasureRuntime
 from lmcore.curate.processes import in_processes
@@ -47,8 +48,9 @@ def measure_collected(
 
     Finished shards are not measured again. The result depends neither on how many processes work nor on where it was
     interrupted. What is `forgotten` is left out, should the collection still hold it. Raises RunError for an
-    unreadable or invalid input.
+    unreadable or invalid input, UserError for an expected language that is never found.
     """
+    require_known(params.language)
     out = work / "out"
     pending = work / "pending"
     gone = [FORGOTTEN_ROW.empty_table()]

@@ -45,7 +45,10 @@ class CompareParams(Params):
     """Which texts are alike."""
 
     min_jaccard: float = Field(
-        default=0.7, gt=0, le=1, description="Texts that share this much of their word 5-shingles are near-duplicates."
+        default=0.7,
+        ge=0.5,  # less alike ones are not found, see `minhash`
+        le=1,
+        description="Texts that share this much of their word 5-shingles are near-duplicates.",
     )
 
     boilerplate: LinesParams = Field(default=LinesParams(), description="Which lines are boilerplate.")

@@ -94,11 +94,6 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
     codes: dict[str, dict[str, int]] = {name: {} for name in _CODED}
     for number, (path, wanted) in enumerate(files):
         table = read_parquet(path, columns)
-        if missing := set(columns) - set(table.column_names):
-            raise RunError(
-                f"{path} has no column {min(missing)}",
-                "run `collect-train verify`, then measure again: `collect-train run RECIPE --from measure`",
-            )
         keys = ids(table["record_id"])
         rows = np.flatnonzero(np.isin(keys, wanted))
         if len(rows) < len(keys):

@@ -9,6 +9,7 @@ Legend: N records.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +53,9 @@ class RulesParams(Params):
     def _known_sets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if name not in SETS:
-                raise ValueError(f"unknown rule set {name!r}; the sets are {', '.join(SETS)}")
+                near = difflib.get_close_matches(name, SETS, 1)
+                hint = f"did you mean {near[0]}?" if near else f"the sets are {', '.join(SETS)}"
+                raise ValueError(f"unknown rule set {name!r}; {hint}")
         if len(set(value)) < len(value):
             raise ValueError("a rule set is named twice")
         return value

@@ -10,7 +10,8 @@ arXiv 2406.17557), RedPajama-V2 (Weber and others 2024, arXiv 2411.12372), Dolma
 
 A word is a run of characters that are not white space, punctuation included, as in the Gopher paper; a Chinese or
 Japanese character is a word by itself, and the Ethiopic word space separates words. See `lmcore.curate.words`.
-Case does not matter but for the two `upper` signals. Legend: T texts.
+Case does not matter but for the two `upper` signals. A text of more than eight million characters is measured in
+pieces, see `signals_giant`. Legend: T texts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from lmcore.curate.pieces import pieces
+from lmcore.curate.signals_giant import GIANT_CHARS, joined
 from lmcore.curate.signals_grams import gram_signals
 from lmcore.curate.signals_lines import line_signals, paragraph_signals, sentence_signals
 from lmcore.curate.signals_marks import mark_signals
@@ -107,9 +110,19 @@ def signals(texts: Sequence[str], langs: Sequence[str], kinds: Sequence[str]) ->
         raise ValueError(f"{len(texts)} texts, {len(langs)} languages and {len(kinds)} kinds: one each is needed")
     values = {name: np.zeros(len(texts)) for name in SIGNALS}
     for cut in _batches(texts):
-        for name, column in _of_batch(texts[cut], langs[cut]).items():
+        giant = len(texts[cut.start]) > GIANT_CHARS  # which is then alone
+        found = _of_giant(texts[cut.start], langs[cut.start]) if giant else _of_batch(texts[cut], langs[cut])
+        for name, column in found.items():
             values[name][cut] = np.round(column, _DIGITS)
     return values
+
+
+def _of_giant(text: str, lang: str) -> dict[str, Floats]:
+    parts = [_of_batch([piece], [lang]) for _, batch in pieces([text], GIANT_CHARS) for piece in batch]
+    values = joined({name: np.concatenate([part[name] for part in parts]) for name in SIGNALS})
+    return {name: np.array([value]) for name, value in values.items()} | {
+        "compression_ratio": np.array([_compression(text)])
+    }
 
 
 def _of_batch(texts: Sequence[str], langs: Sequence[str]) -> dict[str, Floats]:

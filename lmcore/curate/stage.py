@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from lmcore.curate import gates
 from lmcore.curate.beside import Beside
 from lmcore.curate.choose import Pairs
-from lmcore.curate.clean import clean, clear
+from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, REPEATED, clean, clear
 from lmcore.curate.compare import read_pairs
 from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided, decide
 from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids
-from lmcore.curate.judge import Judge
+from lmcore.curate.judge import LICENCE, Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
 from lmcore.curate.mix import RULE as MIX
 from lmcore.curate.mix import repeats
@@ -30,6 +30,7 @@ from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
 from lmcore.curate.parent import ABOUT, MAX_BATCHES, read_about, read_parent
 from lmcore.curate.privacy import blank
 from lmcore.curate.records import Part, Records, read_records
+from lmcore.curate.split import RULE as SYNTHETIC
 from lmcore.curate.split import TRAIN
 from lmcore.curate.write import plan_files, write_splits
 from lmcore.progress import Report
@@ -131,11 +132,21 @@ def _nothing_left(files: Sequence[Path], records: Records, decided: Decided) -> 
         value, limit = decided.value[record], decided.threshold[record]
         shown.append(blank(url) + ("" if np.isnan(value) else f" has {value:,.4g}, the limit is {limit:,.4g}"))
     rule = decided.rules[worst]
+    mend = f"loosen it (curate.rules.limits: {{{rule}: …}}) or switch it off (curate.rules.off: [{rule}])"
     return RunError(
         f"nothing is kept of {len(records):,} records; {rule} drops most, {dropped[worst]:,}: {'; '.join(shown)}",
-        f"loosen it (curate.rules.limits: {{{rule}: …}}) or switch it off (curate.rules.off: [{rule}]) where it is a "
-        "rule of the recipe; nothing is measured again for that",
+        f"{_ELSEWHERE.get(rule, mend)}; nothing is measured again for that",
     )
+
+
+_ELSEWHERE = {  # what drops texts beside the rules, and where it is set
+    LICENCE: "allow more licences (curate.licences)",
+    MIX: "give sources and kinds more weight (curate.mix)",
+    SYNTHETIC: "hold out less (curate.split), or collect texts that people wrote: no others are held out",
+    CONTAMINATED: "look at contamination.parquet, and at curate.decontaminate",
+    REPEATED: "let fewer words be left (curate.substrings.min_left_words), or switch curate.substrings.enabled off",
+    BOILERPLATE: "let fewer words be left (curate.boilerplate.min_left_words), or switch curate.boilerplate.remove off",
+}
 
 
 def _same_deal(parent: Path | None, params: CurateParams) -> Path | None:

@@ -66,9 +66,8 @@ class TemplateCounts:
             self._count(owner, counters)
         for text in texts:
             if len(text) > PIECE_CHARS:  # its pieces come in several batches, and what they share counts once
-                parts = [np.unique(counters) for _, counters in self._uses([text])]
-                together = np.unique(np.concatenate(parts))
-                self._count(np.zeros_like(together), together)
+                parts = [np.unique(counters.astype(np.uint32)) for _, counters in self._uses([text])]
+                self._raise(np.unique(np.concatenate(parts)), np.int64(1))
 
     def merge(self, other: TemplateCounts) -> None:
         """Add the counts of other texts. Where the two are thinned differently, only runs kept by both are sound."""
@@ -149,7 +148,7 @@ class TemplateCounts:
     def _counter(self, hashes: Hashes) -> Integers:
         return (hashes & np.uint64((1 << self.bits) - 1)).astype(np.int64)
 
-    def _raise(self, counters: Integers, by: Integers) -> None:
+    def _raise(self, counters: NDArray[np.unsignedinteger | np.signedinteger], by: Integers | np.int64) -> None:
         self._counters[counters] = np.minimum(self._counters[counters] + by, _FULL)
 
 
