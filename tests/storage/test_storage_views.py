@@ -40,7 +40,10 @@ def publish(store, key, fill):
 
 def test_a_corpus_tells_of_itself_and_an_old_one_little(tmp_path):
     def new(out):
-        write_json(out / "provenance" / "corpus.json", {"settings": "abc", "batch": 2, "measures": [], "compares": [], "salt": ""})
+        write_json(
+            out / "provenance" / "corpus.json",
+            {"settings": "abc", "batch": 2, "measures": [], "compares": [], "salt": ""},
+        )
         split = {"documents": 2, "bytes": 20}
         splits = {"train": {"documents": 5, "bytes": 90}, "val": split, "test": split}
         kept = {"records": 9, "bytes": 130}
