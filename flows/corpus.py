@@ -14,7 +14,7 @@ from lmcore.curate.parent import MAX_BATCHES, read_about
 from lmcore.recipe import Recipe
 from storage.digest import digest_file
 from storage.errors import RunError
-from storage.store import Artifact, Store
+from storage.store import Artifact, ArtifactDamaged, Store
 from tasks.compare import compare
 from tasks.curate import curate
 from tasks.measure import measure
@@ -28,8 +28,9 @@ def build_corpus(built: Built, recipe: Recipe, collected: Sequence[Artifact], wa
     measures: list[Artifact] = []
     for origin, name in _origins(store, collected):
         settings: dict[str, Any] = {"params": recipe.measure, "runtime": recipe.runtime.measure}
-        is_own = origin in collected
-        found = None if is_own else store.find("measure", measure.key({"collected": origin}, recipe.measure))
+        # that of an edition before is taken without a word, unless it has to be made
+        key = measure.key({"collected": origin}, recipe.measure)
+        found = None if origin in collected else _found(store, "measure", key)
         measures.append(found or measure(store, origin, mode=mode, label=f"measure {name}", **settings))
     built.add(*measures)
 
@@ -93,6 +94,14 @@ def _origins(store: Store, collected: Sequence[Artifact]) -> list[tuple[Artifact
     return list(found.values())
 
 
+def _found(store: Store, stage: str, key: str) -> Artifact | None:
+    """An artifact; None when it is not there or damaged, which its step mends."""
+    try:
+        return store.find(stage, key)
+    except ArtifactDamaged:
+        return None
+
+
 def _parent(store: Store, corpus: Corpus | None) -> Artifact | None:
     """The corpus that the edition goes on from; None, and a line to the user, when it is lost."""
     if corpus is None:
@@ -127,7 +136,7 @@ def _known(
     if parent is None:
         return [], []
     about = read_about(parent.local())
-    earlier = [store.find("compare", key) for key in about["compares"]]
+    earlier = [_found(store, "compare", key) for key in about["compares"]]
     whole = [artifact for artifact in earlier if artifact is not None]
     if len(whole) < len(earlier) or len(whole) >= MAX_BATCHES:
         return [], []
