@@ -51,9 +51,11 @@ CHAIN = [
             "store.publish.before-manifest", "store.publish.before-fsync", "store.publish.before-rename",
             "store.publish.after-rename",
         ),
-        "measure": ("measure.shard", "parquet.write:2", "store.publish.before-rename"),
+        "measure": ("parquet.write:2", "measure.shard", "store.publish.before-rename"),
         "compare": ("compare.pairs", "store.publish.before-rename"),
-        "curate": ("curate.before-decisions", "curate.sorted", "curate.file", "store.publish.before-rename"),
+        "curate": (
+            "curate.cleaned", "curate.before-decisions", "curate.sorted", "curate.file", "store.publish.before-rename",
+        ),
         "tokenizer": ("tokenizer.before-save", "atomic.write.before-rename:4", "store.publish.after-rename"),
         "tokens": ("tokens.shard", "tokens.before-meta", "store.publish.before-manifest"),
         "train": (
