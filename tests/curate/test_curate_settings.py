@@ -22,6 +22,8 @@ from lmcore.progress import silent
 from storage.errors import RunError, UserError
 from storage.parquet import read_parquet
 
+pytestmark = pytest.mark.slow  # a corpus is made for every setting
+
 OPEN = dict.fromkeys(GatesParams.model_fields, 0) | {"max_dropped_share": 1}
 GOOD = """The harbour was quiet before dawn, and only the fishermen were awake to see it.
 They mended nets by lantern light, talking in low voices about the weather and the price of cod.
