@@ -100,7 +100,7 @@ def gopher(text):
 
 
 def test_signals_beside_plain_python(texts):
-    """All our signals (58) against the 18 of Gopher in plain Python."""
+    """All our signals (56) against the 18 of Gopher in plain Python."""
     langs, kinds = ["en"] * len(texts), ["prose"] * len(texts)
     signals(texts[:5], langs[:5], kinds[:5])  # tables are made once
     ours = signals(texts, langs, kinds)
