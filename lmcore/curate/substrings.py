@@ -80,8 +80,9 @@ def long_repeats(
 
     `batches` gives the T texts in the same order each of two times; how they are cut into batches changes nothing.
     `rank` (T,), a permutation, says which of them is the first, the second and so on in canonical order, and the
-    result calls them by it; None: they come in that order. Files are written to `folder`, which is removed. Memory is about `memory_mb` and what is returned, so long
-    as no 64th of the windows that stand more than once takes more. Raises StorageError.
+    result calls them by it; None: they come in that order. Files are written to `folder`, which is removed. Memory is
+    about `memory_mb` and what is returned, so long as no 64th of the windows that stand more than once takes more.
+    Raises StorageError.
     """
     memory = (memory_mb << 20) // 4
     try:
