@@ -119,7 +119,7 @@ def train_classifier(examples: Iterable[tuple[str, bool]], params: ClassifierPar
     if area < params.min_auc:
         raise UserError(
             f"the quality classifier tells good from bad texts with AUC {area:.3f} where {params.min_auc} is asked",
-            "look at the labels, label more texts, or lower curate.classifier.min_auc",
+            "look at the labels, label more texts, or lower compare.classifier.min_auc",
         )
     bias, slope = _platt(sums, good[held_out])
     low, high = auc_interval(area, held_good, held_bad)

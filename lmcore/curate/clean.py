@@ -101,7 +101,7 @@ def clean(
     repeats = None
     if params.substrings.enabled:
         report(0, None, "looking for long repeats")
-        repeats = _repeats(folder / "repeats", files, records, decided, params, memory_mib)
+        repeats = _repeats(folder / "repeats", files, records, decided, params, parent, memory_mib)
     index, fresh = _held_out(folder, files, records, decided, params, parent, memory_mib)
     done = _cleaner(params, lines, repeats, index, fresh)
     if done is None:
@@ -175,9 +175,18 @@ def _held_out(
 
 
 def _repeats(
-    folder: Path, files: Sequence[Path], records: Records, decided: Decided, params: CurateParams, memory_mib: int
+    folder: Path,
+    files: Sequence[Path],
+    records: Records,
+    decided: Decided,
+    params: CurateParams,
+    parent: Parent | None,
+    memory_mib: int,
 ) -> Repeats:
-    """Long repeats in the training texts, numbered by their place in `records`."""
+    """Long repeats in the training texts, numbered by their place in `records`.
+
+    The text in which a repeat stays is one that the corpus before kept, then the one with the lowest record id.
+    """
 
     def batches() -> Iterator[list[str]]:
         for number, path in enumerate(files):
@@ -185,9 +194,14 @@ def _repeats(
             if len(mine):
                 yield read_parquet(path, ["text"]).take(pa.array(records.row[mine]))["text"].to_pylist()
 
-    found = long_repeats(batches, params.substrings.size, folder, memory_mb=memory_mib)
     numbers = [np.zeros(0, np.int64), *(_in_order(records, decided, number) for number in range(len(files)))]
-    text = np.concatenate(numbers)[found.text]
+    given = np.concatenate(numbers)
+    new = places(records.ids[given], parent.ids) < 0 if parent else np.ones(len(given), bool)
+    order = np.lexsort((given, new))
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    found = long_repeats(batches, params.substrings.size, folder, rank=rank, memory_mb=memory_mib)
+    text = given[order][found.text]
     order = np.lexsort((found.start, text))
     return Repeats(text[order], found.start[order], found.end[order])
 

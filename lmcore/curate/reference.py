@@ -73,7 +73,7 @@ class Reference:
             different.append(new)
             points.append(found.points[index])
         if not any(len(code) for code in codes):
-            raise UserError("the reference slice holds no words", "name sources with text in curate.reference.sources")
+            raise UserError("the reference slice holds no words", "name sources with text in compare.reference.sources")
         _, index = np.unique(np.concatenate(different), return_index=True)
         spelled, place, _, _ = _characters(np.concatenate(points)[index])
         spelling = KneserNey.train(spelled, place, _SPELLING_ORDER)

@@ -69,13 +69,20 @@ class Repeats:
 
 
 def long_repeats(
-    batches: Callable[[], Iterable[Sequence[str]]], size: Size, folder: Path, *, memory_mb: int = 256
+    batches: Callable[[], Iterable[Sequence[str]]],
+    size: Size,
+    folder: Path,
+    *,
+    rank: Integers | None = None,
+    memory_mb: int = 256,
 ) -> Repeats:
     """The later copies of all windows of `size` that stand more than once in the texts.
 
-    `batches` gives the texts in canonical order, the same each of two times; how they are cut into batches changes
-    nothing. Files are written to `folder`, which is removed. Memory is about `memory_mb` and what is returned, so long
-    as no 64th of the windows that stand more than once takes more. Raises StorageError.
+    `batches` gives the T texts in the same order each of two times; how they are cut into batches changes nothing.
+    `rank` (T,), a permutation, says which of them is the first, the second and so on in canonical order, and the
+    result calls them by it; None: they come in that order. Files are written to `folder`, which is removed. Memory is
+    about `memory_mb` and what is returned, so long as no 64th of the windows that stand more than once takes more.
+    Raises StorageError.
     """
     memory = (memory_mb << 20) // 4
     try:
@@ -90,6 +97,8 @@ def long_repeats(
         places = _Parts(folder / "places", _PLACE, memory)
         for found in _windows(batches(), size):
             place = found.places(passing(repeated, found.smallest))
+            if rank is not None:
+                place["text"] = rank[place["text"]]
             places.add(place, _high(place["hash"]))
 
         later = _Parts(folder / "later", _SPAN, memory)
