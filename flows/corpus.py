@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.built import Built
-from flows.plan import Corpus
+from flows.plan import Edition, earlier_editions, newest_corpus
 from flows.stages import Range
 from lmcore.collect.editions import referred_records
 from lmcore.curate.parent import MAX_BATCHES, read_about
@@ -35,7 +35,7 @@ def build_corpus(built: Built, recipe: Recipe, collected: Sequence[Artifact], wa
     built.add(*measures)
 
     mode = wanted.mode("compare")
-    parent = _parent(store, built.plan.edition.corpus)
+    parent = _parent(store, recipe, built.plan.edition)
     measures, compares = _compared(store, recipe, measures, parent, mode)
     built.add(*compares)
 
@@ -102,8 +102,9 @@ def _found(store: Store, stage: str, key: str) -> Artifact | None:
         return None
 
 
-def _parent(store: Store, corpus: Corpus | None) -> Artifact | None:
-    """The corpus that the edition goes on from; None, and a line to the user, when it is lost."""
+def _parent(store: Store, recipe: Recipe, edition: Edition) -> Artifact | None:
+    """The corpus that the edition goes on from; where it is lost, the newest one before it, and a line to the user."""
+    corpus = edition.corpus
     if corpus is None:
         return None
     try:
@@ -113,7 +114,11 @@ def _parent(store: Store, corpus: Corpus | None) -> Artifact | None:
         problem = "is not in the store any more"
     except RunError as error:
         problem = f"cannot be read ({error.what})"
-    say(f"  the corpus before, curate/{corpus.key[:12]}, {problem}: which text stands on which side is decided anew")
+    told = f"  the corpus before, curate/{corpus.key[:12]}, {problem}"
+    if older := newest_corpus(store, recipe, earlier_editions(store, recipe, edition.name)):
+        say(f"{told}: curate/{older.key[:12]} takes its place", "yellow")
+        return _found(store, "curate", older.key)
+    say(f"{told}: which text stands on which side is decided anew", "yellow")
     return None
 
 
@@ -121,12 +126,13 @@ def _compared(
     store: Store, recipe: Recipe, measures: list[Artifact], parent: Artifact | None, mode: Any
 ) -> tuple[list[Artifact], list[Artifact]]:
     """The measures, those compared before first, and the comparisons that tell of every pair of their texts."""
+    empty = [measure for measure in measures if not measure.metrics["records"]]  # a night without news
     known, earlier = _known(store, recipe, measures, parent)
-    new = sorted((m for m in measures if m not in known), key=lambda m: m.key)
+    new = sorted((m for m in measures if m not in known and m not in empty), key=lambda m: m.key)
     if not new and earlier:
-        return known, earlier
+        return [*known, *empty], earlier
     settings: dict[str, Any] = {"params": recipe.compare, "runtime": recipe.runtime.compare, "mode": mode}
-    return [*known, *new], [*earlier, compare(store, new, known, earlier, **settings)]
+    return [*known, *new, *empty], [*earlier, compare(store, new, known, earlier, **settings)]
 
 
 def _known(
@@ -144,5 +150,5 @@ def _known(
     if any((m.stage_version, m.params) != (compare.version, recipe.compare.key_values()) for m in made):
         return [], []
     by_key = {artifact.key: artifact for artifact in measures}
-    known = [by_key[key] for key in about["measures"] if key in by_key]
+    known = [by_key[key] for key in about["measures"] if key in by_key and by_key[key].metrics["records"]]
     return (known, whole) if known else ([], [])

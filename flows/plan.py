@@ -301,6 +301,12 @@ def _parents(store: Store, recipe: Recipe, earlier: list[str]) -> dict[str, str]
     return found
 
 
+def earlier_editions(store: Store, recipe: Recipe, name: str) -> list[str]:
+    """The editions of a recipe that were begun before the one called `name`, in order."""
+    known = [edition.name for edition in read_editions(store.root / "editions" / f"{recipe.name}.json")]
+    return known[: known.index(name)] if name in known else known
+
+
 def newest_corpus(store: Store, recipe: Recipe, earlier: list[str]) -> Corpus | None:
     """The newest corpus that was made of earlier editions of the recipe's sources and of nothing else.
 

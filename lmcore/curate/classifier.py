@@ -102,7 +102,7 @@ def train_classifier(examples: Iterable[tuple[str, bool]], params: ClassifierPar
         if count < params.min_examples:
             raise UserError(
                 f"the quality classifier needs {params.min_examples} different texts called {label}, there are {count}",
-                "label more texts, or lower curate.classifier.min_examples",
+                "label more texts, or lower compare.classifier.min_examples",
             )
     held_out = sketches(texts) % _HELD_OUT == 0
     if min((held_out & good).sum(), (held_out & ~good).sum(), (~held_out & good).sum(), (~held_out & ~good).sum()) < (

@@ -34,7 +34,7 @@ from lmcore.curate.substrings import Repeats, long_repeats
 from lmcore.documents import DOCUMENT, SPLITS
 from lmcore.progress import Report
 from storage.atomic import fault
-from storage.parquet import read_parquet, replace_parquet, write_parquet
+from storage.parquet import read_parquet, replace_parquet
 
 CONTAMINATED, REPEATED, BOILERPLATE, SAME_LEFT = "contaminated", "long_repeat", "boilerplate", "exact_duplicate"
 HITS = "contamination.parquet"
@@ -79,7 +79,7 @@ class Cleaned:
 
 
 def clean(
-    work: Path,
+    folder: Path,
     files: Sequence[Path],
     compared: Sequence[Path],
     records: Records,
@@ -88,13 +88,12 @@ def clean(
     parent: Parent | None,
     memory_mib: int,
     report: Report,
-) -> Cleaned:
+) -> tuple[Cleaned, pa.Table]:
     """Take out of the texts that are kept what is not to be learnt, and drop those of which too little is left.
 
-    `records` and `decided` are changed: the new size and digest of what a text has become, and the drops. Leaves
-    `out/contamination.parquet`. `parent` is the corpus before, when it was made with the same settings.
+    `records` and `decided` are changed: the new size and digest of what a text has become, and the drops. Works in
+    `folder` and gives CONTAMINATION rows too. `parent` is the corpus before, when it was made with the same settings.
     """
-    folder = work / "clean"
     lines = np.zeros(0, np.uint64)
     if params.boilerplate.remove:
         lines = read_boilerplate(compared)
@@ -105,8 +104,7 @@ def clean(
     index, fresh = _held_out(folder, files, records, decided, params, parent, memory_mib)
     done = _cleaner(params, lines, repeats, index, fresh)
     if done is None:
-        write_parquet(work / "out" / HITS, CONTAMINATION.empty_table())
-        return Cleaned(None)
+        return Cleaned(None), CONTAMINATION.empty_table()
     steady = _steady(records, decided, params, parent)
     hits = []
     for number, path in enumerate(files):
@@ -119,10 +117,8 @@ def clean(
             fault("curate.cleaned")
         hits.append(read_parquet(found))
         report(number + 1, len(files), f"cleaned {number + 1:,} of {len(files):,} files")
-    keys = [("set", "ascending"), ("item", "ascending"), ("record_id", "ascending")]
-    write_parquet(work / "out" / HITS, pa.concat_tables([CONTAMINATION.empty_table(), *hits]).sort_by(keys))
     _apply(folder, files, records, decided, params)
-    return Cleaned(folder)
+    return Cleaned(folder), pa.concat_tables([CONTAMINATION.empty_table(), *hits])
 
 
 def _steady(records: Records, decided: Decided, params: CurateParams, parent: Parent | None) -> NDArray[np.bool_]:

@@ -16,14 +16,26 @@ from numpy.typing import NDArray
 from lmcore.curate import split
 from lmcore.curate.choose import Pairs
 from lmcore.curate.ids import places
+from lmcore.curate.mix import RULE as MIX
 from lmcore.curate.parent import Parent
 from lmcore.curate.records import Records
 from lmcore.curate.rules import KEPT
 from lmcore.curate.settle import settle
+from lmcore.curate.sides import UNKNOWN
 from lmcore.curate.split import SplitParams
 
 EXACT, NEAR, HELD_OUT = "exact_duplicate", "near_duplicate", "held_out_duplicate"
 NOBODY = -1
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Records that a later step drops, found out in an earlier round."""
+
+    rule: str
+    records: NDArray[np.int64]
+    value: NDArray[np.float64]
+    threshold: float
 
 
 @dataclass
@@ -70,12 +82,15 @@ def decide(
     files: Sequence[Path],
     min_jaccard: float,
     memory_mib: int,
+    weights: NDArray[np.float64],
+    gone: Sequence[Drop] = (),
 ) -> Decided:
     """Judge every record by what is known of it; `rules` are those that judged `records`.
 
-    Of texts that are alike stays, in this order: one kept before, one written by people, one of a source that comes
-    first in `trusted`, the one with the highest quality, the longest, the lowest record id. `files` are the measured
-    files that `records` tells of.
+    Of texts that are alike stays, in this order: one kept before, one written by people, one that is learnt from more
+    often (`weights`, (N,); none of 0 stays in training), one of a source that comes first in `trusted`, the one with
+    the highest quality, the longest, the lowest record id. `files` are the measured files that `records` tells of,
+    `gone` is what an earlier round found out.
     """
     known = places(records.ids, parent.ids) >= 0 if parent else np.zeros(len(records), bool)
     side = _sides(records, splitting, parent)
@@ -93,12 +108,17 @@ def decide(
     told = decided.kept & records.synthetic & (side != split.TRAIN)
     decided.drop(split.RULE, told, split.positions(records.page)[told], splitting.test + splitting.val)
 
+    decided.drop(MIX, decided.kept & (weights == 0) & (side == split.TRAIN), 0.0, 1.0)
+    for drop in gone:
+        decided.drop(drop.rule, drop.records, drop.value, drop.threshold)
+
     left = np.flatnonzero(decided.kept)
     order = np.lexsort(
         (
             np.arange(len(left)),
             -records.n_chars[left],
             -records.quality[left],
+            -weights[left],
             _trust(records, trusted)[left],
             records.synthetic[left],
             ~known[left],
@@ -132,13 +152,11 @@ def decide(
 
 
 def _sides(records: Records, splitting: SplitParams, parent: Parent | None) -> NDArray[np.int8]:
-    """The side of each record's page: where a text of it stood before, else where its name falls."""
+    """The side of each record's page: where it or its texts stood before, else where its name falls."""
     side = split.splits(split.positions(records.page), splitting).astype(np.int8)
     if parent:
-        pages, sides = parent.sides
-        where = np.minimum(np.searchsorted(pages, records.page), max(0, len(pages) - 1))
-        found = pages[where] == records.page if len(pages) else np.zeros(len(side), bool)
-        side[found] = sides[where[found]]
+        known = parent.sides.of(records.page, records.words)
+        side = np.where(known == UNKNOWN, side, known)
     side[records.synthetic & records.made] = split.TRAIN
     return side
 

@@ -21,6 +21,7 @@ from lmcore.curate.evaluation_sets import EvaluationSet
 from lmcore.curate.held_out import HeldOut
 from lmcore.curate.overlap import Integers, Size, pieces
 from lmcore.curate.words import run_starts
+from lmcore.documents import SPLITS
 
 CONTAMINATION = pa.schema(
     [
@@ -60,6 +61,8 @@ class DecontaminateParams(Params):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"two evaluation sets are called {twice[0]}; the hits could not tell which")
+        if taken := sorted(set(names) & set(SPLITS)):
+            raise ValueError(f"an evaluation set is called {taken[0]}, as a split is; the hits could not tell which")
         return value
 
     @property

@@ -49,6 +49,12 @@ def rehydration(cluster_size: NDArray[np.int64]) -> NDArray[np.float64]:
     return found
 
 
+def weights(params: MixParams, sources: NDArray[np.object_], kinds: NDArray[np.object_]) -> NDArray[np.float64]:
+    """The weight of each of N texts by its source and kind."""
+    by_source = np.array([params.sources.get(name, 1.0) for name in sources], np.float64)
+    return by_source * np.array([params.kinds.get(name, 1.0) for name in kinds], np.float64)
+
+
 def repeats(
     params: MixParams,
     ids: Ids,
@@ -57,8 +63,7 @@ def repeats(
     cluster_size: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """How often each of N training texts is learnt from; 0 for one that is left out."""
-    weight = np.array([params.sources.get(name, 1.0) for name in sources])
-    weight = weight * np.array([params.kinds.get(name, 1.0) for name in kinds])
+    weight = weights(params, sources, kinds)
     if params.rehydrate:
         weight = weight * rehydration(cluster_size)
     weight = np.minimum(weight, params.max_repeats)

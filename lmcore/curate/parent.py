@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lmcore.curate.facts import FACTS, facts
 from lmcore.curate.ids import Ids, ids
-from lmcore.curate.split import page_hashes
+from lmcore.curate.sides import Sides
 from lmcore.documents import SPLITS
 from storage.atomic import disk_errors, fsync_path
 from storage.errors import RunError
@@ -59,19 +59,13 @@ class Parent:
     about: dict[str, Any]
     ids: Ids  # (M,)
     split: NDArray[np.int8]  # (M,) index into SPLITS
-    page: NDArray[np.uint64]  # (M,) see `page_hashes`
     file: NDArray[np.int32]  # (M,) index into files
     columns: dict[str, NDArray[Any]]  # SAME, each (M,)
     files: list[Path]
-
-    @property
-    def sides(self) -> tuple[NDArray[np.uint64], NDArray[np.int8]]:
-        """Every page that a text was kept of, sorted, and its side."""
-        pages, first = np.unique(self.page, return_index=True)
-        return pages, self.split[first]
+    sides: Sides  # of this and all corpora before
 
 
-def read_parent(folder: Path, salt: str) -> Parent:
+def read_parent(folder: Path) -> Parent:
     """What an earlier corpus keeps. Raises RunError naming a damaged file."""
     files: list[Path] = []
     parts: list[dict[str, NDArray[Any]]] = []
@@ -82,7 +76,6 @@ def read_parent(folder: Path, salt: str) -> Parent:
                 {
                     "ids": ids(table["record_id"]),
                     "split": np.full(table.num_rows, index, np.int8),
-                    "page": page_hashes(table["page_of_origin"], salt),
                     "file": np.full(table.num_rows, len(files), np.int32),
                     **{name: _array(table, name) for name in SAME if name != "facts"},
                     "facts": facts(table),
@@ -95,6 +88,7 @@ def read_parent(folder: Path, salt: str) -> Parent:
     return Parent(
         folder=folder,
         about=read_about(folder),
+        sides=Sides.read(folder),
         columns={name: joined.pop(name) for name in SAME},
         files=files,
         **joined,

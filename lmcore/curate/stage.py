@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 
 from lmcore.curate import gates
 from lmcore.curate.beside import Beside
-from lmcore.curate.choose import Pairs
-from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, REPEATED, clean, clear
-from lmcore.curate.compare import read_pairs
-from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided, decide
+from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, REPEATED, clear
+from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided
 from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids
 from lmcore.curate.judge import LICENCE, Judge
@@ -30,6 +28,8 @@ from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
 from lmcore.curate.parent import ABOUT, MAX_BATCHES, read_about, read_parent
 from lmcore.curate.privacy import blank
 from lmcore.curate.records import Part, Records, read_records
+from lmcore.curate.rounds import decide_and_clean
+from lmcore.curate.sides import Sides
 from lmcore.curate.split import RULE as SYNTHETIC
 from lmcore.curate.split import TRAIN
 from lmcore.curate.write import plan_files, write_splits
@@ -74,21 +74,23 @@ def curate(
 
     before = _same_deal(parent, params)
     settings = digest_json({**about, "curate": params.key_values(), "measures": None, "compares": None})
-    whole = None if before is None else read_parent(before, params.split.salt)
-    decided = decide(
-        records,
-        Pairs.of(*(read_pairs(folder) for folder in compared)),
-        judge.names,
-        splitting=params.split,
-        trusted=params.duplicates.trusted,
-        parent=whole,
-        files=paths,
-        min_jaccard=comparing.min_jaccard,
-        memory_mib=runtime.memory_mib,
-    )
+    whole = None if before is None else read_parent(before)
     reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
     base = whole if reusable else None
-    cleaned = clean(work, paths, compared, records, decided, params, base, runtime.memory_mib, report)
+    measured_words = records.words.copy()
+    decided, cleaned = decide_and_clean(
+        work,
+        paths,
+        compared,
+        records,
+        judge.names,
+        params=params,
+        comparing=comparing,
+        runtime=runtime,
+        known=whole,
+        reusable=base,
+        report=report,
+    )
     often = _mixed(records, decided, params)
     report(2, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
     fault("curate.before-decisions")
@@ -105,6 +107,9 @@ def curate(
     gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
 
+    kept = decided.kept
+    sides = whole.sides if whole else Sides.nobody()
+    sides.with_kept(records.page[kept], measured_words[kept], decided.split[kept]).write(out)
     plan = plan_files(records, decided, base)
     write_splits(work, paths, records, decided, plan, cleaned, often)
     report(4, 4, f"{int(plan.new.sum()):,} texts written")

@@ -1,0 +1,94 @@
+"""Choosing and cleaning, again until they agree: when a text that stays loses too much, its copies are asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lmcore.curate.choose import Pairs
+from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, HITS, REPEATED, Cleaned, clean
+from lmcore.curate.compare import read_pairs
+from lmcore.curate.decide import NOBODY, Decided, Drop, decide
+from lmcore.curate.ids import hexes
+from lmcore.curate.mix import weights
+from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
+from lmcore.curate.parent import Parent
+from lmcore.curate.records import Records
+from lmcore.progress import Report
+from storage.parquet import write_parquet
+
+_LOSSES = (CONTAMINATED, REPEATED, BOILERPLATE)
+
+
+def decide_and_clean(
+    work: Path,
+    files: Sequence[Path],
+    compared: Sequence[Path],
+    records: Records,
+    rules: Sequence[str],
+    *,
+    params: CurateParams,
+    comparing: CompareParams,
+    runtime: CurateRuntime,
+    known: Parent | None,
+    reusable: Parent | None,
+    report: Report,
+) -> tuple[Decided, Cleaned]:
+    """The verdict on every record and what became of the texts; `records` is told their new sizes and digests.
+
+    `known` is the corpus before, `reusable` the same where it was made with the same settings. Leaves
+    `out/contamination.parquet`.
+    """
+    as_measured = [array.copy() for array in (records.text_id, records.words, records.n_bytes)]
+    pairs = Pairs.of(*(read_pairs(folder) for folder in compared))
+    names = (np.array(records.names[name], object)[getattr(records, name)] for name in ("source", "kind"))
+    weight = weights(params.mix, *names)
+    gone: list[Drop] = []
+    hits: list[pa.Table] = []
+    while True:
+        decided = decide(
+            records,
+            pairs,
+            rules,
+            splitting=params.split,
+            trusted=params.duplicates.trusted,
+            parent=known,
+            files=files,
+            min_jaccard=comparing.min_jaccard,
+            memory_mib=runtime.memory_mib,
+            weights=weight,
+            gone=gone,
+        )
+        folder = work / "clean" / f"{len(hits):03d}"
+        cleaned, found = clean(folder, files, compared, records, decided, params, reusable, runtime.memory_mib, report)
+        lost = _lost(decided)
+        hits.append(found)
+        if not lost:
+            break
+        gone += lost
+        hits[-1] = found.filter(
+            pc.is_in(found["record_id"], hexes(records.ids[np.concatenate([d.records for d in lost])]))
+        )
+        for array, measured in zip((records.text_id, records.words, records.n_bytes), as_measured, strict=True):
+            array[:] = measured
+    keys = [("set", "ascending"), ("item", "ascending"), ("record_id", "ascending")]
+    write_parquet(work / "out" / HITS, pa.concat_tables(hits).sort_by(keys))
+    return decided, cleaned
+
+
+def _lost(decided: Decided) -> list[Drop]:
+    """The texts that cleaning dropped and that others were dropped as copies of, by rule."""
+    copied = np.unique(decided.other[~decided.kept & (decided.other != NOBODY)])
+    found = []
+    for rule in _LOSSES:
+        if rule in decided.rules:
+            which: NDArray[np.int64] = copied[decided.rule[copied] == decided.rules.index(rule)]
+            for limit in np.unique(decided.threshold[which]):
+                some = which[decided.threshold[which] == limit]
+                found.append(Drop(rule, some, decided.value[some], float(limit)))
+    return found
