@@ -6,6 +6,7 @@ import itertools
 import random
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from test_curate_stage import GOOD
 from three_stages import curate_folders
@@ -14,7 +15,8 @@ from lmcore.collect.editions import write_references
 from lmcore.curate.ids import ids
 from lmcore.curate.params import CurateParams
 from lmcore.curate.split import RULE as HELD_OUT_PAGE
-from lmcore.documents import CURATED, DECISION, SPLITS, read_documents
+from lmcore.curate.split import SplitParams, page_hashes, positions, splits
+from lmcore.documents import CURATED, DECISION, SPLITS, read_documents, record_id
 from storage.errors import RunError
 from storage.parquet import read_parquet
 
@@ -230,13 +232,14 @@ def test_another_salt_deals_all_pages_anew(chain, pages, content):
 @pytest.mark.parametrize("side", ["val", "test"])
 def test_a_newcomer_like_a_held_out_text_is_dropped(chain, row, side, pages):
     held = on_side(row, side, GOOD, **WIDE)
-    copy = on_side(row, "train", GOOD.upper(), **WIDE)
+    copy = on_side(row, "train", GOOD.upper() + " AND THEN", **WIDE)  # one of equal words would be of its side
     first = chain.edition([*pages[:5], held], split=WIDE)
     assert kept(first)[held["record_id"]]["side"] == side
     out = chain.edition([*pages[:5], held, copy], split=WIDE)
     told = judged(out)[copy["record_id"]]
     assert (told["verdict"], told["rule"], told["other"]) == ("dropped", "held_out_duplicate", held["record_id"])
-    assert (told["value"], told["split"]) == (1.0, None)
+    assert 0.7 <= told["value"] < 1
+    assert told["split"] is None
     assert set(kept(out)) == {*kept(first)}
 
 
@@ -310,3 +313,76 @@ def test_a_damaged_corpus_before_is_named(chain, pages):
     (first / "provenance" / "corpus.json").write_text("{")
     with pytest.raises(RunError, match=r"corpus\.json.*\n.*collect-train verify"):
         chain.edition(pages[:30])
+
+
+def test_a_text_that_moves_keeps_its_side(chain, pages):
+    first = kept(chain.edition(pages, split=WIDE))
+    page_of = {row["record_id"]: row for row in pages}
+    moved = [page_of[record] | _at(page_of[record], "/moved") for record in first]
+    second = kept(chain.edition(moved, split=WIDE))
+    was = {row["text_id"]: row["side"] for row in first.values()}
+    sides = [(was[row["text_id"]], row["side"]) for row in second.values() if row["text_id"] in was]
+    assert len(sides) > 0.8 * len(first)
+    assert {before for before, _ in sides} == set(SPLITS)
+    assert all(before == now for before, now in sides)
+
+
+def test_a_copy_that_stays_is_on_the_side_of_the_original(chain, pages):
+    copies = [page | _at(page, "/copy") for page in pages]
+    first = kept(chain.edition([*pages, *copies], split=WIDE))
+    left = [row for row in [*pages, *copies] if row["record_id"] not in first]
+    second = kept(chain.edition(left, split=WIDE))
+    was = {row["text_id"]: row["side"] for row in first.values()}
+    assert len(second) > 0.8 * len(first)
+    for row in second.values():
+        assert row["side"] == was.get(row["text_id"], row["side"])
+
+
+def test_a_page_that_is_away_for_a_night_comes_back_to_its_side(chain, pages):
+    first = kept(chain.edition(pages, split=WIDE))
+    held = {record for record, row in first.items() if row["side"] != "train"}
+    chain.edition([page for page in pages if page["record_id"] not in held], split={"val": 0, "test": 0})
+    third = kept(chain.edition(pages, split={"val": 0, "test": 0}))
+    there = held & third.keys()
+    assert len(there) > 0.8 * len(held)
+    assert all(third[record]["side"] == first[record]["side"] for record in there)
+
+
+def test_a_source_of_no_weight_takes_no_copy_with_it(chain, pages, row):
+    others = [row(page["text"], page["url"], source="other") for page in pages[:20]]
+    nothing = {"split": {"val": 0, "test": 0}, "decontaminate": {"enabled": False}}
+    alone = kept(chain.edition(others, before=None, **nothing))
+    both = kept(chain.edition([*pages[:20], *others], before=None, mix={"sources": {"docs": 0}}, **nothing))
+    assert {r["source"] for r in both.values()} == {"other"}
+    assert {r["text_id"] for r in both.values()} == {r["text_id"] for r in alone.values()}
+
+
+def test_what_is_cut_away_gives_back_its_copies(chain, row):
+    """A long text that quotes a held-out one in full stays before its shorter twin, and is then cut to nothing."""
+    side = {"val": 0.5, "test": 0}
+    addresses = [f"http://a/{number}" for number in range(60)]
+    held, train = chain_sides(addresses, side)
+    shared = " ".join(f"word{number}" for number in range(200))
+    quoted = row(shared, held[0])
+    first = row(shared + " and seven more words at the end", train[0])
+    copy = row(shared + " and seven more words at the END", held[1])
+    out = chain.edition([first, copy, quoted], split=side, rules={"sets": []})
+    told = judged(out)
+    stays = [record for record, r in told.items() if r["verdict"] == "kept"]
+    assert len(stays) == 1
+    assert all(r["other"] in (None, *stays) for r in told.values()), "what goes as a copy is a copy of one that stays"
+
+
+def chain_sides(addresses, side):
+    """Which of these pages are held out, and which are for training."""
+    where = positions(page_hashes(pa.chunked_array([addresses]), ""))
+    held = splits(where, SplitParams(**side)) != 0
+    return [a for a, out in zip(addresses, held, strict=True) if out], [
+        a for a, out in zip(addresses, held, strict=True) if not out
+    ]
+
+
+def _at(page, more):
+    """What changes of a row at another address."""
+    url = page["url"] + more
+    return {"url": url, "page_of_origin": url, "record_id": record_id(page["source"], url, page["text"])}
