@@ -13,6 +13,7 @@ from storage.registry import Registry, ReleaseWithdrawn
 from storage.store import Artifact, Store
 from tasks.prefect_ui import emit
 from tasks.progress import say
+from tasks.ui_pages import show_corpus, show_finished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,6 +121,8 @@ def report_run(built: Built) -> Path:
     path = run_folder(store, plan.run) / "report.html"
     write_report(path, view)
     show_run(view, path)
+    if corpus := built.one("curate"):
+        show_finished(show_corpus, "curate", corpus)  # once more: by now it may have tokens
     return path
 
 
