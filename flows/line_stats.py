@@ -59,7 +59,8 @@ def _files(store: Store, what: str, split: str) -> tuple[Artifact, list[Path]]:
 
 
 def _show(of: str, stats: LineStats, vocabulary: int, source: str, console: Console) -> None:
-    table = Table(title=printable(of), title_justify="left", show_header=False)
+    console.print(Text(printable(of), style="bold"), soft_wrap=True)
+    table = Table(show_header=False)
     table.add_column("what")
     table.add_column("number", justify="right")
     table.add_row("lines", f"{stats.total:,}")

@@ -46,6 +46,7 @@ FRONTIER = "frontier.sqlite"
 # A seed's host that fails this often in a row has gone away: better to stop and go on later than to write
 # every page off as failed.
 GIVE_UP_AFTER = 20
+LAST_ANSWERS = 5.0  # seconds that pages on their way are waited for when a host has gone away
 MAX_UNREAD = 64  # responses held while they wait to be read; the others are asked for later
 LEAST_AUDIT = 5  # pages that a second extractor reads, in a crawl of few
 OVER_BUDGET = "over_budget"
@@ -243,6 +244,12 @@ class WebCrawl:
                         self._report(
                             self._done, self._total, f"{self._done} of {self._total} pages, {self._failed} failed"
                         )
+            except RunError:  # what is on its way was asked for already: nobody is to be asked for it twice
+                for future in wait(running, timeout=LAST_ANSWERS)[0]:
+                    if (response := future.result()).outcome == "ok":
+                        self._keep(running[future][1], self._before.filled(response))
+                client.close()
+                raise
             except BaseException:
                 client.close()
                 raise

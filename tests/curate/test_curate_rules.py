@@ -159,7 +159,7 @@ def test_the_first_failing_rule_names_the_drop():
         ({"limits": {"min_words": float("nan")}}, "finite"),
         ({"limits": {"min_words": "many"}}, "number"),
         ({"unknown": 1}, "Extra inputs"),
-        ({"sets": ["house", "gopher"]}, "unknown rule set 'gopher'; the sets are house, gopher_quality"),
+        ({"sets": ["house", "gopher"]}, "unknown rule set 'gopher'; did you mean gopher_quality?"),
         ({"sets": ["house", "house"]}, "named twice"),
         ({"limits": {"gopher_min_words": 40}}, "belongs to the set gopher_quality, which is not in curate.rules.sets"),
         ({"sets": ["c4"], "off": ["min_words"]}, "belongs to the set house"),
