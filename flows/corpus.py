@@ -19,6 +19,7 @@ from tasks.compare import compare
 from tasks.curate import curate
 from tasks.measure import measure
 from tasks.progress import say
+from tasks.step import keep
 
 
 def build_corpus(built: Built, recipe: Recipe, collected: Sequence[Artifact], wanted: Range) -> Artifact:
@@ -130,7 +131,7 @@ def _compared(
     known, earlier = _known(store, recipe, measures, parent)
     new = sorted((m for m in measures if m not in known and m not in empty), key=lambda m: m.key)
     if not new and earlier:
-        return [*known, *empty], earlier
+        return [*known, *empty], [*earlier[:-1], keep(earlier[-1], "there is nothing new to compare")]
     settings: dict[str, Any] = {"params": recipe.compare, "runtime": recipe.runtime.compare, "mode": mode}
     return [*known, *new, *empty], [*earlier, compare(store, new, known, earlier, **settings)]
 
