@@ -201,7 +201,8 @@ class TestTimeline:
         events = timeline(up, first.run, *names)
         assert {event["resource"]["prefect.resource.id"] for event in events} == {f"collect-train.recipe.{NAME}"}
         epochs = [event["payload"] for event in events if event["event"] == "collect-train.training.epoch"]
-        assert [epoch["epoch"] for epoch in epochs] == list(range(1, len(epochs) + 1))
+        numbers = [epoch["epoch"] for epoch in epochs]
+        assert numbers == sorted(set(numbers)), "each once, in order; a step may end two of a text as short as this"
         assert all(epoch["mean_bits_per_byte"] > 0 for epoch in epochs)
         (release,) = (event for event in events if event["event"] == "collect-train.release.promoted")
         assert release["payload"]["release"] == f"{NAME}@1"
