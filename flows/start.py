@@ -58,7 +58,7 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
     model = _found(store, "train", given.model_key, given.model_digest, asked, what)
     shape = DecoderConfig.model_validate(model.manifest.provenance.params["model"])
     if wrong := misfits(shape, recipe.model, grow=recipe.train.grow):
-        _refuse(asked, release, "model", wrong, recipe.model.key_values(), shape.key_values())
+        _refuse(asked, release, "model", wrong, recipe.model.model_dump(mode="json"), shape.model_dump(mode="json"))
     if recipe.train.grow_vocabulary:
         _check_spelling(store, model, release, asked)
         tell(f"the vocabulary is the recipe's own: tokens that {release} does not have begin as the mean of its pieces")

@@ -62,7 +62,7 @@ def import_model(store: Store, folder: Path, tell: Callable[[str], None] = lambd
         shutil.copyfile(tokenizer.file("tokenizer.json"), out / "tokenizer.json")
         ledger = imported.model.ledger()
         write_json(out / "ledger.json", ledger.to_json())
-        shape = {"model": imported.model.config.model_dump(mode="json")}
+        shape = {"model": imported.model.config.key_values()}
         metrics = {"parameters": ledger.total, "imported": folder.name, "notes": list(imported.notes)}
         return _publish(store, "train", key, out, params | shape, metrics, seconds, tokenizer)
 

@@ -6,7 +6,12 @@ Knows no torch, so that a recipe can be refused before anything runs.
     rms, rope, swiglu, no qk_norm                             LlamaForCausalLM
     rms, rope, swiglu, qk_norm, no bias                       Qwen3ForCausalLM
     rms, rope, relu2, no qk_norm                              ArceeForCausalLM
-    layer, learned, gelu, no qk_norm, as many kv heads        GPT2LMHeadModel
+    layer, learned, gelu or relu, no qk_norm, as many kv      GPT2LMHeadModel
+    heads as heads
+    the same with norms after each part, d_ff 4 d_model       OpenAIGPTLMHeadModel
+
+What a shape leaves out and an architecture always has is written as what changes nothing: a norm's weight as ones, a
+bias as zeros.
 """
 
 from __future__ import annotations
@@ -17,9 +22,11 @@ from lmcore.models.config import DecoderConfig
 from storage.errors import UserError
 
 LLAMA, QWEN3, ARCEE, GPT2 = "LlamaForCausalLM", "Qwen3ForCausalLM", "ArceeForCausalLM", "GPT2LMHeadModel"
-MODEL_TYPES = {LLAMA: "llama", QWEN3: "qwen3", ARCEE: "arcee", GPT2: "gpt2"}
+GPT = "OpenAIGPTLMHeadModel"
+MODEL_TYPES = {LLAMA: "llama", QWEN3: "qwen3", ARCEE: "arcee", GPT2: "gpt2", GPT: "openai-gpt"}
 # First releases of transformers that have the architecture.
-SINCE = {LLAMA: "4.28", QWEN3: "4.51", ARCEE: "4.54", GPT2: "4.0"}
+SINCE = {LLAMA: "4.28", QWEN3: "4.51", ARCEE: "4.54", GPT2: "4.0", GPT: "4.0"}
+_KINDS = {("rms", "rope", "swiglu"), ("rms", "rope", "relu2"), ("layer", "learned", "gelu"), ("layer", "learned", "relu")}
 
 
 def stock_architecture(config: DecoderConfig) -> str:
@@ -29,7 +36,7 @@ def stock_architecture(config: DecoderConfig) -> str:
             f"no stock Hugging Face architecture has {problem}", f"{mend}, or set export.hf: false to go without"
         )
     if config.norm == "layer":
-        return GPT2
+        return GPT if config.norm_placement == "post" else GPT2
     if config.mlp == "relu2":
         return ARCEE
     return QWEN3 if config.qk_norm else LLAMA
@@ -42,18 +49,24 @@ def _problems(config: DecoderConfig) -> list[tuple[str, str]]:
         found.append(("model.embed_norm: true", "set model.embed_norm: false"))
     if config.logit_softcap:
         found.append((f"model.logit_softcap: {config.logit_softcap}", "set model.logit_softcap: 0"))
-    kind = (config.norm, config.position, config.mlp)
-    if kind not in {("rms", "rope", "swiglu"), ("rms", "rope", "relu2"), ("layer", "learned", "gelu")}:
+    if (config.norm, config.position, config.mlp) not in _KINDS:
         found.append(
             (
                 f"model.norm: {config.norm} with model.position: {config.position} and model.mlp: {config.mlp}",
-                "set model.norm, position and mlp to rms, rope and swiglu (or relu2), or to layer, learned and gelu",
+                "set model.norm, position and mlp to rms, rope and swiglu (or relu2), or to layer, learned and gelu "
+                "(or relu)",
             )
         )
+    if config.norm_placement == "post" and config.norm != "layer":
+        found.append((f"model.norm_placement: post with model.norm: {config.norm}", "set model.norm_placement: pre"))
+    if config.norm_placement == "post" and config.ff_width != 4 * config.d_model:
+        found.append(("model.norm_placement: post with model.d_ff other than 4 d_model", "leave model.d_ff out"))
     if config.qk_norm and config.mlp != "swiglu":
         found.append((f"model.qk_norm: true with model.mlp: {config.mlp}", "set model.qk_norm: false"))
     if config.qk_norm and config.bias:
         found.append(("model.qk_norm: true with model.bias: true", "set model.bias: false"))
+    if config.qk_norm and config.ff_bias and not config.bias:
+        found.append(("model.qk_norm: true with model.mlp_bias: true", "set model.mlp_bias: false"))
     if config.norm == "layer" and config.kv_heads != config.n_heads:
         found.append(("model.n_kv_heads below model.n_heads in the GPT-2 shape", "leave model.n_kv_heads out"))
     even = config.d_model % config.n_heads == 0
@@ -85,19 +98,23 @@ def hf_config(config: DecoderConfig, vocab_size: int, *, bos_id: int, pad_id: in
         "torch_dtype": "float32",  # transformers 4
         "dtype": "float32",  # transformers 5
     }
-    if architecture == GPT2:
-        return common | {
+    if architecture in (GPT, GPT2):
+        shape = common | {
             "n_positions": config.context,
             "n_ctx": config.context,
             "n_embd": config.d_model,
             "n_layer": config.n_layers,
             "n_head": config.n_heads,
-            "n_inner": config.ff_width,
-            "activation_function": "gelu_new",
             "layer_norm_epsilon": config.norm_eps,
             "embd_pdrop": config.dropout,
             "attn_pdrop": config.dropout,
             "resid_pdrop": config.dropout,
+        }
+        if architecture == GPT:
+            return shape | {"afn": config.mlp}  # its "gelu" is the tanh form
+        return shape | {
+            "n_inner": config.ff_width,
+            "activation_function": "relu" if config.mlp == "relu" else "gelu_new",
             "scale_attn_weights": True,
         }
     shape = common | {
@@ -124,4 +141,4 @@ def hf_config(config: DecoderConfig, vocab_size: int, *, bos_id: int, pad_id: in
             "max_window_layers": config.n_layers,
             "layer_types": ["full_attention"] * config.n_layers,
         }
-    return shape | {"mlp_bias": config.bias} | ({"pretraining_tp": 1} if architecture == LLAMA else {})
+    return shape | {"mlp_bias": config.ff_bias} | ({"pretraining_tp": 1} if architecture == LLAMA else {})

@@ -16,7 +16,9 @@ from storage.errors import RunError, UserError
 
 AGAIN = "save it again with transformers: model.save_pretrained(FOLDER), tokenizer.save_pretrained(FOLDER)"
 ANOTHER = "start from another model"
-SHAPES = ("gpt2", "llama", "qwen3", "arcee")
+SHAPES = ("gpt2", "openai-gpt", "llama", "qwen3", "arcee")
+_GPT_MLP = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
+_FIRST_GPT_MLP = {"gelu": "gelu", "relu": "relu"}  # its "gelu" is the tanh form
 _ACTIVATIONS = {"llama": "silu", "qwen3": "silu", "arcee": "relu2"}
 
 Size = Annotated[int, Field(ge=1, le=2**24)]
@@ -87,7 +89,7 @@ class GPT2(Shape):
 
     def unknown(self) -> list[str]:
         """What our decoder does not have."""
-        known = self.activation_function in ("gelu_new", "gelu_pytorch_tanh")
+        known = self.activation_function in _GPT_MLP
         found = [] if known else [f"activation_function {self.activation_function!r}"]
         flags = ("scale_attn_by_inverse_layer_idx", "add_cross_attention")
         found += [f"{flag}: true" for flag in flags if getattr(self, flag)]
@@ -105,7 +107,46 @@ class GPT2(Shape):
             "norm_eps": self.layer_norm_epsilon,
             "position": "learned",
             "qk_norm": False,
-            "mlp": "gelu",
+            "mlp": _GPT_MLP[self.activation_function],
+            "bias": True,
+            "tie_embeddings": self.tie_word_embeddings is not False,
+        }
+
+
+class GPT(Shape):
+    """The config.json of a first GPT."""
+
+    model_type: Literal["openai-gpt"]
+    n_layer: Size
+    n_embd: Size
+    n_head: Size
+    n_positions: Size
+    layer_norm_epsilon: float = 1e-5
+    afn: str = "gelu"
+
+    @property
+    def kind(self) -> str:
+        """The model_type."""
+        return self.model_type
+
+    def unknown(self) -> list[str]:
+        """What our decoder does not have."""
+        return [] if self.afn in _FIRST_GPT_MLP else [f"afn {self.afn!r}"]
+
+    def values(self) -> dict[str, Any]:
+        """The values of a `DecoderConfig`."""
+        return {
+            "n_layers": self.n_layer,
+            "d_model": self.n_embd,
+            "n_heads": self.n_head,
+            "d_ff": 4 * self.n_embd,
+            "context": self.n_positions,
+            "norm": "layer",
+            "norm_placement": "post",
+            "norm_eps": self.layer_norm_epsilon,
+            "position": "learned",
+            "qk_norm": False,
+            "mlp": _FIRST_GPT_MLP[self.afn],
             "bias": True,
             "tie_embeddings": self.tie_word_embeddings is not False,
         }
@@ -215,11 +256,13 @@ class _Kind(Strict):
     model_type: str
 
 
-def read_shape(content: bytes, where: str) -> GPT2 | Llama:
+def read_shape(content: bytes, where: str) -> GPT | GPT2 | Llama:
     """The config.json with these bytes. Raises UserError for an unknown shape, RunError for what is not one at all."""
     kind = read_json(_Kind, content, where).model_type
     if kind not in SHAPES:
         raise UserError(f"{where} is of model_type {kind!r}", f"shapes that can be read: {', '.join(SHAPES)}")
+    if kind == "openai-gpt":
+        return read_json(GPT, content, where)
     return read_json(GPT2, content, where) if kind == "gpt2" else read_json(Llama, content, where)
 
 

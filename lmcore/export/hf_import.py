@@ -1,4 +1,4 @@
-"""A Hugging Face folder that somebody else made, as our decoder and tokenizer: GPT-2, Llama, Qwen3 and Arcee shapes.
+"""A Hugging Face folder that somebody else made, as our decoder and tokenizer: GPT, GPT-2, Llama, Qwen3, Arcee.
 
 Only safetensors are read, and only what computes exactly the same here: whatever of a config our decoder does not have
 is refused by name. The shapes of the tensors are compared before a model is built, so its size is that of the files.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lmcore.export.hf_config import AGAIN, ANOTHER, AddedToken
 from lmcore.export.hf_folder import CONFIG, TOKENIZER, Folder, line, open_folder
-from lmcore.export.hf_reader import gpt2_state, llama_state
+from lmcore.export.hf_reader import gpt_state, llama_state
 from lmcore.models.config import DecoderConfig
 from lmcore.models.decoder import Decoder
 from lmcore.tokenizer.imported import Adopted, ImportedBPE, adopt
@@ -64,9 +64,10 @@ def _state(folder: Folder, config: DecoderConfig, rows: int) -> dict[str, Tensor
         tensors = {f"transformer.{name}": tensor for name, tensor in tensors.items()}
     head = tensors.pop("lm_head.weight", None)
     try:
-        if kind != "gpt2" and config.bias:
+        gpt = config.norm == "layer"
+        if not gpt and config.bias:
             _fill_biases(tensors, config)
-        state = gpt2_state(tensors, config) if kind == "gpt2" else llama_state(tensors, config)
+        state = gpt_state(tensors, config) if gpt else llama_state(tensors, config)
         if not config.tie_embeddings:
             if head is None:
                 raise KeyError("lm_head.weight")

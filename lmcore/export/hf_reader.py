@@ -1,7 +1,7 @@
 """A Hugging Face folder read back into our decoder, from its config and its tensors' names alone.
 
-It shares no table with the writer: what the writer names wrongly is missing here. Reads the Llama, Qwen3, Arcee and
-GPT-2 shapes in float32 safetensors, one file.
+It shares no table with the writer: what the writer names wrongly is missing here. Reads the Llama, Qwen3, Arcee, GPT-2
+and first GPT shapes in float32 safetensors, one file.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def read_hf(folder: Path) -> Decoder:
     path = folder / "config.json"
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
-        gpt2 = stored["model_type"] == "gpt2"
-        model = Decoder(_gpt2(stored) if gpt2 else _llama(stored), stored["vocab_size"])
+        gpt = stored["model_type"] in ("gpt2", "openai-gpt")
+        model = Decoder(_gpt(stored) if gpt else _llama(stored), stored["vocab_size"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be read: {_line(error)}", _MEND) from error
     weights = folder / "model.safetensors"
@@ -42,7 +42,7 @@ def read_hf(folder: Path) -> Decoder:
     except (OSError, SafetensorError) as error:
         raise RunError(f"{weights} is missing, truncated or damaged: {_line(error)}", _MEND) from error
     try:
-        state = gpt2_state(tensors, model.config) if gpt2 else llama_state(tensors, model.config)
+        state = gpt_state(tensors, model.config) if gpt else llama_state(tensors, model.config)
         if not model.config.tie_embeddings:
             state["head.weight"] = tensors.pop("lm_head.weight")
         model.load_state_dict(state)
@@ -76,22 +76,26 @@ def _llama(stored: dict[str, Any]) -> DecoderConfig:
         qk_norm=qk_norm,
         mlp=mlp,
         bias=stored["attention_bias"],
+        mlp_bias=stored.get("mlp_bias"),
         tie_embeddings=stored["tie_word_embeddings"],
     )
 
 
-def _gpt2(stored: dict[str, Any]) -> DecoderConfig:
+def _gpt(stored: dict[str, Any]) -> DecoderConfig:
+    first = stored["model_type"] == "openai-gpt"
+    activation = stored["afn"] if first else stored["activation_function"]
     return DecoderConfig(
         n_layers=stored["n_layer"],
         d_model=stored["n_embd"],
         n_heads=stored["n_head"],
-        d_ff=stored["n_inner"],
+        d_ff=4 * stored["n_embd"] if first else stored["n_inner"],
         context=stored["n_positions"],
         norm="layer",
+        norm_placement="post" if first else "pre",
         norm_eps=stored["layer_norm_epsilon"],
         position="learned",
         qk_norm=False,
-        mlp="gelu",
+        mlp={"gelu": "gelu", "gelu_new": "gelu", "relu": "relu"}[activation],
         bias=True,
         tie_embeddings=stored["tie_word_embeddings"],
         dropout=stored["embd_pdrop"],
@@ -113,17 +117,24 @@ def llama_state(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, 
             three = [take(f"{of}.self_attn.{letter}_proj.{kind}") for letter in "qkv"]
             state[f"{to}.attn.qkv.{kind}"] = torch.cat(three)
             state[f"{to}.attn.o.{kind}"] = take(f"{of}.self_attn.o_proj.{kind}")
+        for kind in ("weight", "bias") if config.ff_bias else ("weight",):
             for part in ("gate", "up", "down") if config.mlp == "swiglu" else ("up", "down"):
                 state[f"{to}.mlp.{part}.{kind}"] = take(f"{of}.mlp.{part}_proj.{kind}")
     return state
 
 
-def gpt2_state(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
+def gpt_state(tensors: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
     """Takes what it knows out of `tensors`; KeyError for one that is missing."""
     take = tensors.pop
-    state = {"embed.weight": take("transformer.wte.weight"), "position.weight": take("transformer.wpe.weight")}
+    first = config.norm_placement == "post"
+    tokens, places = ("tokens_embed", "positions_embed") if first else ("wte", "wpe")
+    state = {
+        "embed.weight": take(f"transformer.{tokens}.weight"),
+        "position.weight": take(f"transformer.{places}.weight"),
+    }
     for kind in ("weight", "bias"):
-        state[f"norm.{kind}"] = take(f"transformer.ln_f.{kind}")
+        if not first:
+            state[f"norm.{kind}"] = take(f"transformer.ln_f.{kind}")
         for layer in range(config.n_layers):
             to, of = f"blocks.{layer}", f"transformer.h.{layer}"
             state[f"{to}.attn_norm.{kind}"] = take(f"{of}.ln_1.{kind}")

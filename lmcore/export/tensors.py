@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lmcore.export.architectures import GPT2, stock_architecture
+from lmcore.export.architectures import GPT, GPT2, stock_architecture
 from lmcore.models.config import DecoderConfig
 from lmcore.models.decoder import Decoder
 
@@ -13,11 +13,26 @@ from lmcore.models.decoder import Decoder
 def hf_tensors(model: Decoder) -> dict[str, Tensor]:
     """The weights (float32, contiguous) under Hugging Face's names. A tied head is left out."""
     state = {name: tensor.detach().to("cpu", torch.float32) for name, tensor in model.state_dict().items()}
-    gpt2 = stock_architecture(model.config) == GPT2
-    named = _gpt2_tensors(state, model.config) if gpt2 else _llama_tensors(state, model.config)
+    if not model.config.norm_affine:
+        state |= _ones(model.config)
+    gpt = stock_architecture(model.config) in (GPT, GPT2)
+    named = _gpt_tensors(state, model.config) if gpt else _llama_tensors(state, model.config)
     if not model.config.tie_embeddings:
         named["lm_head.weight"] = state["head.weight"]
     return {name: tensor.contiguous() for name, tensor in named.items()}
+
+
+def _ones(config: DecoderConfig) -> dict[str, Tensor]:
+    """The weights that norms without any would have."""
+    widths = {"attn_norm": config.d_model, "mlp_norm": config.d_model}
+    if config.qk_norm:
+        widths |= {"attn.q_norm": config.head_width, "attn.k_norm": config.head_width}
+    ones = {
+        f"blocks.{layer}.{part}.weight": torch.ones(width)
+        for layer in range(config.n_layers)
+        for part, width in widths.items()
+    }
+    return ones | {"norm.weight": torch.ones(config.d_model)}
 
 
 def _llama_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
@@ -46,9 +61,14 @@ def _llama_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str,
     return named
 
 
-def _gpt2_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
-    """GPT-2: its Conv1D keeps matrices as (in, out). A model without biases gets zeros, which change nothing."""
-    named = {"transformer.wte.weight": state["embed.weight"], "transformer.wpe.weight": state["position.weight"]}
+def _gpt_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str, Tensor]:
+    """GPT-2 and the first GPT: their Conv1D keeps matrices as (in, out). What has no bias gets zeros."""
+    first = config.norm_placement == "post"
+    tokens, places = ("tokens_embed", "positions_embed") if first else ("wte", "wpe")
+    named = {
+        f"transformer.{tokens}.weight": state["embed.weight"],
+        f"transformer.{places}.weight": state["position.weight"],
+    }
     norms = {"attn_norm": "ln_1", "mlp_norm": "ln_2"}
     matrices = {"attn.qkv": "attn.c_attn", "attn.o": "attn.c_proj", "mlp.up": "mlp.c_fc", "mlp.down": "mlp.c_proj"}
 
@@ -57,7 +77,8 @@ def _gpt2_tensors(state: dict[str, Tensor], config: DecoderConfig) -> dict[str, 
         named[f"{theirs}.weight"] = weight.t() if weight.ndim == 2 else weight
         named[f"{theirs}.bias"] = state.get(f"{ours}.bias", torch.zeros(len(weight)))
 
-    put("norm", "transformer.ln_f")
+    if not first:
+        put("norm", "transformer.ln_f")
     for layer in range(config.n_layers):
         for part, name in (norms | matrices).items():
             put(f"blocks.{layer}.{part}", f"transformer.h.{layer}.{name}")

@@ -107,8 +107,8 @@ class Attention(nn.Module):
         self.n_heads, self.kv_heads, self.head_width = config.n_heads, config.kv_heads, config.head_width
         self.qkv = Linear(config.d_model, sum(config.qkv_rows), config.bias)
         self.o = Linear(config.n_heads * config.head_width, config.d_model, config.bias)
-        self.q_norm = RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
-        self.k_norm = RMSNorm(config.head_width, config.norm_eps) if config.qk_norm else None
+        self.q_norm = RMSNorm(config.head_width, config.norm_eps, config.norm_affine) if config.qk_norm else None
+        self.k_norm = RMSNorm(config.head_width, config.norm_eps, config.norm_affine) if config.qk_norm else None
         self.dropout = config.dropout
 
     def forward(
@@ -126,8 +126,10 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(B, T, H + 2 * K, self.head_width)
         qk, v = qkv[:, :, : H + K], qkv[:, :, H + K :].transpose(1, 2)
         if self.q_norm is not None and self.k_norm is not None:
-            weight = torch.cat((self.q_norm.weight.expand(H, -1), self.k_norm.weight.expand(K, -1)))  # (H + K, W)
-            qk = rms_norm(qk, None, self.q_norm.eps) * weight.to(qk.dtype)
+            qk = rms_norm(qk, None, self.q_norm.eps)
+            if self.q_norm.weight is not None and self.k_norm.weight is not None:
+                weight = torch.cat((self.q_norm.weight.expand(H, -1), self.k_norm.weight.expand(K, -1)))  # (H + K, W)
+                qk = qk * weight.to(qk.dtype)
         if rope is not None:
             qk = rotate(qk, *rope)
         q, k = qk[:, :, :H].transpose(1, 2), qk[:, :, H:].transpose(1, 2)  # (B, H, T, W), (B, K, T, W)

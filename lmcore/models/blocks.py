@@ -65,11 +65,11 @@ class _CPUNorm(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """RMSNorm with a learned weight."""
+    """RMSNorm with a learned weight, or none."""
 
-    def __init__(self, width: int, eps: float) -> None:
+    def __init__(self, width: int, eps: float, affine: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
+        self.weight = nn.Parameter(torch.ones(width)) if affine else None
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,25 +78,27 @@ class RMSNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """LayerNorm with a learned weight and, when asked, a bias."""
+    """LayerNorm with a learned weight and, when asked, a bias; not `affine`: with neither."""
 
-    def __init__(self, width: int, eps: float, bias: bool) -> None:
+    def __init__(self, width: int, eps: float, affine: bool, bias: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+        self.width = width
+        self.weight = nn.Parameter(torch.ones(width)) if affine else None
+        self.bias = nn.Parameter(torch.zeros(width)) if affine and bias else None
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> the same."""
+        weight = None if self.weight is None else self.weight.to(x.dtype)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.layer_norm(x, self.weight.shape, self.weight.to(x.dtype), bias, self.eps)
+        return F.layer_norm(x, (self.width,), weight, bias, self.eps)
 
 
 def make_norm(config: DecoderConfig) -> RMSNorm | LayerNorm:
     """The norm of width D that the config asks for."""
     if config.norm == "rms":
-        return RMSNorm(config.d_model, config.norm_eps)
-    return LayerNorm(config.d_model, config.norm_eps, config.bias)
+        return RMSNorm(config.d_model, config.norm_eps, config.norm_affine)
+    return LayerNorm(config.d_model, config.norm_eps, config.norm_affine, config.bias)
 
 
 class MLP(nn.Module):
@@ -107,9 +109,9 @@ class MLP(nn.Module):
         self.kind = config.mlp
         width = config.ff_width
         if config.mlp == "swiglu":
-            self.gate = Linear(config.d_model, width, config.bias)
-        self.up = Linear(config.d_model, width, config.bias)
-        self.down = Linear(width, config.d_model, config.bias)
+            self.gate = Linear(config.d_model, width, config.ff_bias)
+        self.up = Linear(config.d_model, width, config.ff_bias)
+        self.down = Linear(width, config.d_model, config.ff_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
@@ -118,6 +120,8 @@ class MLP(nn.Module):
             inner = F.silu(self.gate(x)) * up
         elif self.kind == "relu2":
             inner = F.relu(up).square()  # So et al. 2021
+        elif self.kind == "relu":
+            inner = F.relu(up)
         else:
             inner = F.gelu(up, approximate="tanh")  # as GPT-2
         out: Tensor = self.down(inner)

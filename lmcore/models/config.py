@@ -11,11 +11,12 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmcore.config import Params
+from lmcore.config import Params, added_later
 
 Norm = Literal["rms", "layer"]
 Position = Literal["rope", "learned"]
-MLPKind = Literal["swiglu", "relu2", "gelu"]
+Placement = Literal["pre", "post"]
+MLPKind = Literal["swiglu", "relu2", "gelu", "relu"]
 
 
 class DecoderConfig(Params):
@@ -35,12 +36,20 @@ class DecoderConfig(Params):
     d_ff: int | None = Field(
         None,
         ge=1,
-        description="Width inside the MLP. Default 4 d_model for gelu and relu2; for swiglu, which has three matrices, "
-        "8/3 d_model rounded up to a multiple of 64.",
+        description="Width inside the MLP. Default 4 d_model for gelu, relu and relu2; for swiglu, which has three "
+        "matrices, 8/3 d_model rounded up to a multiple of 64.",
     )
     context: int = Field(256, ge=2, le=1 << 20, description="The most tokens the model sees at once.")
     norm: Norm = Field("rms", description="rms: RMSNorm; layer: LayerNorm (with a bias when `bias` is on).")
     norm_eps: float = Field(1e-5, gt=0, le=1e-2, description="Added to the variance inside every norm.")
+    norm_placement: Placement = added_later(
+        "pre",
+        description="pre: a norm before attention and MLP, and one before the head; post: after each is added to the "
+        "stream, and none before the head, as in the first GPT.",
+    )
+    norm_affine: bool = added_later(
+        True, description="Norms learn a weight (LayerNorm a bias too, where `bias` is on). Off: no norm learns any."
+    )
     position: Position = Field(
         "rope", description="rope: rotary, half-split as in Llama; learned: one vector a position."
     )
@@ -49,9 +58,11 @@ class DecoderConfig(Params):
         True, description="RMSNorm with a weight on each head's queries and keys, before the rotation."
     )
     mlp: MLPKind = Field(
-        "swiglu", description="swiglu: silu(gate x) * up x; relu2: relu(up x) squared; gelu: tanh form."
+        "swiglu",
+        description="swiglu: silu(gate x) * up x; relu2: relu(up x) squared; gelu: tanh form; relu: relu(up x).",
     )
     bias: bool = Field(False, description="Biases in the attention and MLP matrices and in LayerNorm.")
+    mlp_bias: bool | None = added_later(None, description="Biases in the MLP matrices. Default as `bias`.")
     tie_embeddings: bool = Field(True, description="The head uses the embedding's matrix.")
     zero_init_projections: bool = Field(
         True,
@@ -93,10 +104,23 @@ class DecoderConfig(Params):
         return -(-8 * self.d_model // (3 * 64)) * 64 if self.mlp == "swiglu" else 4 * self.d_model
 
     @property
+    def ff_bias(self) -> bool:
+        """Whether the MLP's matrices have biases."""
+        return self.bias if self.mlp_bias is None else self.mlp_bias
+
+    @property
     def qkv_rows(self) -> tuple[int, int, int]:
         """Rows of `attn.qkv.weight` that make queries, keys and values, in that order."""
         return self.n_heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width
 
     def resolved(self) -> DecoderConfig:
         """The same shape with every derived number written out, as it is saved beside the weights."""
-        return self.model_copy(update={"n_kv_heads": self.kv_heads, "head_dim": self.head_width, "d_ff": self.ff_width})
+        mlp_bias = None if self.ff_bias == self.bias else self.ff_bias  # one way to write it, the older where there is
+        return self.model_copy(
+            update={
+                "n_kv_heads": self.kv_heads,
+                "head_dim": self.head_width,
+                "d_ff": self.ff_width,
+                "mlp_bias": mlp_bias,
+            }
+        )

@@ -1,18 +1,22 @@
-"""The decoder: one configurable block that covers the modern default and the GPT-2, Llama and Qwen3 shapes.
+"""The decoder: one configurable block that covers the modern default and the GPT, GPT-2, Llama and Qwen3 shapes.
 
 Names of the parameters (stable: files, exports and optimizers rely on them):
 
     embed.weight (V, D)                  position.weight (context, D), learned positions only
-    blocks.N.attn_norm.weight (D)        blocks.N.mlp_norm.weight (D)          norm.weight (D), the last norm
+    blocks.N.attn_norm.weight (D)        blocks.N.mlp_norm.weight (D)
+    norm.weight (D), the last norm, only with norms before each part; none of a norm without `norm_affine`
     blocks.N.attn.qkv.weight (H W + 2 K W, D), rows of queries, keys, values   blocks.N.attn.o.weight (D, H W)
     blocks.N.attn.q_norm.weight (W)      blocks.N.attn.k_norm.weight (W)
     blocks.N.mlp.gate.weight (F, D), swiglu only    blocks.N.mlp.up.weight (F, D)    blocks.N.mlp.down.weight (D, F)
-    head.weight (V, D), only when not tied          and `.bias` beside each where `bias` is on (never on the head)
+    head.weight (V, D), only when not tied          and `.bias` beside each where `bias` is on (never on the head), of
+    the MLP where `mlp_bias` is on
 
 Letters: B rows, T tokens, D model width, V vocabulary, H heads, K heads of keys and values, W head width, F MLP width.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +35,7 @@ __all__ = ["Decoder", "DecoderConfig", "KVCache", "RowCache"]
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """x + attention(norm(x)), then x + mlp(norm(x)); with norms after: norm(x + attention(x)), norm(x + mlp(x))."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -39,6 +43,7 @@ class Block(nn.Module):
         self.attn = Attention(config)
         self.mlp_norm = make_norm(config)
         self.mlp = MLP(config)
+        self.norm_after = config.norm_placement == "post"
         self.dropout = config.dropout
 
     def forward(
@@ -51,6 +56,9 @@ class Block(nn.Module):
         layer: int,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
+        if self.norm_after:
+            x = self.attn_norm(x + self._drop(self.attn(x, rope, mask, kernel, cache, layer)))
+            return cast(Tensor, self.mlp_norm(x + self._drop(self.mlp(x))))
         x = x + self._drop(self.attn(self.attn_norm(x), rope, mask, kernel, cache, layer))
         return x + self._drop(self.mlp(self.mlp_norm(x)))
 
@@ -96,7 +104,8 @@ class Decoder(nn.Module):
         self.embed = Embedding(vocab_size, config.d_model)
         self.position = Embedding(config.context, config.d_model) if config.position == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
-        self.norm = make_norm(config)
+        # After the last block's own norm there is nothing left to do.
+        self.norm = nn.Identity() if config.norm_placement == "post" else make_norm(config)
         self.head = Head(config, vocab_size, self.embed)
         self._ropes: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
         if self.embed.weight.device.type != "meta":

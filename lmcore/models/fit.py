@@ -15,12 +15,12 @@ def misfits(start: DecoderConfig, wanted: DecoderConfig, *, grow: bool = False) 
     whole multiples and there may be more blocks.
     """
     has, asked = start.resolved(), wanted.resolved()
-    named_start, named = start.key_values(), wanted.key_values()
     wrong = [name for name in type(has).model_fields if getattr(has, name) != getattr(asked, name)]
     wrong = [name for name in wrong if name not in FREE and not _may_differ(name, has, asked, grow)]
     if grow and not wrong and not _one_factor(has, asked):
         wrong = [name for name in WIDTHS if getattr(has, name) != getattr(asked, name)]
-    told = [name for name in wrong if named[name] != named_start[name]]  # not what follows from another setting
+    # Not what follows from another setting.
+    told = [name for name in wrong if getattr(wanted, name) != getattr(start, name)]
     return told or wrong
 
 
@@ -28,8 +28,10 @@ def _may_differ(name: str, has: DecoderConfig, asked: DecoderConfig, grow: bool)
     before, after = getattr(has, name), getattr(asked, name)
     if name == "context":
         return asked.position == "rope" or bool(after < before)
-    if name == "n_layers":
-        return grow and bool(after > before)
+    if name == "n_layers":  # a block that adds nothing is the identity only where no norm comes after it
+        return grow and bool(after > before) and has.norm_placement == "pre"
+    if name == "d_model" and has.tie_embeddings and not (has.norm_affine and has.norm_placement == "pre"):
+        return False  # the tied head sums the copies, and there is no last norm whose weight could be divided
     return grow and name in WIDTHS and after % before == 0
 
 

@@ -43,7 +43,7 @@ def save_model(folder: Path, model: Decoder, *, chat: bool = False) -> None:
     described = {
         "format": FORMAT,
         "family": model.config.family,
-        "model": model.config.model_dump(mode="json"),
+        "model": model.config.key_values(),
         "vocab_size": model.vocab_size,
     }
     write_json(folder / CONFIG_FILE, described | ({"chat": True} if chat else {}))

@@ -14,8 +14,8 @@ from torch import nn
 
 from lmcore.models.config import DecoderConfig
 
-# Numbers of width F that one MLP keeps for backward: swiglu gate, up, silu(gate) and the product.
-_MLP_KEPT = {"swiglu": 4, "relu2": 3, "gelu": 2}
+# Numbers of width F that one MLP keeps for backward: swiglu gate, up, silu(gate) and the product; relu its result.
+_MLP_KEPT = {"swiglu": 4, "relu2": 3, "gelu": 2, "relu": 1}
 
 
 class Row(NamedTuple):
@@ -85,7 +85,7 @@ class Ledger:
         (Muon). `adapters`, where given, is how many numbers are trained, by AdamW, beside N that stay as they are:
         these have neither gradients nor a state of the optimizer. activations B T (n_layers (kept per layer) + V
         logits, their float32 copy and its gradient), where a layer keeps 4D for the norms, twice its queries, keys
-        and values, its output, 2 to 4 F of the MLP, and in plain attention H T softmax weights. With `recompute`
+        and values, its output, 1 to 4 F of the MLP, and in plain attention H T softmax weights. With `recompute`
         every layer keeps its input, D, and one all the rest.
         """
         c = self.config
@@ -110,7 +110,7 @@ class Ledger:
         """Plain JSON: rows, groups, total, bytes by dtype, operations per token, the resolved shape."""
         return {
             "vocab_size": self.vocab_size,
-            "model": self.config.model_dump(mode="json"),
+            "model": self.config.key_values(),
             "rows": [{"part": part, "shape": list(shape), "parameters": n} for part, shape, n in self.rows],
             "groups": self.groups,
             "total": self.total,
