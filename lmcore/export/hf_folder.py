@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lmcore.export.hf_config import AGAIN, GPT2, Index, Llama, TokenizerConfig, read_json, read_shape
+from lmcore.export.hf_config import AGAIN, GPT, GPT2, Index, Llama, TokenizerConfig, read_json, read_shape
 from storage.digest import digest_file
 from storage.errors import RunError, UserError
 
@@ -32,7 +32,7 @@ class Folder:
     """A folder whose files were read or hashed once."""
 
     path: Path
-    shape: GPT2 | Llama
+    shape: GPT | GPT2 | Llama
     tokenizer: bytes
     beside: TokenizerConfig
     shards: tuple[str, ...]

@@ -50,9 +50,26 @@ SHAPES = {
         "tie_embeddings": False,
     },
     "gpt2": GPT2 | {"bias": True},
+    "gpt2, relu, untied, norms without weights": GPT2
+    | {"mlp": "relu", "mlp_bias": True, "norm_affine": False, "tie_embeddings": False, "d_ff": 100},
+    "gpt": GPT2 | {"norm_placement": "post", "bias": True},
+    "gpt, soma": GPT2 | {"norm_placement": "post", "norm_affine": False, "mlp": "relu", "mlp_bias": True},
+    "gpt, soma, untied": GPT2
+    | {"norm_placement": "post", "norm_affine": False, "mlp": "relu", "mlp_bias": True, "tie_embeddings": False},
+    "llama, norms without weights": {"qk_norm": False, "norm_affine": False},
+    "llama, biases of the MLP": {"qk_norm": False, "mlp_bias": True},
+    "qwen3, norms without weights": {"norm_affine": False},
+    "arcee, norms without weights, biases but in the MLP": {
+        "mlp": "relu2",
+        "qk_norm": False,
+        "norm_affine": False,
+        "bias": True,
+        "mlp_bias": False,
+    },
     "gpt2, untied, no bias": GPT2 | {"tie_embeddings": False, "d_ff": 100, "norm_eps": 1e-3},
 }
 ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM", "arcee": "ArceeForCausalLM"}
+ARCHITECTURES |= {"gpt": "OpenAIGPTLMHeadModel", "gpt2": "GPT2LMHeadModel"}
 
 
 @pytest.fixture(scope="session")
@@ -90,4 +107,4 @@ def read_json():
 def shape(request):
     """(name of the architecture, model settings) of each stock shape in turn."""
     first = request.param.partition(",")[0].partition(" ")[0]
-    return ARCHITECTURES.get(first, "GPT2LMHeadModel"), SHAPES[request.param]
+    return ARCHITECTURES[first], SHAPES[request.param]

@@ -48,6 +48,14 @@ def tiny_llama(vocab, **options):
     return transformers.LlamaForCausalLM(config)
 
 
+def tiny_gpt(vocab, **options):
+    torch.manual_seed(1)
+    config = transformers.OpenAIGPTConfig(
+        vocab_size=vocab, n_positions=32, n_embd=48, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0, **options
+    )
+    return transformers.OpenAIGPTLMHeadModel(config)
+
+
 def shake(model):
     """Random everywhere, norms and biases too: nothing agrees by being zero or one."""
     generator = torch.Generator().manual_seed(2)
@@ -78,6 +86,9 @@ MADE = {
     "gpt2": lambda: tiny_gpt2(320),
     "gpt2 untied": lambda: tiny_gpt2(320, tie_word_embeddings=False),
     "gpt2 n_inner": lambda: tiny_gpt2(320, n_inner=100),
+    "gpt2 relu": lambda: tiny_gpt2(320, activation_function="relu"),
+    "gpt": lambda: tiny_gpt(320),
+    "gpt relu untied": lambda: tiny_gpt(320, afn="relu", tie_word_embeddings=False),
     "llama": lambda: tiny_llama(320),
     "llama tied": lambda: tiny_llama(320, tie_word_embeddings=True),
     "llama every head": lambda: tiny_llama(320, num_key_value_heads=4),
@@ -175,11 +186,16 @@ def test_what_the_decoder_has_not_is_refused_by_name(folder, change, told):
 
 @pytest.mark.parametrize(
     "options",
-    [{"activation_function": "relu"}, {"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False}],
+    [{"activation_function": "silu"}, {"scale_attn_by_inverse_layer_idx": True}, {"scale_attn_weights": False}],
 )
 def test_gpt2_that_computes_otherwise_is_refused(folder, options):
     with pytest.raises(UserError, match=next(iter(options))):
         import_hf(folder(tiny_gpt2(320, **options)))
+
+
+def test_a_first_gpt_that_computes_otherwise_is_refused(folder):
+    with pytest.raises(UserError, match="afn 'silu'"):
+        import_hf(folder(tiny_gpt(320, afn="silu")))
 
 
 def test_a_tokenizer_that_does_not_match_is_refused(folder):

@@ -77,7 +77,9 @@ def test_greedy_generation_is_equal(exported, read_json):
 
 
 def test_padding_on_the_left_changes_no_generation(exported):
-    _, _, folder, theirs, _ = exported
+    architecture, _, folder, theirs, _ = exported
+    if architecture == "OpenAIGPTLMHeadModel":
+        pytest.skip("transformers' first GPT gives places to padding too (docs/export.md)")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
     both = tokenizer(["The hero went", "The hero went home again and sang"], return_tensors="pt", padding=True)
     assert set(both) == {"input_ids", "attention_mask"}

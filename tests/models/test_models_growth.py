@@ -30,6 +30,7 @@ def ids(rows=3, length=24):
     return torch.randint(0, VOCAB, (rows, length), generator=torch.Generator().manual_seed(3))
 
 
+AFTER = {"norm": "layer", "norm_placement": "post", "norm_affine": False, "mlp": "relu", "mlp_bias": True, "qk_norm": False}
 CASES = {
     "twice as wide": ({}, {"d_model": 64, "n_heads": 8, "d_ff": 96}),
     "three times, untied": ({"tie_embeddings": False}, {"d_model": 96, "n_heads": 12, "d_ff": 144}),
@@ -42,6 +43,11 @@ CASES = {
     "norm after the embedding, softcap": (
         {"embed_norm": True, "logit_softcap": 20.0, "norm_eps": 1e-6}, {"d_model": 64, "n_heads": 8, "d_ff": 96},
     ),
+    "norms without weights, untied": (
+        {"norm_affine": False, "tie_embeddings": False}, {"d_model": 64, "n_heads": 8, "n_layers": 3},
+    ),
+    "norms after, untied": (AFTER | {"tie_embeddings": False}, {"d_model": 64, "n_heads": 8, "d_ff": 96}),
+    "norms after, the MLP": (AFTER, {"d_ff": 96}),
     "deeper": ({}, {"n_layers": 5}),
     "GPT-2 deeper": (GPT2, {"n_layers": 3}),
     "wider and deeper": ({"n_kv_heads": 1}, {"n_layers": 4, "d_model": 64, "n_heads": 8, "n_kv_heads": 1, "d_ff": 96}),
@@ -111,6 +117,20 @@ def test_a_context_may_be_cut_and_a_rotary_one_also_longer():
 def test_what_cannot_be_exact_is_refused_by_name(change, named):
     with pytest.raises(UserError, match=named):
         grow(shaken(DecoderConfig(**SMALL)), DecoderConfig(**SMALL | change))
+
+
+@pytest.mark.parametrize(
+    ("shape", "change", "named"),
+    [
+        (AFTER, {"n_layers": 3}, "n_layers 2 to 3"),
+        (AFTER, {"d_model": 64, "n_heads": 8}, "d_model 32 to 64"),
+        ({"norm_affine": False}, {"d_model": 64, "n_heads": 8}, "d_model 32 to 64"),
+        ({"norm_placement": "post"}, {"norm_placement": "pre"}, "norm_placement post to pre"),
+    ],
+)
+def test_norms_after_or_without_weights_leave_no_way_for_some_growth(shape, change, named):
+    with pytest.raises(UserError, match=named):
+        grow(shaken(DecoderConfig(**SMALL | shape)), DecoderConfig(**SMALL | shape | change))
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -26,6 +26,19 @@ GPT2 = DecoderConfig(
     qk_norm=False,
     context=16,
 )
+SOMA = DecoderConfig(
+    n_layers=2,
+    d_model=32,
+    n_heads=2,
+    context=16,
+    norm="layer",
+    norm_placement="post",
+    norm_affine=False,
+    position="learned",
+    qk_norm=False,
+    mlp="relu",
+    mlp_bias=True,
+)
 
 
 @pytest.fixture
@@ -34,7 +47,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("config", [CONFIG, GPT2, CONFIG.model_copy(update={"tie_embeddings": False})])
+@pytest.mark.parametrize("config", [CONFIG, GPT2, SOMA, CONFIG.model_copy(update={"tie_embeddings": False})])
 def test_saved_and_loaded_give_equal_logits(tmp_path, config):
     model = build(config, 50, seed=3).eval()
     save_model(tmp_path, model)
