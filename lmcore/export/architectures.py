@@ -26,7 +26,12 @@ GPT = "OpenAIGPTLMHeadModel"
 MODEL_TYPES = {LLAMA: "llama", QWEN3: "qwen3", ARCEE: "arcee", GPT2: "gpt2", GPT: "openai-gpt"}
 # First releases of transformers that have the architecture.
 SINCE = {LLAMA: "4.28", QWEN3: "4.51", ARCEE: "4.54", GPT2: "4.0", GPT: "4.0"}
-_KINDS = {("rms", "rope", "swiglu"), ("rms", "rope", "relu2"), ("layer", "learned", "gelu"), ("layer", "learned", "relu")}
+_KINDS = {
+    ("rms", "rope", "swiglu"),
+    ("rms", "rope", "relu2"),
+    ("layer", "learned", "gelu"),
+    ("layer", "learned", "relu"),
+}
 
 
 def stock_architecture(config: DecoderConfig) -> str:

@@ -41,8 +41,7 @@ def grow(model: Decoder, config: DecoderConfig, seed: int = 0) -> Decoder:
         raise UserError(
             f"a model cannot grow from {named} and compute the same",
             "multiply d_model, n_heads and n_kv_heads by one whole number and d_ff by one, keep head_dim; "
-            "more n_layers are possible with norm_placement pre, more d_model with tied embeddings only with a last norm "
-            "that has a weight",
+            "more n_layers need norm_placement: pre, a wider model with a tied head norm_affine: true as well",
         )
     state = widened(model.state_dict(), model.config, config, seed)
     state = deepened(state, model.config.n_layers, config.n_layers)

@@ -167,7 +167,14 @@ def test_every_stock_shape_comes_back_bit_for_bit(shape, make_trained, tmp_path)
         ({"norm_placement": "post"}, "model.norm_placement: post with model.norm: rms"),
         ({"mlp": "relu", "qk_norm": False}, "model.norm: rms with model.position: rope and model.mlp: relu"),
         (
-            {"norm": "layer", "position": "learned", "mlp": "relu", "qk_norm": False, "norm_placement": "post", "d_ff": 99},
+            {
+                "norm": "layer",
+                "position": "learned",
+                "mlp": "relu",
+                "qk_norm": False,
+                "norm_placement": "post",
+                "d_ff": 99,
+            },
             "model.norm_placement: post with model.d_ff other than 4 d_model",
         ),
         ({"mlp_bias": True}, "model.qk_norm: true with model.mlp_bias: true"),

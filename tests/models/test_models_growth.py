@@ -30,7 +30,14 @@ def ids(rows=3, length=24):
     return torch.randint(0, VOCAB, (rows, length), generator=torch.Generator().manual_seed(3))
 
 
-AFTER = {"norm": "layer", "norm_placement": "post", "norm_affine": False, "mlp": "relu", "mlp_bias": True, "qk_norm": False}
+AFTER = {
+    "norm": "layer",
+    "norm_placement": "post",
+    "norm_affine": False,
+    "mlp": "relu",
+    "mlp_bias": True,
+    "qk_norm": False,
+}
 CASES = {
     "twice as wide": ({}, {"d_model": 64, "n_heads": 8, "d_ff": 96}),
     "three times, untied": ({"tie_embeddings": False}, {"d_model": 96, "n_heads": 12, "d_ff": 144}),

@@ -182,7 +182,9 @@ def test_a_recipe_of_such_a_shape_can_be_exported(name, architecture):
 
 def test_what_cannot_be_exported_is_told_when_the_recipe_is_read():
     asked = overrides(CLLM_FORMULA, 30000)
-    with pytest.raises(UserError, match="no stock .* has model.norm: rms with model.position: rope and model.mlp: gelu"):
+    with pytest.raises(
+        UserError, match=r"no stock .* has model\.norm: rms with model\.position: rope and model\.mlp: gelu"
+    ):
         load_recipe("quickstart", asked)
     assert load_recipe("quickstart", [*asked, "export.hf=false"]).model.mlp == "gelu"
     assert load_recipe("quickstart", [*asked, "model.mlp=relu2"]).model.mlp == "relu2"  # the same count, as an Arcee
