@@ -35,7 +35,8 @@ def quantise(matrix: Floats, dtype: DType) -> bytes:
         return matrix.astype("<f4").tobytes()
     blocks = matrix.reshape(-1, BLOCK)  # (N, 32)
     largest = np.abs(blocks).max(axis=1)  # (N,)
-    scale = np.where(largest > 0, largest / np.float32(_LARGEST[dtype]), np.float32(1))
+    scale = largest / np.float32(_LARGEST[dtype])
+    scale[scale == 0] = 1  # NaN stays
     with np.errstate(over="ignore"):
         half = scale.astype("<f2")
     if not np.isfinite(half).all():
