@@ -210,7 +210,9 @@ def chat(
     """Talk to a model; an empty line or Ctrl-D ends."""
     from flows.talk import converse
 
-    converse(one_model(model, model_), store_at(store), console, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    converse(
+        one_model(model, model_), store_at(store), console, max_tokens=max_tokens, temperature=temperature, seed=seed
+    )
 
 
 @app.command()

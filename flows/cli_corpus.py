@@ -81,9 +81,7 @@ def export(
             raise UserError(f"there is no layout {layout!r}", "it is document")
         if output is None:
             raise UserError("a layout is several files", "name the folder for them with --output DIR")
-        write_document_layout(
-            store_at(store), what, output, console, system=system, name=name, quantise=quantise or []
-        )
+        write_document_layout(store_at(store), what, output, console, system=system, name=name, quantise=quantise or [])
         return
     from flows.train_text import export_text
 

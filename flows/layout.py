@@ -14,7 +14,7 @@ from flows.train_text import split_files
 from lmcore.export.layouts import layout_module, system_of
 from lmcore.generate.load import find_model
 from storage.errors import UserError
-from storage.store import Artifact, Store
+from storage.store import Store
 
 HELD_OUT_BYTES = 200_000  # of held-out text that quantised files are measured on
 

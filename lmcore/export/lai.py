@@ -1,4 +1,4 @@
-"""LAi's own files of a trained model: `LAi1` model files, f32 or quantised, and `vocab.bin`, under the guide's names."""
+"""LAi's own files of a trained model: `LAi1` model files, f32 or quantised, and `vocab.bin`, by its guide's names."""
 
 from __future__ import annotations
 
@@ -69,9 +69,7 @@ def vocab_block(tokenizer: Tokenizer) -> bytes:
 
 def size_name(config: DecoderConfig) -> str:
     """Which of LAi's sizes a shape is called after: the smallest that is at least as deep and wide, else `small`."""
-    fits = [
-        name for name, (layers, width, _) in SIZES.items() if config.n_layers <= layers and config.d_model <= width
-    ]
+    fits = [name for name, (layers, width, _) in SIZES.items() if config.n_layers <= layers and config.d_model <= width]
     return fits[0] if fits else "small"
 
 

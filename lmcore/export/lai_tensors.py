@@ -35,6 +35,7 @@ def header_of(
     """The header of a model of this shape; `file_bytes` of it is the size, without a vocabulary unless told where
     the weights begin. Raises UserError naming the option that LAi's file has no place for.
     """
+    config = config.resolved()
     for problem, mend in _problems(config, dtype):
         raise UserError(f"LAi's model file has no place for {problem}", mend)
     return Header(

@@ -126,7 +126,7 @@ def load(
     folder, release = find_model(os.fspath(path_or_release), store)
     if folder.is_file():
         found = read_model_file(folder)
-        return LanguageModel(found.model.to(device), found.tokenizer, folder, None, False, found.facts)
+        return LanguageModel(found.model.to(device), found.tokenizer, folder, None, found.chat, found.facts)
     model = load_model(folder, device)
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > model.vocab_size:

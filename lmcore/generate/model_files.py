@@ -24,6 +24,7 @@ class ModelFile(NamedTuple):
     model: Decoder
     tokenizer: Tokenizer
     facts: dict[str, Any]
+    chat: bool = False  # trained on turns between chat markers
 
 
 def is_model_file(path: Path) -> bool:

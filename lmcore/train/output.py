@@ -43,7 +43,11 @@ def write(run: Run) -> dict[str, Any]:
             if run.job.params.lora:
                 save_adapter(part / "adapter", run.model)
             save_model(part, merged(run.model) if run.job.params.lora else run.model)
-        for file in ("tokenizer.json", "vocab.bin", "vocab.txt"):  # the last two: of kinds that have a file of their own
+        for file in (
+            "tokenizer.json",
+            "vocab.bin",
+            "vocab.txt",
+        ):  # the last two: of kinds that have a file of their own
             if (run.job.tokenizer / file).is_file():
                 shutil.copyfile(run.job.tokenizer / file, part / file)
         write_parquet(part / "metrics.parquet", history.table("metrics"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from conftest import TEXTS
-
 import torch
 
 from lmcore.models import build
@@ -11,14 +9,18 @@ from lmcore.models.config import DecoderConfig
 from lmcore.models.io import save_model
 from lmcore.tokenizer.char_bpe import CharBPE
 
+TEXTS = [
+    "The hero went home again, and the villain sang of Budapest.",
+    "Őszi szél fújja a sárga leveleket; jó reggelt kívánok!",
+    "ሰላም እንዴት ነህ? ኢትዮጵያ በአፍሪካ ቀንድ የምትገኝ ሀገር ናት።",
+    "def f(x):\n    return {'a': [1, 2.5, 1000000]}  # it's 'fine'\r\n\t🙂🎉",
+]
 HELLO = "<system>Translate English to Hungarian.</system><user>Hello, how are you?</user><assistant>"
 
 
 def lai_tokenizer(split=None, vocab_size=420):
     texts = [*TEXTS * 3, HELLO, HELLO + "Szia, hogy vagy? árvíztűrő tükörfúrógép</assistant>"]
-    return CharBPE.train(
-        lambda: texts, vocab_size=vocab_size, split=split, min_frequency=2, max_token_length=20
-    )
+    return CharBPE.train(lambda: texts, vocab_size=vocab_size, split=split, min_frequency=2, max_token_length=20)
 
 
 def lai_model(vocab_size, **options):
