@@ -43,7 +43,13 @@ def write(run: Run) -> dict[str, Any]:
             if run.job.params.lora:
                 save_adapter(part / "adapter", run.model)
             save_model(part, merged(run.model) if run.job.params.lora else run.model)
-        shutil.copyfile(run.job.tokenizer / "tokenizer.json", part / "tokenizer.json")
+        for file in (
+            "tokenizer.json",
+            "vocab.bin",
+            "vocab.txt",
+        ):  # the last two: of kinds that have a file of their own
+            if (run.job.tokenizer / file).is_file():
+                shutil.copyfile(run.job.tokenizer / file, part / file)
         write_parquet(part / "metrics.parquet", history.table("metrics"))
         write_json(part / "ledger.json", run.model.ledger().to_json())
         for name in ("timings", "validation", "sources", "samples"):
