@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from lmcore.export.cllm_reader import is_cllm, read_cllm
 from lmcore.generate.chat import MARKED, PLAIN, PLAIN_STOP, check_messages, marked_ids, plain_script
 from lmcore.generate.engine import Generation, generate, stream
 from lmcore.generate.sampling import make_sampling
@@ -114,11 +115,16 @@ class LanguageModel:
 def load(
     path_or_release: str | os.PathLike[str], store: str | os.PathLike[str] | None = None, device: str = "cpu"
 ) -> LanguageModel:
-    """The model in a folder (config.json, model.safetensors, tokenizer.json) or of a release of `store`.
+    """The model in a folder (config.json, model.safetensors, tokenizer.json), in a `.cllm` file, or of a release.
 
     A release is NAME, its champion, or NAME@NUMBER. The store is COLLECT_TRAIN_STORE or ./store unless given.
-    UserError when there is no such folder or release; RunError when a file is missing, damaged or of another model.
+    UserError when there is no such folder, file or release, or the `.cllm` file is damaged; RunError when a file of a
+    folder is missing, damaged or of another model.
     """
+    file = Path(path_or_release).expanduser()
+    if is_cllm(file):
+        read = read_cllm(file, device, optimizer=False)
+        return LanguageModel(read.model, read.tokenizer, file, None, read.chat)
     folder, release = _find(os.fspath(path_or_release), store)
     model = load_model(folder, device)
     tokenizer = load_tokenizer(folder)

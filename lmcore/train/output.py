@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lmcore.models.io import save_model
 from lmcore.models.lora import merged, save_adapter
 from lmcore.tokenizer import load_tokenizer
-from lmcore.train import board, checkpoint, machine
+from lmcore.train import board, checkpoint, machine, milestones
 from lmcore.train.continued import KEPT
 from lmcore.train.diagnose import Finding, diagnose
 from lmcore.train.evidence import data_facts, of_run
@@ -44,6 +44,7 @@ def write(run: Run) -> dict[str, Any]:
                 save_adapter(part / "adapter", run.model)
             save_model(part, merged(run.model) if run.job.params.lora else run.model)
         shutil.copyfile(run.job.tokenizer / "tokenizer.json", part / "tokenizer.json")
+        milestones.leave(run, part)
         write_parquet(part / "metrics.parquet", history.table("metrics"))
         write_json(part / "ledger.json", run.model.ledger().to_json())
         for name in ("timings", "validation", "sources", "samples"):
