@@ -26,7 +26,7 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated.")
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run's id; its first characters will do.")]
-ModelArgument = Annotated[str, typer.Argument(help="A release (NAME or NAME@NUMBER) or a model folder.")]
+ModelArgument = Annotated[str, typer.Argument(help="A release (NAME or NAME@NUMBER), a model folder or a .cllm file.")]
 
 
 def store_at(where: str) -> Store:

@@ -7,8 +7,8 @@ import json
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from io import BufferedReader
+from pathlib import Path
 
 import numpy as np
 import torch
