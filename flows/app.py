@@ -26,7 +26,20 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Change one setting; may be repeated.")
 ]
 RunArgument = Annotated[str, typer.Argument(help="A run's id; its first characters will do.")]
-ModelArgument = Annotated[str, typer.Argument(help="A release (NAME or NAME@NUMBER), a model folder or a .cllm file.")]
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A release (NAME or NAME@NUMBER), a model folder or a model file.")
+]
+ModelOption = Annotated[str, typer.Option("--model", metavar="PATH", help="The model, instead of the argument.")]
+
+
+def one_model(argument: str, option: str) -> str:
+    """The model that is meant by the argument or by `--model`. Raises UserError for none and for both."""
+    if bool(argument) == bool(option):
+        raise UserError(
+            "no model is named" if not option else f"two models are named, {argument} and {option}",
+            "name one: a release (`collect-train releases` lists them), a model folder or a model file",
+        )
+    return argument or option
 
 
 def store_at(where: str) -> Store:

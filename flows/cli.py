@@ -15,8 +15,19 @@ from rich.console import Console
 
 import flows.cli_corpus
 import flows.cli_operate  # noqa: F401 - both register their commands
-from flows.app import ModelArgument, RecipeArgument, RunArgument, SetOption, StoreOption, app, console, store_at
-from storage.errors import CollectTrainError
+from flows.app import (
+    ModelArgument,
+    ModelOption,
+    RecipeArgument,
+    RunArgument,
+    SetOption,
+    StoreOption,
+    app,
+    console,
+    one_model,
+    store_at,
+)
+from storage.errors import CollectTrainError, UserError
 from storage.store import STAGES
 from storage.text import printable
 
@@ -150,8 +161,10 @@ def sql(
 
 @app.command()
 def generate(
-    model: ModelArgument,
-    prompt: Annotated[str, typer.Argument(help="How the text begins.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="[MODEL] PROMPT", help="The model, unless --model names it; how it begins.")
+    ],
+    model: ModelOption = "",
     store: StoreOption = "",
     max_tokens: Annotated[int, typer.Option(help="The most tokens to generate.")] = 200,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
@@ -166,8 +179,11 @@ def generate(
     """Continue a text."""
     from flows.talk import continue_text
 
+    *named, prompt = words
+    if len(named) > 1:
+        raise UserError(f"{len(words)} texts are given", "put the prompt between quotes")
     continue_text(
-        model,
+        one_model("".join(named), model),
         prompt,
         store_at(store),
         max_tokens=max_tokens,
@@ -184,7 +200,8 @@ def generate(
 
 @app.command()
 def chat(
-    model: ModelArgument,
+    model: ModelArgument = "",
+    model_: ModelOption = "",
     store: StoreOption = "",
     max_tokens: Annotated[int, typer.Option(help="The most tokens of one answer.")] = 200,
     temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
@@ -193,15 +210,17 @@ def chat(
     """Talk to a model; an empty line or Ctrl-D ends."""
     from flows.talk import converse
 
-    converse(model, store_at(store), console, max_tokens=max_tokens, temperature=temperature, seed=seed)
+    converse(
+        one_model(model, model_), store_at(store), console, max_tokens=max_tokens, temperature=temperature, seed=seed
+    )
 
 
 @app.command()
-def info(model: ModelArgument, store: StoreOption = "") -> None:
+def info(model: ModelArgument = "", model_: ModelOption = "", store: StoreOption = "") -> None:
     """What a model is: shape, parameters by part, tokenizer, where it came from."""
     from flows.talk import show_info
 
-    show_info(model, store_at(store), console)
+    show_info(one_model(model, model_), store_at(store), console)
 
 
 @app.command("export-tokens")

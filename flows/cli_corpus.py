@@ -60,18 +60,37 @@ def stats(
 
 @app.command()
 def export(
-    corpus: CorpusArgument,
-    out: Annotated[Path, typer.Option(help="The file to write; one that is there is replaced.")],
+    what: Annotated[
+        str, typer.Argument(metavar="CORPUS|MODEL", help="A recipe or curate/KEY; with --layout a release or a model.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The file to write; one that is there is replaced.")] = None,
     format_: Annotated[str, typer.Option("--format", help="text: one line of text a line.")] = "text",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "train",
+    layout: Annotated[str, typer.Option(help="document: the files that the model's own system names.")] = "",
+    output: Annotated[Path | None, typer.Option(help="The folder for --layout.")] = None,
+    system: Annotated[str, typer.Option(help="lai; empty: by the release's name.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the model file; empty: as the document has it.")] = "",
+    quantise: Annotated[list[str] | None, typer.Option(help="q8_0 or q4_0 beside it (lai); may be repeated.")] = None,
     store: StoreOption = "",
 ) -> None:
-    """Write a split of a corpus as a file of lines, for `wc`, `grep`, `sort` and other trainers."""
+    """Write a split of a corpus as a file of lines, or a model as the files of its system (--layout document)."""
+    if layout:
+        from flows.layout import write_document_layout
+
+        if layout != "document":
+            raise UserError(f"there is no layout {layout!r}", "it is document")
+        if output is None:
+            raise UserError("a layout is several files", "name the folder for them with --output DIR")
+        write_document_layout(store_at(store), what, output, console, system=system, name=name, quantise=quantise or [])
+        return
     from flows.train_text import export_text
 
     if format_ != "text":
         raise UserError(
             f"there is no format {format_!r}",
-            "it is text; tokens are written by `collect-train export-tokens`, a model by the stage export",
+            "it is text; tokens are written by `collect-train export-tokens`, a model by the stage export, "
+            "a system's own files with --layout document",
         )
-    export_text(store_at(store), corpus, out, split, console)
+    if out is None:
+        raise UserError("nothing says where to write", "name the file with --out FILE, or give --layout and --output")
+    export_text(store_at(store), what, out, split, console)

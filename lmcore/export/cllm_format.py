@@ -30,7 +30,6 @@ ALIGNMENT = 64  # bytes
 MOST_HEADER = 2**26  # bytes: a damaged length must not be believed
 DTYPES: dict[str, torch.dtype] = {"F32": torch.float32, "F64": torch.float64}
 NUMPY = {"F32": "<f4", "F64": "<f8"}
-VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.bin")  # what `load_tokenizer` reads
 
 
 class Entry(Settings):

@@ -19,9 +19,11 @@ from storage.manifest import read_manifest
 from storage.parquet import read_parquet
 from storage.store import Artifact
 
+NAME = "crystalline"  # of the document's model
+
 
 def write_layout(
-    model_dir: Path, output: Path, *, name: str, tokens: Path | None = None, optimizer: bool = False
+    model_dir: Path, output: Path, *, name: str = "", tokens: Path | None = None, optimizer: bool = False
 ) -> list[Path]:
     """Write the files of CLLM's checkpoint folder into `output` and give their paths, the checkpoints first, by step.
 
@@ -30,15 +32,18 @@ def write_layout(
     of words; `dataset.bin` is the training split of `tokens`, a tokens artifact, or else of the one that the model's
     manifest names. Where that is not in the store any more there is no `dataset.bin`.
 
-    Raises UserError when `optimizer` is asked for and the run has left no state (`runtime.train.keep_state`), RunError
-    for damaged files, StorageError when the disk refuses.
+    `name` is the one in the files' headers. Raises UserError when `model_dir` is a file, or `optimizer` is asked for
+    and the run has left no state (`runtime.train.keep_state`), RunError for damaged files, StorageError when the disk
+    refuses.
     """
+    if model_dir.is_file():
+        raise UserError(f"{model_dir} is one model", "name the train artifact, or a release, that has its checkpoints")
     tokenizer = load_tokenizer(_input(model_dir, "tokenizer") or model_dir)  # there the words have their counts
     last = _steps(model_dir)
     state = _state(model_dir) if optimizer else None
     folders = dict(milestones.found(model_dir / milestones.FOLDER)) | {last: model_dir}
     written = [
-        _checkpoint(folder, output, step, name, tokenizer, state if step == last else None)
+        _checkpoint(folder, output, step, name or NAME, tokenizer, state if step == last else None)
         for step, folder in sorted(folders.items())
     ]
     if vocabulary := tokenizer.files().get("vocab.txt"):

@@ -23,15 +23,15 @@ from lmcore.export.cllm_format import (
     NUMPY,
     PREFIX,
     VERSION,
-    VOCABULARY_FILES,
     Entry,
     Header,
     TensorEntry,
 )
+from lmcore.generate.model_files import ModelFile
 from lmcore.models.config import DecoderConfig
 from lmcore.models.decoder import Decoder
 from lmcore.models.io import described_config, empty_model
-from lmcore.tokenizer import Tokenizer, load_tokenizer
+from lmcore.tokenizer import VOCABULARY_FILES, Tokenizer, load_tokenizer
 from storage.errors import RunError, UserError
 
 CHUNK = 2**20  # bytes that are hashed at a time
@@ -49,13 +49,11 @@ class Cllm:
     optimizer: dict[str, Tensor] | None
 
 
-def is_cllm(path: Path) -> bool:
-    """Whether the file begins as a `.cllm` does, ours or CLLM's own."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:
-        return False
+def read_cllm_model(path: Path) -> ModelFile:
+    """The model in `path` without what only a training needs. UserError as `read_cllm`."""
+    read = read_cllm(path, optimizer=False)
+    facts = read.header.model_dump(include={"name", "step", "parameters", "optimizer_inside"})
+    return ModelFile(read.model, read.tokenizer, {"format": ".cllm"} | facts, read.chat)
 
 
 def read_cllm(path: Path, device: str | torch.device = "cpu", *, optimizer: bool = True) -> Cllm:

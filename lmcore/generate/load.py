@@ -1,7 +1,7 @@
 """`load`: from a folder or the name of a release to a model one can talk to.
 
 from lmcore import load
-model = load("quickstart")                      # or quickstart@2, or the folder of a train artifact
+model = load("quickstart")      # or quickstart@2, the folder of a train artifact, a file such as lai-tiny.bin
 print(model.generate("The hero", max_tokens=100))
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 
-from lmcore.export.cllm_reader import is_cllm, read_cllm
 from lmcore.generate.chat import MARKED, PLAIN, PLAIN_STOP, check_messages, marked_ids, plain_script
 from lmcore.generate.engine import Generation, generate, stream
+from lmcore.generate.model_files import is_model_file, read_model_file
 from lmcore.generate.sampling import make_sampling
 from lmcore.models.decoder import Decoder
 from lmcore.models.io import CONFIG_FILE, load_config, load_model
@@ -43,6 +43,7 @@ class LanguageModel:
     path: Path
     release: str | None  # NAME@NUMBER when it was loaded by name
     chat_tuned: bool
+    file: Mapping[str, Any] | None = None  # what a model file of another program says of itself
 
     def generate(self, prompt: str, max_tokens: int = 100, **sampling: Any) -> str:
         """The continuation of `prompt`, without it. `sampling`: the fields of `Sampling`, such as temperature, seed."""
@@ -109,23 +110,23 @@ class LanguageModel:
             "vocab_size": self.model.vocab_size,
             "tokenizer": {"vocab_size": self.tokenizer.vocab_size, "lossy": self.tokenizer.lossy},
             "chat": MARKED if self.chat_tuned else PLAIN,
+            **({} if self.file is None else {"file": dict(self.file)}),
         }
 
 
 def load(
     path_or_release: str | os.PathLike[str], store: str | os.PathLike[str] | None = None, device: str = "cpu"
 ) -> LanguageModel:
-    """The model in a folder (config.json, model.safetensors, tokenizer.json), in a `.cllm` file, or of a release.
+    """The model in a folder (config.json, model.safetensors, tokenizer.json), in a file, or of a release of `store`.
 
-    A release is NAME, its champion, or NAME@NUMBER. The store is COLLECT_TRAIN_STORE or ./store unless given.
-    UserError when there is no such folder, file or release, or the `.cllm` file is damaged; RunError when a file of a
-    folder is missing, damaged or of another model.
+    A release is NAME, its champion, or NAME@NUMBER. The store is COLLECT_TRAIN_STORE or ./store unless given. Files
+    are those of other programs that `model_files.READERS` lists. UserError when there is no such model or its file is
+    not whole; RunError when a file of a folder is missing, damaged or of another model.
     """
-    file = Path(path_or_release).expanduser()
-    if is_cllm(file):
-        read = read_cllm(file, device, optimizer=False)
-        return LanguageModel(read.model, read.tokenizer, file, None, read.chat)
-    folder, release = _find(os.fspath(path_or_release), store)
+    folder, release = find_model(os.fspath(path_or_release), store)
+    if folder.is_file():
+        found = read_model_file(folder)
+        return LanguageModel(found.model.to(device), found.tokenizer, folder, None, found.chat, found.facts)
     model = load_model(folder, device)
     tokenizer = load_tokenizer(folder)
     if tokenizer.vocab_size > model.vocab_size:
@@ -136,15 +137,18 @@ def load(
     return LanguageModel(model, tokenizer, folder, release, load_config(folder).chat)
 
 
-def _find(name: str, store: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
+def find_model(name: str, store: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
+    """Where the model is that a name means, a folder or a file, and its release as NAME@NUMBER. Raises as `load`."""
     folder = Path(name).expanduser()
+    if folder.is_file() and (folder.name != name or folder.suffix or is_model_file(folder)):
+        return folder, None
     if (folder / CONFIG_FILE).is_file():
         return folder, None
     if folder.name != name:
         problem = f"has no {CONFIG_FILE}" if folder.is_dir() else "does not exist"
         raise UserError(
             f"{name} is not the folder of a model: it {problem}",
-            "name the folder of a train artifact, or a release (`collect-train releases` lists them)",
+            "name the folder of a train artifact, a model file, or a release (`collect-train releases` lists them)",
         )
     from storage.registry import Registry
     from storage.store import Artifact, Store

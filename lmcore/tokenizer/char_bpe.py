@@ -51,7 +51,7 @@ class CharBPE(EngineVocabulary):
             self.tokens[index] = _octets(name) if index >= BYTE_0 else name.encode()
         lengths = np.array([len(token) for token in self.tokens], dtype=np.int32)
         super().__init__({name: i for i, name in enumerate(SPECIALS)}, lengths, bos="<bos>", pad="<pad>", unk="<unk>")
-        self._lines_only = engine.pre_tokenizer is None
+        self.crosses_words = engine.pre_tokenizer is None  # tokens may hold spaces; else words are cut first
         self.scores = list(scores) if scores is not None else self._ranks()
 
     @classmethod
@@ -127,7 +127,7 @@ class CharBPE(EngineVocabulary):
         return [b""] * BYTE_0 + self.tokens[BYTE_0:]
 
     def _pieces(self, text: str) -> list[str]:
-        return pieces(text, LINE) if self._lines_only else pieces(text)
+        return pieces(text, LINE) if self.crosses_words else pieces(text)
 
     def _ranks(self) -> list[float]:
         """Scores that say no more than the order of the merges."""

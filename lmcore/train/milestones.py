@@ -1,7 +1,7 @@
 """Milestones: the models of step 0 and of every so many steps, which a run leaves beside its last one.
 
     work/milestones/step_1000/      config.json and model.safetensors, as the run would leave them if it ended here
-    out/checkpoints/step_1000/      the same files, and tokenizer.json: a folder that `lmcore.load` opens
+    out/checkpoints/step_1000/      the same files and those of the vocabulary: a folder that `lmcore.load` opens
 
 Where a run is decides alone what there is: a milestone is on the disk before the checkpoint of its step and before the
 next step, and those of later steps go when the run takes another way (a resume, a rewind). So a run that was killed
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from lmcore.models.io import save_model
 from lmcore.models.lora import merged
+from lmcore.tokenizer import VOCABULARY_FILES
 from storage.atomic import disk_errors, publish_folder
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def leave(run: Run, out: Path) -> None:
     for _, path in found(run.job.work / IN_WORK):
         left = out / FOLDER / path.name
         left.mkdir(parents=True)
-        for file in (*sorted(path.iterdir()), run.job.tokenizer / "tokenizer.json"):
+        vocabulary = (run.job.tokenizer / name for name in VOCABULARY_FILES)
+        for file in (*sorted(path.iterdir()), *(file for file in vocabulary if file.is_file())):
             _same_file(file, left / file.name)
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from lmcore.models.io import save_model
 from lmcore.models.lora import merged, save_adapter
-from lmcore.tokenizer import load_tokenizer
+from lmcore.tokenizer import VOCABULARY_FILES, load_tokenizer
 from lmcore.train import board, checkpoint, machine, milestones
 from lmcore.train.continued import KEPT
 from lmcore.train.diagnose import Finding, diagnose
@@ -43,7 +43,9 @@ def write(run: Run) -> dict[str, Any]:
             if run.job.params.lora:
                 save_adapter(part / "adapter", run.model)
             save_model(part, merged(run.model) if run.job.params.lora else run.model)
-        shutil.copyfile(run.job.tokenizer / "tokenizer.json", part / "tokenizer.json")
+        for file in VOCABULARY_FILES:
+            if (run.job.tokenizer / file).is_file():
+                shutil.copyfile(run.job.tokenizer / file, part / file)
         milestones.leave(run, part)
         write_parquet(part / "metrics.parquet", history.table("metrics"))
         write_json(part / "ledger.json", run.model.ledger().to_json())

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lmcore.export import cllm
 from lmcore.export.cllm import Contents, contents, header_of, write_cllm
 from lmcore.export.cllm_format import MAGIC, PREFIX
-from lmcore.export.cllm_reader import is_cllm, read_cllm, read_header
+from lmcore.export.cllm_reader import read_cllm, read_header
 from lmcore.generate.load import load
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
@@ -274,9 +274,8 @@ def test_cllms_own_files_and_others_are_told_from_ours(tmp_path, small):
     assert "its version is 1, which is CLLM's own and lacks parts of the model" in refused(path)
     path.write_bytes(MAGIC + struct.pack("<I", 3) + bytes(3000))
     assert "its version is 3; this program reads version 2" in refused(path)
-    assert is_cllm(path)
-    assert is_cllm(small)
-    assert not is_cllm(tmp_path)
+    path.write_bytes(b"CLLM\x02" + bytes(3000))
+    assert "it begins with b'CLLM\\x02" in refused(path)
     assert "No such file" in refused(tmp_path / "none.cllm")
     assert "Is a directory" in refused(tmp_path)
 
@@ -287,6 +286,10 @@ def test_load_opens_the_file_by_its_magic(small, tmp_path):
     model = load(renamed)
     assert model.info()["context"] == 16
     assert model.info()["path"] == str(renamed)
+    assert model.info()["file"] == {
+        "format": ".cllm", "name": "small", "step": 1000, "parameters": model.info()["parameters"],
+        "optimizer_inside": True,
+    }  # fmt: skip
     assert isinstance(model.generate("the river", max_tokens=5, temperature=0), str)
     assert read_header(small).optimizer_inside
     renamed.write_bytes(small.read_bytes()[:-1])

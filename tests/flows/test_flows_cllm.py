@@ -96,9 +96,10 @@ def test_the_last_one_can_have_the_optimizer_inside(run, tmp_path):
 @pytest.mark.slow
 def test_the_commands_open_a_file_and_a_milestone(run, layout):
     path = layout["checkpoint_step_20.cllm"]
-    told = collect("info", str(path), store=run.store.root).out
+    told = collect("info", "--model", str(path), store=run.store.root).out
     assert "n_heads: 12" in told
     assert "context: 32" in told
+    assert "step: 20" in told
     mark = str(run.train.local() / "checkpoints" / "step_20")
     texts = [
         collect("generate", name, "The", "--max-tokens", "8", "--seed", "3", store=run.store.root).out
@@ -113,6 +114,18 @@ def test_the_commands_open_a_file_and_a_milestone(run, layout):
     what, mend = collect("info", str(broken), store=run.store.root, code=2).error
     assert "broken.cllm is not a whole .cllm file" in what
     assert "write it again" in mend
+
+
+@pytest.mark.slow
+def test_the_command_writes_the_layout(run, layout, tmp_path):
+    command = ("export", str(run.train.local()), "--layout", "document", "--system", "cllm", "--output")
+    done = collect(*command, str(tmp_path / "out"), store=run.store.root)
+    for name, path in layout.items():
+        assert f"{name}: {path.stat().st_size:,} bytes" in done.out
+        assert (tmp_path / "out" / name).read_bytes() == path.read_bytes()
+    again = ("export", str(layout["checkpoint_step_0.cllm"]), *command[2:], str(tmp_path / "again"))
+    what, _ = collect(*again, store=run.store.root, code=2).error
+    assert "is one model" in what
 
 
 def test_milestones_are_in_the_estimate(tmp_path):
