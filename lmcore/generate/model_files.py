@@ -15,7 +15,10 @@ from lmcore.models.decoder import Decoder
 from lmcore.tokenizer import Tokenizer
 from storage.errors import UserError
 
-READERS = {b"LAi1": ("lmcore.export.lai_reader", "read_lai")}  # first bytes: module and function
+READERS = {  # first bytes: module and function
+    b"LAi1": ("lmcore.export.lai_reader", "read_lai"),
+    b"CLLM": ("lmcore.export.cllm_reader", "read_cllm_model"),
+}
 
 
 class ModelFile(NamedTuple):

@@ -40,24 +40,34 @@ def save_model(folder: Path, model: Decoder, *, chat: bool = False) -> None:
         name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()
     }
     write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    write_json(folder / CONFIG_FILE, describe(model, chat=chat))
+
+
+def describe(model: Decoder, *, chat: bool = False) -> dict[str, Any]:
+    """What `config.json` says of a model, as plain JSON; `described_config` reads it."""
     described = {
         "format": FORMAT,
         "family": model.config.family,
         "model": model.config.key_values(),
         "vocab_size": model.vocab_size,
     }
-    write_json(folder / CONFIG_FILE, described | ({"chat": True} if chat else {}))
+    return described | ({"chat": True} if chat else {})
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> Decoder:
     """The model in `folder`, in evaluation mode. RunError names the file that is missing, damaged or does not fit."""
     config, vocab_size, _ = load_config(folder)
     tensors = _read_weights(folder / WEIGHTS_FILE)
-    with torch.device("meta"):
-        model = Decoder(config, vocab_size)
+    model = empty_model(config, vocab_size)
     _must_match(folder / WEIGHTS_FILE, {name: p.shape for name, p in model.state_dict().items()}, tensors)
     model.load_state_dict(tensors, assign=True)
     return model.to(device).eval()
+
+
+def empty_model(config: DecoderConfig, vocab_size: int) -> Decoder:
+    """A model whose tensors have names and shapes and no numbers yet: for `load_state_dict(..., assign=True)`."""
+    with torch.device("meta"):
+        return Decoder(config, vocab_size)
 
 
 def load_config(folder: Path) -> Stored:
@@ -71,6 +81,11 @@ def load_config(folder: Path) -> Stored:
         ) from error
     except (ValueError, OSError) as error:
         raise RunError(f"{path} cannot be read: {_line(error)}", _AGAIN) from error
+    return described_config(path, stored)
+
+
+def described_config(path: Path, stored: object) -> Stored:
+    """What `describe` gave, read from the file at `path`. RunError for an unknown format or family, or no shape."""
     if not isinstance(stored, dict) or "format" not in stored or "family" not in stored:
         raise RunError(
             f"{path} is not a model of collect-train: it has no `format` and `family`",
