@@ -53,10 +53,15 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         table.validate(full=True)  # some 4 GB/s: bytes that are no UTF-8 would be met much later, far from the file
         return table
     except DAMAGE as error:
-        raise RunError(
-            f"cannot read the Parquet file {path}: {_reason(error)}",
-            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def row_count(path: Path) -> int:
+    """How many rows a file says it has; only its end is read. Raises RunError like `read_parquet`."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
 
 
 def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> Iterator[pa.RecordBatch]:
@@ -69,10 +74,14 @@ def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> I
                 batch.validate(full=True)
                 yield batch
     except DAMAGE as error:
-        raise RunError(
-            f"cannot read the Parquet file {path}: {_reason(error)}",
-            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"cannot read the Parquet file {path}: {_reason(error)}",
+        "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lmcore.curate.minhash import BANDS, BINS
 from storage.errors import RunError
-from storage.parquet import DAMAGE, read_parquet, write_parquet
+from storage.parquet import DAMAGE, read_parquet, row_count, write_parquet
 
 INDEX = pa.schema(
     [
@@ -61,6 +61,16 @@ def read_bands(path: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
     rows = table.num_rows
     columns = [_bytes(table[name], width) for name, width in (("words_hash", 16), ("keys", BINS))]
     return columns[0].view(">u8").astype(np.uint64).reshape(rows, 2), columns[1].view("<u4").reshape(rows, BANDS)
+
+
+def require_rows(part: Part) -> None:
+    """Raise RunError when the band index of a shard has not a row for each of its texts."""
+    rows, texts = row_count(part.bands), row_count(part.measured)
+    if rows != texts:
+        raise RunError(
+            f"{part.bands} has {rows:,} rows and {part.measured} has {texts:,}: they are of the same texts, row by row",
+            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
+        )
 
 
 def read_rows(path: Path, column: str, rows: NDArray[np.signedinteger]) -> pa.Array:

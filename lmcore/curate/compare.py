@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lmcore.curate.bands import Part
+from lmcore.curate.bands import Part, require_rows
 from lmcore.curate.beside import BESIDE, BOILERPLATE, CLASSIFIER, FILE, REFERENCE, TEMPLATE
 from lmcore.curate.boilerplate import boilerplate_lines, boilerplate_share
 from lmcore.curate.classifier import Classifier, train_classifier
@@ -100,7 +100,10 @@ def read_boilerplate(compared: Sequence[Path]) -> NDArray[np.uint64]:
 
 
 def _parts(folders: Sequence[Path]) -> list[Part]:
-    return [Part(bands_file(path), path) for folder in folders for path in measured_files(folder)]
+    parts = [Part(bands_file(path), path) for folder in folders for path in measured_files(folder)]
+    for part in parts:
+        require_rows(part)
+    return parts
 
 
 def _lines(

@@ -113,7 +113,7 @@ def _known_fast() -> frozenset[str]:
 
 @functools.cache
 def _weights() -> dict[str, float]:
-    """What a label of py3langid counts: languages that lid.176 lacks are rare ones, which short English may pass for."""
+    """What a label of py3langid counts: languages that lid.176 lacks are rare, and short English may pass for them."""
     return {label: 1.0 if LABELS.get(label, label) in _known_fast() else _RARE for label, _ in _py3langid().rank("a")}
 
 
