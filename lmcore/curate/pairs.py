@@ -42,7 +42,8 @@ PAIR = pa.schema(
 )
 MIN_JACCARD = 0.7
 _SPREAD = 0.2  # signatures of a pair may agree in that much less than its similarity: 4 deviations of 112 bytes
-_READ_ROWS = 2_000  # texts verified at once
+_READ_ROWS = 2_000  # texts whose sets are made at once
+_VERIFIED = 1_000  # pairs after which what was read of the file of sets is let go
 _Copies = tuple[pa.Array, NDArray[np.uint64], Integers, Integers]
 
 
@@ -76,7 +77,7 @@ def find_pairs(
         small, large = np.minimum(sets.count[a], sets.count[b]), np.maximum(sets.count[a], sets.count[b])
         possible = small >= min_jaccard * large
         a, b = a[possible], b[possible]
-        found = jaccard(sets, a, b)
+        found = _verified(sets, a, b, set_spool)
     enough = found >= min_jaccard
     a, b, found = a[enough], b[enough], found[enough]
     named = np.unique(np.concatenate((a, b)))
@@ -185,6 +186,16 @@ def _sets_of(used: Integers, rows: _Rows, parts: Sequence[Part], spool: Spool[np
             start[some], count[some], digest[some] = sets.start + spool.size, sets.count, sets.digest
             spool.add(sets.hashes)
     return Sets(start, count, spool.array(), digest)
+
+
+def _verified(sets: Sets, a: Integers, b: Integers, spool: Spool[np.uint32]) -> NDArray[np.float64]:
+    """True similarity of every pair."""
+    found = np.zeros(len(a))
+    for low in range(0, len(a), _VERIFIED):
+        some = slice(low, low + _VERIFIED)
+        found[some] = jaccard(sets, a[some], b[some])
+        spool.release()
+    return found
 
 
 def _record_ids(part: NDArray[np.int32], row: NDArray[np.int32], places: Integers, parts: Sequence[Part]) -> pa.Array:

@@ -69,7 +69,7 @@ class CompareParams(Params):
 class CompareRuntime(Runtime):
     """How much may be held."""
 
-    memory_mib: int = Field(default=1024, ge=64, description="MiB that comparing may use beside the program itself.")
+    memory_mib: int = Field(default=512, ge=64, description="MiB that comparing may use beside the program itself.")
 
 
 class DuplicatesParams(Params):

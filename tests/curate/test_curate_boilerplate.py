@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from lmcore.curate import boilerplate as room
 from lmcore.curate import pieces as cutting
-from lmcore.curate.boilerplate import boilerplate_lines, boilerplate_share, line_table, without_lines
+from lmcore.curate.boilerplate import boilerplate_share, line_table, without_lines
+from lmcore.curate.line_counts import boilerplate_lines
 from lmcore.curate.sketches import sketches
 from lmcore.curate.words import split
 from storage.errors import RunError
@@ -63,7 +64,7 @@ def pages(docstrings):
 
 
 def ask(tmp_path, new, known=(), least=10):
-    return boilerplate_lines(new, known, min_documents=least, memory_mb=200, temporary=tmp_path / "temp")
+    return boilerplate_lines(new, known, min_documents=least, memory_mb=50)
 
 
 def test_a_menu_is_boilerplate_and_what_a_page_says_is_not(tmp_path, pages):
@@ -106,7 +107,7 @@ def test_any_cut_and_order_gives_the_same_lines_and_the_same_bytes(tmp_path, pag
 @given(texts=st.lists(text, max_size=10), least=st.integers(1, 3))
 def test_against_counting_by_hand(tmp_path_factory, texts, least):
     folder = tmp_path_factory.mktemp("hand")
-    found = boilerplate_lines([write(folder, "x", texts)], [], min_documents=least, memory_mb=100, temporary=folder)
+    found = boilerplate_lines([write(folder, "x", texts)], [], min_documents=least, memory_mb=0)
     expected = lines_of(texts, least)
     assert found.tolist() == expected.tolist()
     named = set(expected.tolist())
