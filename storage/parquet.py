@@ -42,15 +42,15 @@ def stream_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fault("parquet.write")
-        held = schema.empty_table()
+        held, written = schema.empty_table(), 0
         with pq.ParquetWriter(path, schema, **_SETTINGS) as file:
             for table in tables:
                 held = pa.concat_tables([held, table.cast(schema)])
                 whole = held.num_rows - held.num_rows % ROWS_PER_GROUP
                 if whole:
                     file.write_table(held.slice(0, whole).combine_chunks(), ROWS_PER_GROUP)
-                    held = held.slice(whole).combine_chunks()
-            if held.num_rows:
+                    held, written = held.slice(whole).combine_chunks(), written + whole
+            if held.num_rows or not written:
                 file.write_table(held, ROWS_PER_GROUP)
 
 

@@ -1,9 +1,9 @@
 """Boilerplate: lines that stand in many different texts, such as menus, licences and "read more".
 
 Measuring leaves one small table a shard (`line_table`); comparing asks over all of them which lines of the new texts
-stand in enough texts (`lmcore.curate.line_counts`), and gives each new text the share of its characters in such lines. Lines
-are compared without regard to case and to the white space around them; one of fewer than 20 characters counts only if
-it has four words and ten characters (a Chinese or Japanese character is a word).
+stand in enough texts (`lmcore.curate.line_counts`), and gives each new text the share of its characters in such lines.
+Lines are compared without regard to case and to the white space around them; one of fewer than 20 characters counts
+only if it has four words and ten characters (a Chinese or Japanese character is a word).
 
 What is counted is not texts but their sketches (`lmcore.curate.sketches`): copies of one text count once, near
 copies about once, wherever they were collected. Otherwise a poem that ten sites quote would be boilerplate in full.
