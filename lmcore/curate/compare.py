@@ -62,10 +62,10 @@ def compare_measured(
     """
     out = work / "out"
     if not (out / PAIRS).exists():
-        pairs = find_pairs(
-            _parts(new), _parts(known), min_jaccard=params.min_jaccard, memory_mb=runtime.memory_mib, report=report
-        )
-        replace_parquet(out / PAIRS, pairs)
+        near, memory = params.min_jaccard, runtime.memory_mib
+        replace_parquet(
+            out / PAIRS, find_pairs(_parts(new), _parts(known), min_jaccard=near, memory_mb=memory, report=report)
+        )  # not held by a name: templates need the memory
     fault("compare.pairs")
     files = [path for folder in new for path in measured_files(folder)]
     report(0, None, "looking for boilerplate")

@@ -63,7 +63,33 @@ def find_pairs(
     if not 0.5 <= min_jaccard <= 1:
         raise UserError(f"min_jaccard is {min_jaccard}", "give a number from 0.5 to 1")
     parts = [*new, *known]
-    limit = memory_mb << 18  # a quarter of it, in bytes
+    near, copies = _compared(new, known, parts, min_jaccard, memory_mb << 18, report)  # what it held is free again
+    named = np.unique(np.concatenate((near.a, near.b)))
+    ids = _record_ids(near.part, near.row, named, parts)
+    a, b = np.searchsorted(named, near.a), np.searchsorted(named, near.b)
+    table = _pairs(ids, near.hashes[named], a, b, near.jaccard)
+    result = pa.concat_tables([table, _pairs(*copies, np.ones(len(copies[2])))])
+    del near, copies, table, ids
+    report(4, 4, f"{result.num_rows:,} pairs")
+    return result.sort_by([("a", "ascending"), ("b", "ascending")]).combine_chunks()
+
+
+@dataclass(frozen=True)
+class _Near:
+    """N verified pairs of some texts, and where those stand."""
+
+    a: Integers  # (N,) which of the texts below
+    b: Integers  # (N,)
+    jaccard: NDArray[np.float64]  # (N,)
+    hashes: NDArray[np.uint64]  # (T, 2)
+    part: NDArray[np.int32]  # (T,)
+    row: NDArray[np.int32]  # (T,)
+
+
+def _compared(
+    new: Sequence[Part], known: Sequence[Part], parts: Sequence[Part], min_jaccard: float, limit: int, report: Report
+) -> tuple[_Near, _Copies]:
+    """The pairs that are like enough, and the exact copies; each spool holds `limit` bytes."""
     with Spool(np.uint32, limit) as key_spool, Spool(np.uint32, limit) as set_spool:
         rows = _load(new, known, key_spool)
         report(1, 4, f"{len(rows.keys):,} texts to compare")
@@ -79,13 +105,8 @@ def find_pairs(
         a, b = a[possible], b[possible]
         found = _verified(sets, a, b, set_spool)
     enough = found >= min_jaccard
-    a, b, found = a[enough], b[enough], found[enough]
-    named = np.unique(np.concatenate((a, b)))
-    ids = _record_ids(rows.part, rows.row, used[named], parts)
-    table = _pairs(ids, rows.hashes[used[named]], np.searchsorted(named, a), np.searchsorted(named, b), found)
-    result = pa.concat_tables([table, _pairs(*copies, np.ones(len(copies[2])))])
-    report(4, 4, f"{result.num_rows:,} pairs")
-    return result.sort_by([("a", "ascending"), ("b", "ascending")]).combine_chunks()
+    near = _Near(a[enough], b[enough], found[enough], rows.hashes[used], rows.part[used], rows.row[used])
+    return near, copies
 
 
 @dataclass(frozen=True)
