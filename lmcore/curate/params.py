@@ -69,7 +69,12 @@ class CompareParams(Params):
 class CompareRuntime(Runtime):
     """How much may be held."""
 
-    memory_mib: int = Field(default=512, ge=64, description="MiB that comparing may use beside the program itself.")
+    memory_mib: int = Field(
+        default=512,
+        ge=64,
+        description="MiB that comparing may use beside the program itself, some 400 bytes a text and 400 a pair; less "
+        "than 512 saves little, since templates take 256 of counters and some 100 for the texts looked at.",
+    )
 
 
 class DuplicatesParams(Params):
