@@ -5,7 +5,7 @@ is sorted by (a, b) and depends on the texts alone, not on how or in which order
 (equal words hash) form a star around the one with the lowest record id, and only that one is compared further; large
 groups of near-duplicates are connected, but not listed pair by pair (see `candidates`).
 
-Memory: some 200 bytes for each new text and for each known one that shares a band key with a new one, some 400 for
+Memory: some 200 bytes for each new text and for each known one that shares a band key with a new one, some 250 for
 each pair. Their band keys (112 bytes each) and the shingle sets of the candidates go to temporary files once they take
 a quarter of `memory_mb` each. Texts are read for candidates only.
 

@@ -72,8 +72,8 @@ class CompareRuntime(Runtime):
     memory_mib: int = Field(
         default=512,
         ge=64,
-        description="MiB that comparing may use beside the program itself, some 400 bytes a text and 400 a pair; less "
-        "than 512 saves little, since templates take 256 of counters and some 100 for the texts looked at.",
+        description="MiB that comparing may use beside the program itself, and 100 to 250 bytes each text and pair; "
+        "less than 512 saves little: templates take 256 and the texts looked at some 100.",
     )
 
 
