@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,14 @@ from storage.atomic import disk_errors, fault, fsync_path
 from storage.errors import RunError
 
 ROWS_PER_GROUP = 10_000
+_SETTINGS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": False,
+    "write_statistics": True,
+    "version": "2.6",
+    "data_page_version": "1.0",
+}
 DAMAGE = (OSError, ValueError, pa.ArrowException)  # ValueError: names that are no UTF-8
 
 
@@ -22,17 +31,27 @@ def write_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GR
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fault("parquet.write")
-        pq.write_table(
-            table.combine_chunks(),
-            path,
-            row_group_size=rows_per_group,
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=False,
-            write_statistics=True,
-            version="2.6",
-            data_page_version="1.0",
-        )
+        pq.write_table(table.combine_chunks(), path, row_group_size=rows_per_group, **_SETTINGS)
+
+
+def stream_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Like `write_parquet` of all `tables` in one, without holding more than one of them and a row group.
+
+    The same rows give the same bytes however they are cut into tables.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fault("parquet.write")
+        held, written = schema.empty_table(), 0
+        with pq.ParquetWriter(path, schema, **_SETTINGS) as file:
+            for table in tables:
+                held = pa.concat_tables([held, table.cast(schema)])
+                whole = held.num_rows - held.num_rows % ROWS_PER_GROUP
+                if whole:
+                    file.write_table(held.slice(0, whole).combine_chunks(), ROWS_PER_GROUP)
+                    held, written = held.slice(whole).combine_chunks(), written + whole
+            if held.num_rows or not written:
+                file.write_table(held, ROWS_PER_GROUP)
 
 
 def replace_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
@@ -53,10 +72,7 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         table.validate(full=True)  # some 4 GB/s: bytes that are no UTF-8 would be met much later, far from the file
         return table
     except DAMAGE as error:
-        raise RunError(
-            f"cannot read the Parquet file {path}: {_reason(error)}",
-            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
-        ) from error
+        raise _unreadable(path, error) from error
 
 
 def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> Iterator[pa.RecordBatch]:
@@ -69,10 +85,44 @@ def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> I
                 batch.validate(full=True)
                 yield batch
     except DAMAGE as error:
-        raise RunError(
-            f"cannot read the Parquet file {path}: {_reason(error)}",
-            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def parquet_facts(path: Path) -> pq.FileMetaData:
+    """What a file says of itself: rows, row groups, metadata. Raises RunError like `read_parquet`."""
+    try:
+        return pq.read_metadata(path, memory_map=True)
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def read_between(path: Path, column: str, low: int, last: int, columns: list[str]) -> pa.Table:
+    """The row groups whose values of `column` may lie from `low` to `last`; all of them where the file does not say.
+
+    Raises RunError like `read_parquet`.
+    """
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            names = file.schema_arrow.names
+            if missing := {column, *columns} - set(names):
+                raise pa.ArrowInvalid(f"there is no column {min(missing)}")
+            wanted = []
+            for group in range(file.num_row_groups):
+                found = file.metadata.row_group(group).column(names.index(column)).statistics
+                if found is None or not found.has_min_max or (found.min <= last and found.max >= low):
+                    wanted.append(group)
+            table = file.read_row_groups(wanted, columns=columns)
+            table.validate(full=True)
+            return table
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> RunError:
+    return RunError(
+        f"cannot read the Parquet file {path}: {_reason(error)}",
+        "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
+    )
 
 
 def _reason(error: Exception) -> str:

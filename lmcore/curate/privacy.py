@@ -21,6 +21,7 @@ from lmcore.curate.privacy_numbers import addresses, cards, ibans
 from lmcore.curate.privacy_phones import phones
 from lmcore.curate.privacy_secrets import secrets
 from lmcore.curate.privacy_text import MASKS, Scan, Span
+from lmcore.curate.privacy_urls import phones_in_urls
 
 PRIVACY_VERSION = 1
 """Raised by hand whenever `mask` gives another result for any text."""
@@ -101,8 +102,17 @@ def mask(texts: Sequence[str], params: PrivacyParams) -> Masked:
 
 
 def blank(text: str, regions: tuple[str, ...] = ()) -> str:
-    """`text` with every type masked, whatever the recipe says: for reasons, samples, titles and URLs shown."""
-    return mask([text], PrivacyParams(regions=regions)).texts[0]
+    """`text` with every type masked, whatever the recipe says: for reasons, samples, titles and URLs shown.
+
+    Stricter than `mask`: telephone numbers that are part of a URL go too.
+    """
+    params = PrivacyParams(regions=regions)
+    while True:
+        text = mask([text], params).texts[0]
+        glued: _Found = [("phone", *span) for span in phones_in_urls(text)]
+        if not glued:
+            return text
+        text = _replaced(text, glued, params)  # what stands beside a mask may read differently now
 
 
 _Found = list[tuple[str, int, int]]

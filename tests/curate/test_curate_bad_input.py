@@ -369,6 +369,25 @@ def test_damaged_bands(three, damage):
     assert "verify" in caught.value.mend
 
 
+@pytest.mark.parametrize("change", ["fewer", "more", "none"])
+@pytest.mark.parametrize("of", ["new", "known"])
+def test_bands_of_other_texts(three, tmp_path, pages, collected, change, of):
+    """A band file is read row by row beside its measured file: one with other rows would compare other texts."""
+    file = bands_file(three.measured)
+    changes = {
+        "fewer": lambda t: t.slice(1),
+        "more": lambda t: pa.concat_tables([t, t]),
+        "none": lambda t: t.slice(0, 0),
+    }
+    rewritten(file, changes[change])
+    both = [three.folder, collected(tmp_path / "more", pages[60:70])]
+    with pytest.raises(RunError, match=r"has \d+ rows and \S+ has 30: ") as caught:
+        three.compare_again() if of == "new" else curate_folders(three.root / "n", both, before=three.made)
+    assert str(file) in caught.value.what
+    assert str(three.measured) in caught.value.what
+    assert "collect-train verify" in caught.value.mend
+
+
 @pytest.mark.parametrize("damage", ["cut", "missing", "version"])
 def test_damaged_lines(three, damage):
     file = lines_file(three.measured)

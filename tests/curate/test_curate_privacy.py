@@ -230,3 +230,51 @@ def test_planted_data_is_found(seed):
         texts = [rng.choice(frames).format(make()) for _ in range(300)]
         found = mask(texts, PrivacyParams()).counts[f"n_{kind}s"]
         assert int((found == 1).sum()) >= 297, (kind, [t for t, n in zip(texts, found, strict=True) if n != 1][:3])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://x.org/call/+36-30-123-4567", "https://x.org/call/<phone>"),
+        ("https://x.org/call/+36301234567?x=1", "https://x.org/call/<phone>?x=1"),
+        ("https://x.org/+36%2030%20123%204567/2024", "https://x.org/<phone>/2024"),
+        ("https://x.org/+36-30-123-4567-2024", "https://x.org/<phone>-2024"),
+        ("https://x.org/?tel=%2B36301234567&a=b", "https://x.org/?tel=<phone>&a=b"),
+        ("https://x.org/?phone=36301234567", "https://x.org/?phone=<phone>"),
+        ("https://wa.me/36301234567", "https://wa.me/<phone>"),
+        ("tel:06-30-123-4567", "tel:<phone>"),
+        ("sms:0036301234567", "sms:<phone>"),
+        ("file:people/+36301234567.vcf#1", "file:people/<phone>.vcf#1"),
+    ],
+)
+def test_telephone_numbers_in_shown_urls_are_masked(url, shown):
+    assert blank(url) == shown
+    assert blank(f"{url} {url}\n{url}") == f"{shown} {shown}\n{shown}"
+    assert blank(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x.org/2024/05/17/1234567890",
+        "https://x.org/item/36301234567",
+        "https://x.org/06-30-123-4567",
+        "https://x.org/2024-05-17-120000/36-30-123-4567.html",
+        "https://x.org/?id=36301234567&t=2024-01-01T00:00:00+0100",
+        "https://x.org/?q=a+36301234567",
+        "https://x.org/?sig=aB%2B36301234567",
+        "https://x.org/?range=+1234567890",
+        "https://x.org/?phone=12345678",
+        "https://x.org/+2024-01-17-1200",
+        "https://doi.org/10.1000/+4-567",
+        "https://en.wikipedia.org/wiki/%2B44",
+    ],
+)
+def test_ids_and_dates_in_shown_urls_stay(url):
+    assert blank(url) == url
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="+36012 45678-./=:?&%2Btelwam<phone>", max_size=60))
+def test_what_is_shown_is_masked_once_for_all(text):
+    assert blank(blank(text)) == blank(text)

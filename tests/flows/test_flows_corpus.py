@@ -275,3 +275,20 @@ def test_the_only_format_is_text(made, tmp_path):
     done = command(*arguments, "--format", "csv")
     assert done.returncode == 2
     assert "no format 'csv'" in done.stderr
+
+
+def test_without_a_name_the_newest_corpus_is_exported(made, tmp_path):
+    store, _ = made
+    out = tmp_path / "lines.txt"
+    done = command("export", "--out", str(out), "--store", str(store.root))
+    assert done.returncode == 0, done.stderr
+    newest = corpus_of(store, "")
+    assert f"of curate/{newest.key[:12]}" in done.stdout.replace("\n", " ")
+    export_text(store, newest.key, tmp_path / "named.txt", "train", Console(file=io.StringIO()))
+    assert out.read_bytes() == (tmp_path / "named.txt").read_bytes()
+
+
+def test_the_help_of_export_asks_for_nothing_but_a_file():
+    helped = command("export", "--help").stdout
+    assert helped.count("[required]") == 1
+    assert "[OPTIONS] [RECIPE|ARTIFACT]" in helped
