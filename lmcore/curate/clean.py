@@ -25,6 +25,7 @@ from lmcore.curate.evaluation_sets import read_sets
 from lmcore.curate.exact import words_hash
 from lmcore.curate.held_out import HeldOut, Item
 from lmcore.curate.ids import ids, places
+from lmcore.curate.memory import give_back
 from lmcore.curate.normalise import text_id
 from lmcore.curate.params import CurateParams
 from lmcore.curate.parent import Parent
@@ -105,6 +106,7 @@ def clean(
     done = _cleaner(params, lines, repeats, index, fresh)
     if done is None:
         return Cleaned(None), CONTAMINATION.empty_table()
+    give_back()
     steady = _steady(records, decided, params, parent)
     hits = []
     for number, path in enumerate(files):
@@ -114,6 +116,7 @@ def clean(
             changed, told = done.run(path, records, decided, mine, steady)
             replace_parquet(found, told)
             replace_parquet(file, changed)
+            give_back()
             fault("curate.cleaned")
         hits.append(read_parquet(found))
         report(number + 1, len(files), f"cleaned {number + 1:,} of {len(files):,} files")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lmcore.curate.clean import Cleaned
 from lmcore.curate.decide import Decided
 from lmcore.curate.ids import hexes, places
+from lmcore.curate.memory import give_back
 from lmcore.curate.parent import SAME, Parent, link
 from lmcore.curate.records import Records
 from lmcore.documents import CURATED, SPLITS, validate
@@ -99,6 +100,7 @@ def write_splits(
         with disk_errors(done):
             done.parent.mkdir(parents=True, exist_ok=True)
             done.touch()
+        give_back()
         fault("curate.sorted")
     for index, name in enumerate(SPLITS):
         for bucket in range(buckets[index]):
@@ -107,6 +109,8 @@ def write_splits(
                 table = _bucket(sorted_, index, bucket, buckets[index])
                 if table.num_rows:
                     replace_parquet(path, validate(table, CURATED, f"{name}/{path.name}"))
+                del table
+                give_back()
                 fault("curate.file")
         if not any((out / name).glob("*.parquet")):
             write_parquet(out / name / "000-00000.parquet", validate(CURATED.empty_table(), CURATED))
