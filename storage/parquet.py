@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,15 @@ from storage.atomic import disk_errors, fault, fsync_path
 from storage.errors import RunError
 
 ROWS_PER_GROUP = 10_000
+_SETTINGS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": False,
+    "write_statistics": True,
+    "version": "2.6",
+    "data_page_version": "1.0",
+}
+PIECE_ROWS = 1024  # Arrow looks after every so many whether a page is full
 DAMAGE = (OSError, ValueError, pa.ArrowException)  # ValueError: names that are no UTF-8
 
 
@@ -22,23 +32,36 @@ def write_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GR
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fault("parquet.write")
-        pq.write_table(
-            table.combine_chunks(),
-            path,
-            row_group_size=rows_per_group,
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=False,
-            write_statistics=True,
-            version="2.6",
-            data_page_version="1.0",
-        )
+        pq.write_table(table.combine_chunks(), path, row_group_size=rows_per_group, **_SETTINGS)
 
 
 def replace_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
     """Like `write_parquet`, and the file appears complete or not at all: a resumed run can trust whatever is there."""
     part = path.with_name(f".{path.name}.part")
     write_parquet(part, table, rows_per_group)
+    with disk_errors(path):
+        fsync_path(part)
+        os.replace(part, path)
+
+
+def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """The same bytes as `write_parquet` of all `groups` in one, holding one of them at a time.
+
+    All but the last have ROWS_PER_GROUP rows, and none is empty. A group may consist of chunks, of which all but its
+    last have a multiple of PIECE_ROWS rows: so pages end where they would.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fault("parquet.write")
+        with pq.ParquetWriter(path, schema, **_SETTINGS) as file:
+            for group in groups:
+                file.write_table(group, row_group_size=ROWS_PER_GROUP)
+
+
+def replace_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """Like `write_groups`, and the file appears complete or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    write_groups(part, schema, groups)
     with disk_errors(path):
         fsync_path(part)
         os.replace(part, path)
