@@ -1,4 +1,7 @@
-"""Giving back to the system what was freed: allocators keep it for later, and it counts as this process's memory."""
+"""Giving back to the system what was freed: allocators keep it for later, and it counts as this process's memory.
+
+Arrow takes its memory from the C library, too (see `storage`): its own allocator keeps what each of its threads freed.
+"""
 
 from __future__ import annotations
 

@@ -92,6 +92,7 @@ def curate(
         reusable=base,
         report=report,
     )
+    give_back()
     often = _mixed(records, decided, params)
     report(2, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
     fault("curate.before-decisions")

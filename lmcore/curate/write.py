@@ -159,11 +159,14 @@ def _groups(
             tables = []
             for number, count in zip(*(array.tolist() for array in np.unique(files, return_counts=True)), strict=True):
                 with pa.memory_map(str(folder / f"{number:05d}-{split}.arrow")) as source:
-                    tables.append(pa.ipc.open_file(source).read_all().slice(int(done[number]), count))
+                    rows = pa.array(np.arange(done[number], done[number] + count))
+                    tables.append(pa.ipc.open_file(source).read_all().take(rows))  # a copy: the map can go
                 done[number] += count
             place = np.empty(len(files), np.int64)  # of each row in what the files gave one after the other
             place[np.argsort(files, kind="stable")] = np.arange(len(files))
             pieces.append(pa.concat_tables(tables).take(pa.array(place)).combine_chunks())
+            del tables
+        give_back()
         yield pa.concat_tables(pieces)
 
 
