@@ -27,8 +27,8 @@ from lmcore.curate.held_out import HeldOut, Item
 from lmcore.curate.ids import ids, places
 from lmcore.curate.memory import give_back
 from lmcore.curate.normalise import text_id
-from lmcore.curate.params import CurateParams
 from lmcore.curate.overlap import batched
+from lmcore.curate.params import CurateParams
 from lmcore.curate.parent import Parent
 from lmcore.curate.records import Records
 from lmcore.curate.split import TRAIN

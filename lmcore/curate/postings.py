@@ -164,8 +164,10 @@ def rank(ranked: NDArray[np.generic]) -> Integers:
 
 def _range_starts(count: int) -> Hashes:
     """The lowest hash of each of `count` ranges, a power of two."""
-    return np.arange(count, dtype=np.uint64) << np.uint64(64 - (count - 1).bit_length()) if count > 1 else np.zeros(
-        1, np.uint64
+    return (
+        np.arange(count, dtype=np.uint64) << np.uint64(64 - (count - 1).bit_length())
+        if count > 1
+        else np.zeros(1, np.uint64)
     )
 
 

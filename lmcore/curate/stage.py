@@ -21,8 +21,8 @@ from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided
 from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids
 from lmcore.curate.judge import LICENCE, Judge
-from lmcore.curate.memory import give_back
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
+from lmcore.curate.memory import give_back
 from lmcore.curate.mix import RULE as MIX
 from lmcore.curate.mix import repeats
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime

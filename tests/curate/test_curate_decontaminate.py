@@ -297,7 +297,11 @@ def test_nothing_held_out_and_nothing_to_scan(tmp_path):
 def test_index_from_another_version_or_damaged_says_so(tmp_path):
     held_out = index(["one two three four five"], tmp_path)
     about = held_out.folder / "about.json"
-    about.write_text(about.read_text().replace(f'"version": {VERSION}', '"version": 0').replace(f'"version":{VERSION}', '"version":0'))
+    about.write_text(
+        about.read_text()
+        .replace(f'"version": {VERSION}', '"version": 0')
+        .replace(f'"version":{VERSION}', '"version":0')
+    )
     with pytest.raises(RunError, match="version 0"):
         HeldOut.open(held_out.folder)
     held_out = index(["one two three four five"], tmp_path)
