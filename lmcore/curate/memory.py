@@ -14,7 +14,7 @@ import pyarrow as pa
 
 
 def give_back() -> None:
-    """Return the memory of objects that are gone, as far as allocators can. A few milliseconds; changes nothing else."""
+    """Return the memory of objects that are gone, as far as allocators can; takes a few milliseconds."""
     pa.default_memory_pool().release_unused()
     if libc := _libc():
         libc.malloc_trim(0)  # its threshold grows with what was freed at once, so nothing goes back by itself

@@ -1,4 +1,4 @@
-"""Which hash stands in which items: rows (hash, item) on disk, sorted in a fixed memory and looked up a piece at a time.
+"""Which hash stands in which items: rows (hash, item) on disk, sorted in a fixed memory and looked up piece by piece.
 
 Rows are collected up to some MiB, sorted and written as a run; then the runs are merged, one range of hashes after the
 other, into one. Looking up maps only that range of the file which it is about, and lets go of it: neither building
@@ -57,7 +57,7 @@ class Postings:
         """The items of distinct ascending hashes: pairs of (place in `wanted`, item), in order."""
         maps = _MOST_MAPS if len(self) > _PIECE // 16 else 1
         bounds = self.bounds[:: _RANGES // maps].tolist()
-        cuts = np.searchsorted(wanted, _range_starts(maps)).tolist() + [len(wanted)]
+        cuts = [*np.searchsorted(wanted, _range_starts(maps)).tolist(), len(wanted)]
         places, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for (low, high), (first, last) in zip(itertools.pairwise(cuts), itertools.pairwise(bounds), strict=True):
             if low == high or first == last:
