@@ -23,6 +23,7 @@ _SETTINGS: dict[str, Any] = {
     "version": "2.6",
     "data_page_version": "1.0",
 }
+PIECE_ROWS = 1024  # Arrow looks after every so many whether a page is full
 DAMAGE = (OSError, ValueError, pa.ArrowException)  # ValueError: names that are no UTF-8
 
 
@@ -34,30 +35,53 @@ def write_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GR
         pq.write_table(table.combine_chunks(), path, row_group_size=rows_per_group, **_SETTINGS)
 
 
+def replace_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
+    """Like `write_parquet`, and the file appears complete or not at all: a resumed run can trust whatever is there."""
+    part = path.with_name(f".{path.name}.part")
+    write_parquet(part, table, rows_per_group)
+    with disk_errors(path):
+        fsync_path(part)
+        os.replace(part, path)
+
+
+def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """The same bytes as `write_parquet` of all `groups` in one, holding one of them at a time.
+
+    All but the last have a multiple of ROWS_PER_GROUP rows. A group may consist of chunks, of which all but its
+    last have a multiple of PIECE_ROWS rows: so pages end where they would.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fault("parquet.write")
+        with pq.ParquetWriter(path, schema, **_SETTINGS) as file:
+            for group in groups:
+                file.write_table(group, row_group_size=ROWS_PER_GROUP)
+
+
 def stream_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
     """Like `write_parquet` of all `tables` in one, without holding more than one of them and a row group.
 
     The same rows give the same bytes however they are cut into tables.
     """
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fault("parquet.write")
-        held, written = schema.empty_table(), 0
-        with pq.ParquetWriter(path, schema, **_SETTINGS) as file:
-            for table in tables:
-                held = pa.concat_tables([held, table.cast(schema)])
-                whole = held.num_rows - held.num_rows % ROWS_PER_GROUP
-                if whole:
-                    file.write_table(held.slice(0, whole).combine_chunks(), ROWS_PER_GROUP)
-                    held, written = held.slice(whole).combine_chunks(), written + whole
-            if held.num_rows or not written:
-                file.write_table(held, ROWS_PER_GROUP)
+    write_groups(path, schema, _regrouped(schema, tables))
 
 
-def replace_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
-    """Like `write_parquet`, and the file appears complete or not at all: a resumed run can trust whatever is there."""
+def _regrouped(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    held, told = schema.empty_table(), 0
+    for table in tables:
+        held = pa.concat_tables([held, table.cast(schema)])
+        whole = held.num_rows - held.num_rows % ROWS_PER_GROUP
+        if whole:
+            yield held.slice(0, whole).combine_chunks()
+            held, told = held.slice(whole).combine_chunks(), told + whole
+    if held.num_rows or not told:
+        yield held.combine_chunks()
+
+
+def replace_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """Like `write_groups`, and the file appears complete or not at all."""
     part = path.with_name(f".{path.name}.part")
-    write_parquet(part, table, rows_per_group)
+    write_groups(part, schema, groups)
     with disk_errors(path):
         fsync_path(part)
         os.replace(part, path)

@@ -22,6 +22,7 @@ from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids
 from lmcore.curate.judge import LICENCE, Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
+from lmcore.curate.memory import give_back
 from lmcore.curate.mix import RULE as MIX
 from lmcore.curate.mix import repeats
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
@@ -91,6 +92,7 @@ def curate(
         reusable=base,
         report=report,
     )
+    give_back()
     often = _mixed(records, decided, params)
     report(2, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
     fault("curate.before-decisions")
@@ -106,6 +108,7 @@ def curate(
         raise _nothing_left(paths, records, decided)
     gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
+    give_back()
 
     kept = decided.kept
     sides = whole.sides if whole else Sides.nobody()
