@@ -97,6 +97,11 @@ class DecoderConfig(Params):
         """Rows of `attn.qkv.weight` that make queries, keys and values, in that order."""
         return self.n_heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width
 
+    @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """Attentions whose keys and values are kept, heads of each, and width of a head."""
+        return self.n_layers, self.kv_heads, self.head_width
+
     def resolved(self) -> DecoderConfig:
         """The same shape with every derived number written out, as it is saved beside the weights."""
         return self.model_copy(update={"n_kv_heads": self.kv_heads, "head_dim": self.head_width, "d_ff": self.ff_width})
