@@ -27,9 +27,7 @@ class Cache(Protocol):
 class KVCache:
     """Keys and values of rows that are all at the same place."""
 
-    def __init__(
-        self, config: ModelConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, config: ModelConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> None:
         layers, heads, width = config.cache_shape
         shape = (layers, batch, heads, length, width)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)  # (layers, B, K, length, W)

@@ -7,7 +7,7 @@ one matrix for embedding and head. The vocabulary size is not here: it comes fro
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -20,6 +20,8 @@ MLPKind = Literal["swiglu", "relu2", "gelu"]
 
 class DecoderConfig(Params):
     """Shape and options of a decoder."""
+
+    width: ClassVar[str] = "model.d_model"  # what a person sets lower for a smaller model
 
     family: Literal["decoder"] = Field("decoder", description="Family of models.")
     n_layers: int = Field(4, ge=1, le=512, description="Number of blocks.")

@@ -44,10 +44,11 @@ def check_trainable(config: ModelConfig) -> None:
         )
 
 
-def check_adaptable(config: ModelConfig) -> None:
-    """Raise UserError for a family that adapters of low rank are not made for."""
+def adaptable(config: ModelConfig) -> DecoderConfig:
+    """The shape of a model that adapters of low rank are made for. Raises UserError for another family."""
     if not isinstance(config, DecoderConfig):
         raise UserError(
             f"train.lora adapts models of family decoder, and this one is of family {config.family}",
             "leave train.lora out",
         )
+    return config

@@ -3,37 +3,43 @@
 from __future__ import annotations
 
 from lmcore.models.config import DecoderConfig
+from lmcore.models.families import ModelConfig
 
 FREE = ("dropout", "zero_init_projections")  # change no function of trained weights
 WIDTHS = ("d_model", "n_heads", "n_kv_heads", "d_ff")  # what `growth.widen` multiplies
 
 
-def misfits(start: DecoderConfig, wanted: DecoderConfig, *, grow: bool = False) -> list[str]:
+def misfits(start: ModelConfig, wanted: ModelConfig, *, grow: bool = False) -> list[str]:
     """Settings in which `wanted` is a shape that the weights of `start` cannot be taken over into; none when it fits.
 
     The context may be another one with rotary positions, and shorter with learned ones. With `grow`, widths may be
-    whole multiples and there may be more blocks.
+    whole multiples and there may be more blocks, of a decoder; another family keeps its shape.
     """
+    if type(start) is not type(wanted):
+        return ["family"]
     has, asked = start.resolved(), wanted.resolved()
     named_start, named = start.key_values(), wanted.key_values()
     wrong = [name for name in type(has).model_fields if getattr(has, name) != getattr(asked, name)]
     wrong = [name for name in wrong if name not in FREE and not _may_differ(name, has, asked, grow)]
-    if grow and not wrong and not _one_factor(has, asked):
+    if grow and not wrong and isinstance(has, DecoderConfig) and not _one_factor(has, asked):
         wrong = [name for name in WIDTHS if getattr(has, name) != getattr(asked, name)]
     told = [name for name in wrong if named[name] != named_start[name]]  # not what follows from another setting
     return told or wrong
 
 
-def _may_differ(name: str, has: DecoderConfig, asked: DecoderConfig, grow: bool) -> bool:
+def _may_differ(name: str, has: ModelConfig, asked: ModelConfig, grow: bool) -> bool:
     before, after = getattr(has, name), getattr(asked, name)
     if name == "context":
-        return asked.position == "rope" or bool(after < before)
+        return (isinstance(asked, DecoderConfig) and asked.position == "rope") or bool(after < before)
+    if not isinstance(asked, DecoderConfig):
+        return False
     if name == "n_layers":
         return grow and bool(after > before)
     return grow and name in WIDTHS and after % before == 0
 
 
-def _one_factor(has: DecoderConfig, asked: DecoderConfig) -> bool:
+def _one_factor(has: DecoderConfig, asked: ModelConfig) -> bool:
     """Whether the heads grow with the stream: a head's width stays, so each is copied as often as each number is."""
+    assert isinstance(asked, DecoderConfig)
     factor = asked.d_model // has.d_model
     return asked.n_heads == has.n_heads * factor and asked.kv_heads in (has.kv_heads * factor, has.kv_heads)

@@ -116,7 +116,7 @@ class Mu(Network):
         config, dtype = self.config, self.stream_dtype
         x = self.embed(ids).to(dtype) + self.position(places).to(dtype)  # (B, T, D), row by row
         # A block's cells side by side from the first layer to the last is the permutation applied both ways in each.
-        x = x.unflatten(-1, (config.blocks, config.cells)) if config.mixes else split(x, config)
+        x = x.view(*ids.shape, config.blocks, config.cells) if config.mixes else split(x, config)
         for layer, block in enumerate(self.blocks):
             affinity = self.affinity[layer % config.tables](ids) if config.tables else None
             inputs = (x, affinity, places, mask, self.attention, cache, layer)

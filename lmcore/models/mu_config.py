@@ -7,7 +7,7 @@ has and never reads (`compat: original` counts it).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,8 @@ Side = Annotated[int, Field(ge=1, le=256)]
 
 class MuConfig(Params):
     """Shape and options of an MU model."""
+
+    width: ClassVar[str] = "model.matrix"  # what a person sets lower for a smaller model
 
     family: Literal["mu"] = Field("mu", description="Family of models.")
     n_layers: int = Field(24, ge=1, le=512, description="Number of layers.")
@@ -61,9 +63,13 @@ class MuConfig(Params):
             raise ValueError(f"block_heads {self.block_heads} do not divide the {self.cells} cells of a block")
         if self.gate == "dynamic" and self.affinity == "none" and not self.entropy:
             raise ValueError("a dynamic gate with affinity none and entropy off has nothing to read: set gate: open")
-        published = self.model_copy(update={"compat": None, "gate": "dynamic", "entropy": True, "block_attention": True})
+        published = self.model_copy(
+            update={"compat": None, "gate": "dynamic", "entropy": True, "block_attention": True}
+        )
         if self.compat and self != published.model_copy(update={"compat": "original"}):
-            raise ValueError("compat: original has block attention, a dynamic gate and entropy: leave those settings out")
+            raise ValueError(
+                "compat: original has block attention, a dynamic gate and entropy: leave those settings out"
+            )
         return self
 
     @property

@@ -21,14 +21,14 @@ from lmcore.models.mu_config import MuConfig
 def split(x: Tensor, config: MuConfig) -> Tensor:
     """Matrices (..., D), row by row, cut into blocks (..., N, C): the blocks row by row, and so the cells of each."""
     (rows, columns), (high, wide) = config.matrix, config.block
-    cut = x.unflatten(-1, (rows // high, high, columns // wide, wide)).transpose(-3, -2)
+    cut = x.reshape(*x.shape[:-1], rows // high, high, columns // wide, wide).transpose(-3, -2)
     return cut.reshape(*x.shape[:-1], config.blocks, config.cells)
 
 
 def join(blocks: Tensor, config: MuConfig) -> Tensor:
     """Blocks (..., N, C) put back into matrices (..., D), row by row: undoes `split`."""
     (rows, columns), (high, wide) = config.matrix, config.block
-    laid = blocks.unflatten(-1, (high, wide)).unflatten(-3, (rows // high, columns // wide)).transpose(-3, -2)
+    laid = blocks.reshape(*blocks.shape[:-2], rows // high, columns // wide, high, wide).transpose(-3, -2)
     return laid.reshape(*blocks.shape[:-2], config.d_model)
 
 
@@ -62,7 +62,7 @@ class BlockLinear(nn.Module):
         flat = x.flatten(0, 1).transpose(0, 1)  # (N, B T, inputs)
         bias = self.bias.to(x.dtype).view(blocks, 1, outputs)
         y = torch.baddbmm(bias, flat, self.weight.to(x.dtype).mT)  # (N, B T, outputs)
-        return y.transpose(0, 1).unflatten(0, x.shape[:2])
+        return y.transpose(0, 1).reshape(*x.shape[:2], blocks, outputs)
 
 
 class BlockAttention(nn.Module):
@@ -189,14 +189,14 @@ class Layer(nn.Module):
         whole = blocks.flatten(2)  # (B, T, D)
         across, weights = self.cross_attn(whole, mask, kernel, cache, place)
         h = self.attn_norm(whole + across)
-        out = self.mlp_norm(h + self.mlp(h)).view(x.shape)
+        out: Tensor = self.mlp_norm(h + self.mlp(h)).view(x.shape)
         if self.gate is None:
             return out
         told = None
         if weights is not None:
             original = self.config.compat == "original"
             told = entropy(weights).unsqueeze(-1) if original else entropy_share(weights, places)
-        s = self.gate(affinity, told, x.dtype)
+        s: Tensor = self.gate(affinity, told, x.dtype)
         return x + (out - x) * s.unsqueeze(-1)
 
 
@@ -214,4 +214,4 @@ def _beside(x: Tensor) -> Tensor:
 
 def _apart(x: Tensor, heads: int, width: int) -> Tensor:
     """(B, 1, S, heads W) -> (B, heads, S, W)."""
-    return x.squeeze(1).unflatten(2, (heads, width)).transpose(1, 2)
+    return x.view(x.shape[0], x.shape[2], heads, width).transpose(1, 2)
