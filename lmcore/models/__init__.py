@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from lmcore.models.network import Network
 
 __all__ = [
-    *("Decoder", "DecoderConfig", "KVCache", "Ledger", "Mu", "MuConfig", "Network"),
-    *("build", "estimate", "load_model", "save_model"),
+    "Decoder",
+    "DecoderConfig",
+    "KVCache",
+    "Ledger",
+    "Mu",
+    "MuConfig",
+    "Network",
+    "build",
+    "estimate",
+    "load_model",
+    "save_model",
 ]
 
 _HOMES = {

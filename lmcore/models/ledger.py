@@ -90,18 +90,15 @@ class Ledger:
     @property
     def attended(self) -> int:
         """Numbers of all heads of a layer that look at other tokens."""
-        return self._shape.n_heads * self._shape.head_width
+        assert isinstance(self.config, DecoderConfig)
+        return self.config.n_heads * self.config.head_width
 
     def kept(self, context: int, attention: Literal["plain", "sdpa"]) -> int:
         """Numbers that a layer keeps for each token of a window of `context`, for the backward pass."""
-        c = self._shape
+        assert isinstance(self.config, DecoderConfig)
+        c = self.config
         numbers = 4 * c.d_model + 2 * sum(c.qkv_rows) + self.attended + _MLP_KEPT[c.mlp] * c.ff_width
         return numbers + (c.n_heads * context if attention == "plain" else 0)
-
-    @property
-    def _shape(self) -> DecoderConfig:
-        assert isinstance(self.config, DecoderConfig)
-        return self.config
 
     def training_memory(
         self,

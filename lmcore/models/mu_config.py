@@ -63,13 +63,8 @@ class MuConfig(Params):
             raise ValueError(f"block_heads {self.block_heads} do not divide the {self.cells} cells of a block")
         if self.gate == "dynamic" and self.affinity == "none" and not self.entropy:
             raise ValueError("a dynamic gate with affinity none and entropy off has nothing to read: set gate: open")
-        published = self.model_copy(
-            update={"compat": None, "gate": "dynamic", "entropy": True, "block_attention": True}
-        )
-        if self.compat and self != published.model_copy(update={"compat": "original"}):
-            raise ValueError(
-                "compat: original has block attention, a dynamic gate and entropy: leave those settings out"
-            )
+        if self.compat and not (self.block_attention and self.gate == "dynamic" and self.entropy):
+            raise ValueError("compat: original has block attention, a dynamic gate and entropy: leave them on")
         return self
 
     @property

@@ -35,15 +35,15 @@ def join(blocks: Tensor, config: MuConfig) -> Tensor:
 def entropy_share(weights: Tensor, places: Tensor) -> Tensor:
     """Entropy of attention `weights` (B, T, S) over ln(t + 1), the most it can be at place t: (B, T, 1), 0 to 1.
 
-    `places`, (T,) or (B, T), are the t. At place 0, where a token sees itself alone, it is 0. In float32.
+    `places`, (T,) or (B, T), are the t. At place 0, where a token sees itself alone, it is 0. In float32 at least.
     """
     most = torch.log1p(places.float()).clamp_min(math.log(2))  # of place 0 the entropy is 0 already
     return (entropy(weights) / most).unsqueeze(-1)
 
 
 def entropy(weights: Tensor) -> Tensor:
-    """Nats of each distribution in the last dimension, in float32: (..., S) -> (...)."""
-    p = weights.float()
+    """Nats of each distribution in the last dimension, in float32 at least: (..., S) -> (...)."""
+    p = weights.to(torch.promote_types(weights.dtype, torch.float32))
     # Clamped, not `xlogy`: where the mask leaves no weight the gradient of p log p is infinite, here it is finite.
     return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1)
 
@@ -102,7 +102,7 @@ class CrossAttention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, kernel: Kernel, cache: Cache | None, place: int
     ) -> tuple[Tensor, Tensor | None]:
-        """(B, T, D) -> (B, T, D), and the mean weights (B, T, S) in float32 where the gate reads them."""
+        """(B, T, D) -> (B, T, D), and the mean weights (B, T, S), in float32 at least, where the gate reads them."""
         B, T, D = x.shape
         qkv = self.qkv(x).view(B, T, 3, self.heads, self.head_width)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, H, T, W)
@@ -118,7 +118,7 @@ class CrossAttention(nn.Module):
         weights = F.softmax(scores, -1)
         dropped = F.dropout(weights, dropout) if dropout else weights
         out = self.o((dropped @ v).transpose(1, 2).reshape(B, T, D))
-        return out, weights.mean(1, dtype=torch.float32)
+        return out, weights.mean(1, dtype=torch.promote_types(weights.dtype, torch.float32))
 
 
 class Gate(nn.Module):

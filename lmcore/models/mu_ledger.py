@@ -38,29 +38,24 @@ class MuLedger(Ledger):
     @property
     def attended(self) -> int:
         """Numbers of all heads of a layer that look at other tokens: D across blocks and D inside them."""
-        config = self._shape
-        return config.attentions * config.d_model
+        assert isinstance(self.config, MuConfig)
+        return self.config.attentions * self.config.d_model
 
     def kept(self, context: int, attention: Literal["plain", "sdpa"]) -> int:
         """Numbers that a layer keeps for each token of a window of `context`, for the backward pass.
 
         8 D of sums and norms, 4 D of each attention and its queries, keys and values, 2 F of the MLP, the gate's; H T
-        weights across blocks and 3 T for their entropy; in plain attention N h T inside blocks.
+        weights across blocks and 3 T for their entropy; in plain attention N h T inside blocks. With dropout weights
+        are kept a second time, with a mask of a byte each, and inside blocks too: on a CPU no kernel does without.
         """
-        c = self._shape
-        numbers = (8 + 5 * c.attentions) * c.d_model + 2 * c.ff_width
-        if c.gate == "dynamic":
-            numbers += c.gate_inputs + 6 * c.blocks + c.d_model
-        weighed = c.entropy and c.gate == "dynamic"
-        if weighed or attention == "plain":
-            numbers += c.n_heads * context
-        if weighed:
-            numbers += 3 * context
-        if attention == "plain" and c.block_attention:
-            numbers += c.blocks * c.block_heads * context
-        return numbers
-
-    @property
-    def _shape(self) -> MuConfig:
         assert isinstance(self.config, MuConfig)
-        return self.config
+        c = self.config
+        dynamic = c.gate == "dynamic"
+        plain = attention == "plain" or c.dropout > 0
+        numbers = (8 + 5 * c.attentions) * c.d_model + 2 * c.ff_width
+        if dynamic:
+            numbers += c.gate_inputs + 6 * c.blocks + c.d_model
+        weights = c.blocks * c.block_heads if plain and c.block_attention else 0
+        weights += c.n_heads if plain or (dynamic and c.entropy) else 0
+        numbers += 3 * context if dynamic and c.entropy else 0
+        return numbers + weights * context * (9 if c.dropout else 4) // 4

@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from lmcore.models import build, load_model, save_model
 from lmcore.models.config import DecoderConfig
+from lmcore.models.mu_config import MuConfig
 from lmcore.models.io import load_config
 from storage.errors import RunError
 
@@ -34,7 +35,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("config", [CONFIG, GPT2, CONFIG.model_copy(update={"tie_embeddings": False})])
+MU = MuConfig(n_layers=2, matrix=(4, 4), n_heads=4, context=16)
+
+
+@pytest.mark.parametrize("config", [CONFIG, GPT2, CONFIG.model_copy(update={"tie_embeddings": False}), MU])
 def test_saved_and_loaded_give_equal_logits(tmp_path, config):
     model = build(config, 50, seed=3).eval()
     save_model(tmp_path, model)
