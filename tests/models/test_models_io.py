@@ -11,8 +11,8 @@ from safetensors import safe_open
 
 from lmcore.models import build, load_model, save_model
 from lmcore.models.config import DecoderConfig
-from lmcore.models.mu_config import MuConfig
 from lmcore.models.io import load_config
+from lmcore.models.mu_config import MuConfig
 from storage.errors import RunError
 
 CONFIG = DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=16)
