@@ -252,7 +252,15 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     if isinstance(train, dict) and isinstance(train_below, dict) and any(train.get(name) for name in HORIZONS):
         for name in HORIZONS:
             train_below.pop(name, None)  # a new training budget replaces the old one
+    model, model_below = values.get("model"), below.get("model")
+    if isinstance(model, dict) and isinstance(model_below, dict) and _is_other_family(model, model_below):
+        below["model"] = {}  # nor do the settings of one family suit another
     return _merged(below, values)
+
+
+def _is_other_family(model: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
+    """Whether settings of a model name another family than those that they are put on."""
+    return "family" in model and model["family"] != below.get("family", "decoder")
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -290,6 +298,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if way == ["train"] and last in HORIZONS and value is not None:
         for other in HORIZONS:
             target.pop(other, None)
+    if way == ["model"] and _is_other_family({last: value}, target):
+        target.clear()
     target[last] = value
 
 

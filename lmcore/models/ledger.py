@@ -35,6 +35,7 @@ class Ledger:
     """
 
     GROUPS: ClassVar[tuple[str, ...]] = ("embedding", "positions", "attention", "mlp", "norms", "head")
+    UTILISATION: ClassVar[tuple[float, float]] = (0.3, 0.7)  # of a CPU's product speed, that small models reached here
 
     config: ModelConfig
     vocab_size: int

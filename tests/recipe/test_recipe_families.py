@@ -8,7 +8,7 @@ from recipes_made import MINIMAL
 from flows.plan import make_plan
 from lmcore.models.config import DecoderConfig
 from lmcore.models.mu_config import MuConfig
-from lmcore.recipe import parse_recipe
+from lmcore.recipe import load_recipe, parse_recipe
 from storage.errors import UserError
 from storage.store import Store
 
@@ -53,3 +53,15 @@ def test_what_a_family_cannot_is_said_before_anything_runs(tmp_path):
     published = parse_recipe(of_family(family="mu", compat="original"), "mine.yaml")  # `params` counts it
     with pytest.raises(UserError, match="lets every token see the next one"):
         make_plan(Store(tmp_path), published)
+
+
+def test_another_family_begins_with_settings_of_its_own(tmp_path):
+    (tmp_path / "x.yaml").write_text(
+        "extends: quickstart\nname: x\nmodel: {family: mu, n_layers: 2}\nexport: {hf: false}\n", encoding="utf-8"
+    )
+    assert load_recipe(str(tmp_path / "x.yaml")).model == MuConfig(n_layers=2)
+    assert load_recipe(str(tmp_path / "x.yaml"), ["model.family=mu", "model.context=64"]).model.n_layers == 2
+    assert load_recipe(str(tmp_path / "x.yaml"), ["model.family=decoder"]).model == DecoderConfig()
+    told = ["export.hf=false", "model.family=mu", "model.context=64"]
+    assert load_recipe("quickstart", told).model == MuConfig(context=64)
+    assert load_recipe("quickstart", ["model.family=decoder"]).model == load_recipe("quickstart").model
