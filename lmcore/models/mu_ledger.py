@@ -20,7 +20,7 @@ class MuLedger(Ledger):
         "embedding", "positions", "block attention", "cross attention", "mlp", "norms", "affinity", "gate", "head",
     )  # fmt: skip
     # Products of width 2 and 4, and the 40 softmaxes of a layer: the time is not in what is counted (docs/models.md).
-    UTILISATION: ClassVar[tuple[float, float]] = (0.02, 0.1)
+    UTILISATION: ClassVar[tuple[float, float]] = (0.01, 0.1)
 
     @staticmethod
     def group_of(part: str) -> str:
