@@ -14,8 +14,6 @@ from lmcore.recipe import load_recipe
 from lmcore.train import TORCH_BYTES
 from lmcore.train.params import HORIZONS, TrainParams
 
-UTILISATION = (0.3, 0.7)  # shares of the measured matrix speed that small models reached in our runs
-
 
 def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None:
     """Print the parameter ledger, file size, memory, tokens a step and an honest range of time.
@@ -44,7 +42,7 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
 
     per_step = training.batch * loaded.model.context
     flops = ledger.flops_per_token()
-    slow, quick = (share * rates[precision] / flops for share in UTILISATION)
+    slow, quick = (share * rates[precision] / flops for share in ledger.UTILISATION)
     horizon = next(name for name in HORIZONS if getattr(training, name) is not None)
     facts = {
         "vocabulary": f"{vocabulary:,} tokens asked for; the text decides how many it can fill",

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from lmcore.export.cllm_format import DTYPES, MAGIC, NUMPY, PREFIX, VERSION, Entry, Header, TensorEntry
-from lmcore.models.decoder import Decoder
 from lmcore.models.io import describe
+from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer
 from storage.atomic import write_chunks
 
@@ -39,7 +39,7 @@ class Contents:
 
 
 def contents(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     *,
     step: int,

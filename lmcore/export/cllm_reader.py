@@ -28,9 +28,9 @@ from lmcore.export.cllm_format import (
     TensorEntry,
 )
 from lmcore.generate.model_files import ModelFile
-from lmcore.models.config import DecoderConfig
-from lmcore.models.decoder import Decoder
+from lmcore.models.families import ModelConfig
 from lmcore.models.io import described_config, empty_model
+from lmcore.models.network import Network
 from lmcore.tokenizer import VOCABULARY_FILES, Tokenizer, load_tokenizer
 from storage.errors import RunError, UserError
 
@@ -43,7 +43,7 @@ class Cllm:
     """A file that was read; `optimizer` is what `lmcore.train.optim.Optimizer.load` takes, None where it has none."""
 
     header: Header
-    model: Decoder
+    model: Network
     tokenizer: Tokenizer
     chat: bool
     optimizer: dict[str, Tensor] | None
@@ -153,7 +153,7 @@ def _check_table(header: Header) -> None:
         raise _NotOneError(f"its vocabulary is not of {', '.join(VOCABULARY_FILES)}")
 
 
-def _blank(config: DecoderConfig, vocab_size: int) -> Decoder:
+def _blank(config: ModelConfig, vocab_size: int) -> Network:
     try:
         return empty_model(config, vocab_size)
     except (RuntimeError, TypeError, ValueError) as error:  # torch's, of sizes that no computer can count

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer
 from storage.errors import UserError
 
@@ -24,7 +24,7 @@ READERS = {  # first bytes: module and function
 class ModelFile(NamedTuple):
     """What was in a file."""
 
-    model: Decoder
+    model: Network
     tokenizer: Tokenizer
     facts: dict[str, Any]
     chat: bool = False  # trained on turns between chat markers

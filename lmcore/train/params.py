@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from lmcore.config import Params, Runtime, Settings, added_later
 from lmcore.models.config import DecoderConfig
+from lmcore.models.families import ModelSection
 from lmcore.models.lora import Lora
 from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
@@ -219,7 +220,7 @@ class TrainSection(TrainSettings):
 class TrainParams(TrainSettings):
     """All that can change the model: how it is trained, and the shape of the network (a recipe's `model:`)."""
 
-    model: DecoderConfig = Field(default_factory=DecoderConfig, description="The shape of the network.")
+    model: ModelSection = Field(default_factory=DecoderConfig, description="The shape of the network.")
 
 
 class TrainRuntime(Runtime):
