@@ -50,7 +50,8 @@ def show_sample(store: Store, name: str, console: Console, *, dropped: str, spli
         facts = {name: value for name, value in row.items() if name not in ("record_id", "url") and value is not None}
         facts = {"limit" if name == "threshold" else name: value for name, value in facts.items()}
         told = (
-            f"{name} {number(value)}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
+            f"{name} {number(value)}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in facts.items()
         )
         console.print(Text(f"{row['record_id']}  " + ", ".join(told), style="dim"), soft_wrap=True)
         text = texts.get(row["record_id"], "(its text is not in the store any more)")

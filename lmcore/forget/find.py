@@ -67,7 +67,8 @@ def find(store: Store, what: str, tombstones: Sequence[Tombstone]) -> Found:
         shown = blank(what)[:200]
         raise UserError(
             f"the store {store.root} holds no text of {shown!r}",
-            f"`collect-train why {shown}` says what is known of it; `deny` in a source keeps pages from being collected",
+            f"`collect-train why {shown}` says what is known of it; `deny` in a source keeps pages from being "
+            "collected",
         )
     for artifact in store.readable("collect"):
         _add(found, artifact.path, artifact.path / REFERENCES)
