@@ -39,6 +39,7 @@ from storage.atomic import disk_errors, fault, write_json
 from storage.digest import digest_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
+from storage.text import number
 
 
 def curate(
@@ -138,7 +139,7 @@ def _nothing_left(files: Sequence[Path], records: Records, decided: Decided) -> 
     for record in np.flatnonzero(decided.rule == worst)[:3].tolist():
         url = read_parquet(files[records.file[record]], ["url"])["url"][int(records.row[record])].as_py()
         value, limit = decided.value[record], decided.threshold[record]
-        shown.append(blank(url) + ("" if np.isnan(value) else f" has {value:,.4g}, the limit is {limit:,.4g}"))
+        shown.append(blank(url) + ("" if np.isnan(value) else f" has {number(value)}, the limit is {number(limit)}"))
     rule = decided.rules[worst]
     mend = f"loosen it (curate.rules.limits: {{{rule}: …}}) or switch it off (curate.rules.off: [{rule}])"
     return RunError(

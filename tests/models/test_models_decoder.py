@@ -255,7 +255,7 @@ def test_a_model_used_in_inference_mode_can_be_trained():
 
 @every_shape
 def test_every_parameter_gets_a_gradient_and_moves(options):
-    model = build(DecoderConfig(**SMALL | options), VOCAB, seed=0)
+    model = build(shape(options), VOCAB, seed=0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     seen = dict.fromkeys(before, False)
@@ -272,7 +272,7 @@ def test_every_parameter_gets_a_gradient_and_moves(options):
         assert not torch.equal(parameter, before[name]), name
 
 
-@every_shape
+@every_decoder
 def test_gradients_are_those_of_finite_differences(options):
     model = random_model(options).double()
     model.stream_dtype = torch.float64
@@ -296,7 +296,7 @@ def test_gradients_are_those_of_finite_differences(options):
         assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(told, rel=1e-3, abs=1e-6), name
 
 
-@every_shape
+@every_decoder
 def test_a_few_lines_are_learnt_by_heart(options):
     model = build(DecoderConfig(**SMALL | options), VOCAB, seed=0)
     ids = random_ids(4, 24)
