@@ -71,7 +71,15 @@ def test_they_change_nothing_else(job, content):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "point", ["train.milestone.before-rename:1", "train.milestone.before-rename:2", "train.step:7", "train.before-out"]
+    "point",
+    [
+        "train.milestone.before-fsync:2",
+        "train.milestone.before-rename:1",
+        "train.milestone.before-rename:2",
+        "train.milestone.after-rename:1",
+        "train.step:7",
+        "train.before-out",
+    ],
 )
 def test_killed_it_ends_with_the_same_bytes(job, trainer, content, point):
     saving = {"save_every_steps": 5}
