@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lmcore.expect.verdicts import summary
 from lmcore.report import RunView
 from lmcore.report.words import clip, duration
 from tasks.prefect_ui import Page
@@ -34,6 +35,14 @@ def show_run(view: RunView, report: Path) -> None:
         f"{view.recipe}, edition {view.edition}: done in {duration(view.seconds)}",
         *parts,
         table(("stage", "state", ">time", "what it says"), stages),
+        f"### What its document claims: {summary(view.claims)}" if view.claims else "",
+        table(
+            ("metric", "when", ">claimed", ">measured", "verdict", "where it is claimed"),
+            [
+                (one.metric, one.row.at, one.claim, one.shown, clip(one.told, LETTERS), clip(one.row.source, LETTERS))
+                for one in view.claims
+            ],
+        ),
         "The whole report, with its charts, on the worker's machine:",
         fenced(str(report)),
         "Next, there:",

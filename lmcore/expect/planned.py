@@ -129,6 +129,6 @@ _FIND: dict[str, Callable[[Planned, Time], float | None]] = {
     "epochs": lambda planned, _: planned.training.epochs,
     "tokens_seen": lambda planned, _: _tokens_seen(planned),
     "lr": Planned.lr,
-    "peak_lr": lambda planned, _: planned.training.lr,
+    "peak_lr": lambda planned, _: planned.training.lr * max(stage.lr_factor for stage in planned.training.whole_run()),
 }
 assert tuple(_FIND) == PLANNED

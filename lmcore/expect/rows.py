@@ -51,9 +51,7 @@ class Expectation(Settings):
     source: str = Field(min_length=1, description="Where the document says it: line or section.")
     compare: bool = Field(True, description="Off: what is measured is shown beside the claim and not held against it.")
     reason: str = Field("", description="Why the two cannot be compared; where compare is off.")
-    note: str = Field(
-        "", description="What there is to say of the document's own figure, such as that it is impossible."
-    )
+    note: str = Field("", description="What there is to say of the document's own figure, such as why it cannot be.")
     differences: tuple[Difference, ...] = Field(
         (), description="For figures that follow from the settings: the steps from the recipe's to the document's."
     )
@@ -63,10 +61,8 @@ class Expectation(Settings):
     def _known(cls, name: str) -> str:
         if name not in METRICS:
             near = difflib.get_close_matches(name, METRICS, 1, 0.5)
-            raise ValueError(
-                f"there is no metric {name!r}: "
-                + (f"did you mean {near[0]}?" if near else f"one of {_listed(METRICS)}")
-            )
+            told = f"did you mean {near[0]}?" if near else f"one of {', '.join(METRICS)}"
+            raise ValueError(f"there is no metric {name!r}: {told}")
         return name
 
     @model_validator(mode="after")
@@ -74,7 +70,7 @@ class Expectation(Settings):
         times, low, high = self.about.times, *self.range
         asked = Time.parse(self.when) if self.when is not None else Time(times[0])
         if asked is None or asked.kind not in times:
-            raise ValueError(f"{self.metric} has no {self.when!r}: write when as {_listed(times)}")
+            raise ValueError(f"{self.metric} has no {self.when!r}: write when as {', '.join(times)}")
         if low is None and high is None:
             raise ValueError(f"the range of {self.metric} has no bound: give the lowest value, the highest, or both")
         if low is not None and high is not None and low > high:
@@ -103,7 +99,3 @@ class Expectation(Settings):
         if low is not None and value < low:
             return value - low
         return value - high if high is not None and value > high else 0.0
-
-
-def _listed(names: object) -> str:
-    return ", ".join(map(str, names))  # type: ignore[call-overload]
