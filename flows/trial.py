@@ -131,11 +131,11 @@ def long_time(seconds: float) -> str:
 
 
 def _device(recipe: Recipe) -> str:
-    """The device that the recipe would be trained on here."""
+    """The device that the recipe would be trained on here; the first where it is not here, which the step tells."""
     from lmcore.train.machine import devices
 
     wanted = recipe.runtime.train.device
-    return devices()[0] if wanted == "auto" else wanted
+    return wanted if wanted in devices() else devices()[0]
 
 
 def _of(recipe: Recipe) -> str:

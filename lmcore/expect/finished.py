@@ -81,12 +81,14 @@ class Finished:
     @cached_property
     def loader(self) -> Loader:
         """The training text as the training read it."""
-        from lmcore.recipe import parse_recipe
         from lmcore.tokens import Loader
+        from lmcore.train.params import TrainParams, TrainSettings
 
-        params = parse_recipe(dict(self._view.resolved), self._view.recipe).training
+        tokens, train = self.folder("tokens"), self._view.resolved.get("train", {})
+        settings = {name: train[name] for name in TrainSettings.model_fields if name in train}
+        params = TrainParams.model_validate(settings | {"model": self._view.resolved.get("model", {})})
         return Loader(
-            self.folder("tokens"), "train", batch=params.batch, context=params.model.context, seed=params.seed,
+            tokens, "train", batch=params.batch, context=params.model.context, seed=params.seed,
             settings=params,
         )  # fmt: skip
 
@@ -147,7 +149,10 @@ class Finished:
             return int(self._json("curate", "stats.json")["kept"][name])
         if not self._view.collect:
             raise NotMeasured("the run has not come to collect")
-        return sum(int(_read(folder / "stats.json")[name]) for folder in self._view.collect)
+        files = [folder / "stats.json" for folder in self._view.collect]
+        if not all(path.is_file() for path in files):
+            raise NotMeasured("an artifact of collect has no stats.json")
+        return sum(int(_read(path)[name]) for path in files)
 
     @cached_property
     def unique_line_share(self) -> float:
