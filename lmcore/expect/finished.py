@@ -89,7 +89,7 @@ class Finished:
         params = TrainParams.model_validate(settings | {"model": self._view.resolved.get("model", {})})
         return Loader(
             tokens, "train", batch=params.batch, context=params.model.context, seed=params.seed,
-            settings=params,
+            tokenizer_bytes=None, settings=params,
         )  # fmt: skip
 
     @cached_property

@@ -41,7 +41,8 @@ class Planned:
 
     def differences(self, row: Expectation) -> list[Step]:
         """The steps of a claim, each counted. Raises UserError for settings that cannot be."""
-        steps, settings, before = [], [], self.value(row.metric, row.at)
+        before = self.value(row.metric, row.at)
+        steps, settings = list[Step](), list[str]()
         for difference in row.differences:
             settings += difference.set
             value = Planned(counted_as(self.recipe, settings)).value(row.metric, row.at)

@@ -62,7 +62,7 @@ def _judged(row: Expectation, run: object) -> Judged:
         measured = row.about.find(run, row.at)  # type: ignore[arg-type]  # imported by `judge` alone, with pyarrow
     except NotMeasured as missing:
         return Judged(row, None, "not measured", str(missing))
-    except (KeyError, TypeError) as error:  # an artifact of an earlier version, without the figure
+    except KeyError as error:  # an artifact of an earlier version, without the figure
         return Judged(row, None, "not measured", f"the artifact does not have it: {error}")
     if not row.compare:
         return Judged(row, measured, "not comparable", row.reason)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from report_example import make_view
 
+from flows.ui_report import claims_parts
 from lmcore.expect.metrics import METRICS
 from lmcore.expect.verdicts import judge, summary
 from lmcore.report.page import render
@@ -107,4 +108,8 @@ def test_the_page_has_them_and_makes_nothing_of_their_texts(view):
     assert "<b>bold" not in section
     assert len(re.findall(r"<tr><td", section)) == 2
     assert 'href="#claims"' in page
+    heading, table = claims_parts(rows)
+    assert heading == "### What its document claims: 1 reached, 1 not reached"
+    assert table.splitlines()[2].endswith(r"| reached | \<script\>alert\(1\)\<\/script\> line 9 |")
+    assert claims_parts([]) == []
     assert "claims" not in render(view)

@@ -47,7 +47,7 @@ def find(run, name, when):
 
 def test_metrics_of_a_real_training(job):
     settings = {"stages": [{"share": 0.5}, {"share": 0.5, "lr_factor": 0.5}], "schedule": "constant", "warmup": 0.0}
-    run, out = finished(job(steps=40, runtime={"validate_every": 0.1, "keep_state": True}, **settings))
+    run, out = finished(job(steps=40, batch=16, runtime={"validate_every": 0.1, "keep_state": True}, **settings))
     table = read_parquet(out / "metrics.parquet")
     losses, each = table["loss"].to_pylist(), run.loader.steps_per_epoch
     assert 1 < each < 40, "an epoch is a part of this training"
@@ -66,7 +66,7 @@ def test_metrics_of_a_real_training(job):
     assert find(run, "accuracy", "start") == looks[0]["accuracy"]
     assert find(run, "epochs", "end") == 40 / each
     assert find(run, "sequences", "end") == run.loader.n_rows
-    assert find(run, "tokens_seen", "end") == 40 * 4 * 32
+    assert find(run, "tokens_seen", "end") == 40 * 16 * 32
     assert find(run, "file_bytes", "end") == (out / "model.safetensors").stat().st_size
     assert find(run, "context", "end") == 32
     n = find(run, "parameters", "end")
