@@ -71,6 +71,7 @@ def commands(
         found.append(["loop", "--shape", shape, *own, *rounds, *short])
     found.append(["generate", *rounds, *(["--shape", "quickstart", "--tokens", "16"] if brief else [])])
     found.append(["race", *peer, *own, "--minutes", "0.1" if brief else "2"])
+    found.append(["cllm_file"])
     found.append(["tokenizer_speed", *(["--mb", "1", "--vocab", "1024"] if brief else [])])
     found.append(["crawl", "--frontier", "2000" if brief else "100000"])
     if site:

@@ -11,7 +11,7 @@ from flows.app import StoreOption, app, console, store_at
 from storage.errors import UserError
 
 CorpusArgument = Annotated[
-    str, typer.Argument(metavar="[RECIPE|ARTIFACT]", help="A recipe, or curate/KEY; empty: the newest corpus.")
+    str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A recipe, or curate/KEY; empty: the newest corpus.")
 ]
 SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
 
@@ -61,8 +61,12 @@ def stats(
 @app.command()
 def export(
     what: Annotated[
-        str, typer.Argument(metavar="CORPUS|MODEL", help="A recipe or curate/KEY; with --layout a release or a model.")
-    ],
+        str,
+        typer.Argument(
+            metavar="CORPUS|MODEL",
+            help="A recipe or curate/KEY, empty: the newest corpus; with --layout a release or a model.",
+        ),
+    ] = "",
     out: Annotated[Path | None, typer.Option(help="The file to write; one that is there is replaced.")] = None,
     format_: Annotated[str, typer.Option("--format", help="text: one line of text a line.")] = "text",
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "train",

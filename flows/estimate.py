@@ -11,6 +11,8 @@ from lmcore.collect.params import PathsSource
 from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.models.lora import adapter_parameters
 from lmcore.recipe import Recipe
+from lmcore.train.horizon import make_horizon
+from lmcore.train.params import TrainParams
 
 if TYPE_CHECKING:
     from lmcore.models.ledger import Ledger
@@ -53,9 +55,17 @@ def needs(recipe: Recipe, precision: str) -> Needs:
         "texts": sum(_text_bytes(source) for source in recipe.sources),
         "checkpoints": checkpoints * (4 * (ledger.total if adapters is None else adapters) + memory["optimizer"]),
         "model": ledger.bytes() * (2 if recipe.export.hf else 1),
+        "milestones": training.milestones(known_steps(training) or 0) * ledger.bytes(),
         "rest": REST_BYTES,
     }
     return Needs(ledger, memory, least, disk | {"total": sum(disk.values())})
+
+
+def known_steps(training: TrainParams) -> int | None:
+    """Optimizer steps of a training, None where its text or its speed decides them."""
+    if training.epochs is not None or training.minutes is not None:
+        return None
+    return make_horizon(training, training.batch * training.model.context, 1).steps
 
 
 def _text_bytes(source: object) -> int:

@@ -9,13 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.claims import show_claims
-from flows.estimate import needs
+from flows.estimate import known_steps, needs
 from flows.look import human_bytes
 from lmcore.recipe import load_recipe
 from lmcore.train import TORCH_BYTES
-from lmcore.train.params import HORIZONS
-
-UTILISATION = (0.3, 0.7)  # shares of the measured matrix speed that small models reached in our runs
+from lmcore.train.params import HORIZONS, TrainParams
 
 
 def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None:
@@ -45,7 +43,7 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
 
     per_step = training.batch * loaded.model.context
     flops = ledger.flops_per_token()
-    slow, quick = (share * rates[precision] / flops for share in UTILISATION)
+    slow, quick = (share * rates[precision] / flops for share in ledger.UTILISATION)
     horizon = next(name for name in HORIZONS if getattr(training, name) is not None)
     facts = {
         "vocabulary": f"{vocabulary:,} tokens asked for; the text decides how many it can fill",
@@ -54,7 +52,8 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
         f"{human_bytes(memory['gradients'])}, optimizer {human_bytes(memory['optimizer'])}, activations "
         f"{human_bytes(memory['activations'])}) beside about {human_bytes(TORCH_BYTES)} of torch itself",
         "disk": f"about {human_bytes(disk['total'])} (texts {human_bytes(disk['texts'])}, checkpoints "
-        f"{human_bytes(disk['checkpoints'])}, model {human_bytes(disk['model'])})",
+        f"{human_bytes(disk['checkpoints'])}, model {human_bytes(disk['model'] + disk['milestones'])})",
+        **({"milestones": _milestones(training, ledger.bytes())} if training.milestone_every else {}),
         "tokens a step": f"{per_step:,} = {training.batch} sequences of {loaded.model.context}",
         "arithmetic": f"{flops:,} operations a token",
         "this machine": f"{rates['fp32'] / 1e9:,.0f} GFLOP/s in fp32, {rates['bf16'] / 1e9:,.0f} in bf16, "
@@ -67,6 +66,14 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
         summary.add_row(name, Text(fact))
     console.print(summary)
     show_claims(loaded, console)
+
+
+def _milestones(training: TrainParams, each: int) -> str:
+    told = f"the models of step 0 and of every {training.milestone_every:,} steps after it, {human_bytes(each)} each"
+    if (steps := known_steps(training)) is None:
+        return f"{told}; the number of steps is not known yet, and the disk above has the first alone"
+    count = training.milestones(steps)
+    return f"{told}: {count:,}, together {human_bytes(count * each)}"
 
 
 def _budget(horizon: str, amount: float, per_step: int, slow: float, quick: float) -> str:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lmcore.collect.kinds import NAMES
 from lmcore.curate.parent import ABOUT
+from lmcore.models.families import check_trainable
 from lmcore.recipe import Recipe, parse_recipe
 from storage.atomic import write_json
 from storage.digest import canonical_json
@@ -121,6 +122,7 @@ def make_plan(
     path = run_folder(store, run) / "plan.json"
     if path.exists():
         return read_plan(store, run)
+    check_trainable(recipe.model)
     plan = Plan(
         run=run,
         created=datetime.now(UTC).isoformat(timespec="seconds"),

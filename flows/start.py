@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from flows.plan import Given, Plan, Start
-from lmcore.models.config import DecoderConfig
+from lmcore.models.families import parse_config
 from lmcore.models.fit import misfits
 from lmcore.recipe import Recipe
 from lmcore.train.params import LOSSY_KINDS
@@ -56,7 +56,7 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
         assert plan.start is not None, "resolved when the plan was made"
         given, release, what = plan.start, plan.start.name, plan.start.name
     model = _found(store, "train", given.model_key, given.model_digest, asked, what)
-    shape = DecoderConfig.model_validate(model.manifest.provenance.params["model"])
+    shape = parse_config(model.manifest.provenance.params["model"])
     if wrong := misfits(shape, recipe.model, grow=recipe.train.grow):
         _refuse(asked, release, "model", wrong, recipe.model.model_dump(mode="json"), shape.model_dump(mode="json"))
     if recipe.train.grow_vocabulary:

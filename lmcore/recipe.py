@@ -35,8 +35,9 @@ from lmcore.expect.rows import Expectation
 from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
+from lmcore.models.families import FAMILIES, ModelSection, adaptable
 from lmcore.recipe_names import check_names
-from lmcore.recipe_overrides import apply_override
+from lmcore.recipe_overrides import apply_override, is_other_family
 from lmcore.recipe_paths import resolve_paths
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
@@ -109,7 +110,7 @@ class Recipe(Settings):
     curate: CurateParams = Field(default_factory=CurateParams, description="What is kept, how scored and split.")
     tokenizer: TokenizerParams = Field(default_factory=TokenizerParams, description="The vocabulary.")
     tokens: TokensParams = Field(default_factory=TokensParams, description="The token shards.")
-    model: DecoderConfig = Field(default_factory=DecoderConfig, description="The shape of the network.")
+    model: ModelSection = Field(default_factory=DecoderConfig, description="The shape of the network.")
     train: TrainSection = Field(description="How long and by what means it learns.")
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams, description="How it is judged.")
     export: ExportParams = Field(default_factory=ExportParams, description="What it is exported to.")
@@ -182,6 +183,8 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         check_stages(recipe.train, recipe.model.context)
         check_vocabulary(recipe.train, recipe.tokenizer.kind)
         check_claims(recipe)
+        if recipe.train.lora:
+            adaptable(recipe.model)
         if recipe.export.hf:
             stock_architecture(recipe.model)
     except UserError as error:
@@ -278,6 +281,9 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
     if isinstance(train, dict) and isinstance(train_below, dict) and any(train.get(name) for name in HORIZONS):
         for name in HORIZONS:
             train_below.pop(name, None)  # a new training budget replaces the old one
+    model, model_below = values.get("model"), below.get("model")
+    if isinstance(model, dict) and isinstance(model_below, dict) and is_other_family(model, model_below):
+        below["model"] = {}  # nor do the settings of one family suit another
     return _merged(below, values)
 
 
@@ -293,9 +299,12 @@ def _explained(error: ValidationError, where: str) -> UserError:
     """The first fault, in words; unknown keys first, since they often cause the others."""
     faults = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     first = faults[0]
-    place = ".".join(str(part) for part in first["loc"] if part not in ("web", "files")) or "recipe"
+    tags = ("web", "files", *(FAMILIES if first["loc"][:1] == ("model",) else ()))
+    place = ".".join(str(part) for part in first["loc"] if part not in tags) or "recipe"
     if first["type"] == "extra_forbidden":
         return UserError(f"{where}: unknown key {place}", _right_key(first["loc"], place))
+    if first["type"].startswith("union_tag") and first["loc"] == ("model",):
+        return UserError(f"{where}: there is no such model.family", f"write family: one of {', '.join(FAMILIES)}")
     if first["type"].startswith("union_tag"):
         kinds = ", ".join(model.model_fields["kind"].default for model in _at(first["loc"]))
         return UserError(f"{where}: {place} needs a kind", f"write kind: one of {kinds}")
@@ -348,9 +357,13 @@ def _at(loc: Sequence[int | str]) -> list[type[BaseModel]]:
     for part in loc:
         if isinstance(part, int):
             continue
-        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        tagged = [m for m in models for tag in ("kind", "family") if _default(m, tag) == part]
         models = tagged or _children(models, part)
     return models
+
+
+def _default(model: type[BaseModel], name: str) -> Any:
+    return model.model_fields[name].default if name in model.model_fields else None
 
 
 def _keys_at(loc: Sequence[int | str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""What the settings of curation call by name: every source and kind of text must be there."""
+"""What the settings of curation call by name: every source, kind of text and language must be there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from lmcore.curate.language_codes import is_known, nearest
 from lmcore.documents import KINDS
 from storage.errors import UserError
 
@@ -13,10 +14,12 @@ if TYPE_CHECKING:
     from lmcore.recipe import Recipe
 
 SHORTEST_NEAR = 0.5  # difflib ratio from which a misspelt name is worth a suggestion
+_LANGUAGE_FIELDS = ("lang", "source_lang", "target_lang")  # of sources, some of which have none of them
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UserError when a setting of curation names a source that the recipe does not have, or no kind of text."""
+    """Raise UserError when a setting of curation names a source that the recipe does not have, no kind of text, or a
+    language that no text could be in."""
     known = [source.name for source in recipe.sources]
     mix, classifier = recipe.curate.mix, recipe.compare.classifier
     places: dict[str, tuple[Iterable[str], Sequence[str], str]] = {
@@ -36,3 +39,20 @@ def check_names(recipe: Recipe) -> None:
                     f"{place} names {name!r}, and there is no such {what}",
                     f"did you mean {near[0]}? {told}" if near else told,
                 )
+    _check_languages(recipe)
+
+
+def _check_languages(recipe: Recipe) -> None:
+    """Limits for a language that nothing knows would be passed over in silence."""
+    declared = [
+        tag for source in recipe.sources for name in _LANGUAGE_FIELDS if (tag := str(getattr(source, name, "") or ""))
+    ]
+    for lang in recipe.curate.rules.per_language:
+        if not is_known(lang, declared):
+            near = nearest(lang, declared)
+            raise UserError(
+                f"curate.rules.per_language names {lang!r}, and there is no such language",
+                (f"did you mean {near}? " if near else "")
+                + "write the shortest ISO 639 code (hu), with the script where it is not the usual one (sr-Latn); "
+                "a code of your own counts when a source declares it as its `lang`",
+            )

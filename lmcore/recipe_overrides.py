@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lmcore.strict_yaml import load_yaml
@@ -36,7 +37,14 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     if way == ["train"] and last in HORIZONS and value is not None:
         for other in HORIZONS:
             target.pop(other, None)
+    if way == ["model"] and is_other_family({last: value}, target):
+        target.clear()
     target[last] = value
+
+
+def is_other_family(model: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
+    """Whether settings of a model name another family than those that they are put on."""
+    return "family" in model and model["family"] != below.get("family", "decoder")
 
 
 def _index(target: list[Any], key: str, place: str) -> int:

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from lmcore.collect.kinds import NAMES
 from lmcore.collect.params import Source
+from lmcore.models.families import FAMILIES
 from lmcore.recipe import Recipe
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "recipes.md"
@@ -101,8 +102,11 @@ def optional_models(annotation: Any) -> Iterator[tuple[type[BaseModel], str]]:
 
 
 def model_of(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that is a section, None for a plain option."""
+    """The model of a field that is a section, the usual one where there are several; None for a plain option."""
     annotation = field.annotation
+    if get_origin(annotation) in (Union, types.UnionType):
+        usual = type(field.get_default(call_default_factory=True))
+        return usual if issubclass(usual, BaseModel) else None
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
@@ -113,6 +117,8 @@ def table(name: str) -> str:
         fields = {n: f for n, f in Recipe.model_fields.items() if n != "sources" and not model_of(f)}
     elif name == "sources":
         fields = dict(shared)
+    elif name.startswith("model."):
+        fields = FAMILIES[name.removeprefix("model.")].model_fields
     elif name in NAMES:
         own = NAMES[name].model_fields
         fields = {n: f for n, f in own.items() if n not in shared or f.default != shared[n].default}

@@ -9,6 +9,7 @@ neither looks anything up elsewhere.
 from __future__ import annotations
 
 import functools
+import heapq
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,7 @@ def both(line: str) -> Candidates:
     foreign names and commands, so there little is enough to be sure. How it was measured: benchmarks/languages.py.
     """
     if len(line) < _SHORT:
-        # languages that lid.176 lacks are rare ones, such as Nigerian Pidgin, which short English may pass for
-        return _ranked({lang: p if lang in _known_fast() else p * _RARE for lang, p in slow(line)})[:_ASKED]
+        return list(_short(line))
     found = fast(line)
     if found and found[0][1] >= (_SURE if len(line) < _LONG else _SURE_LONG):
         return found
@@ -63,6 +63,18 @@ def both(line: str) -> Candidates:
         two = by_slow.get(lang, unknown_slow)
         scores[lang] = (one + _FLOOR) * (two + _FLOOR) ** 2
     return _ranked(scores)
+
+
+@functools.lru_cache(maxsize=1 << 12)  # short texts come again and again: "No.", "Thank you."
+def _short(line: str) -> tuple[tuple[str, float], ...]:
+    """The best candidates of py3langid alone, brought to sum 1."""
+    found, weights = _py3langid().rank(line), _weights()
+    scores = [score * weights[label] for label, score in found]
+    total = sum(sorted(scores))
+    least = heapq.nlargest(_ASKED, scores)[-1] / total
+    best = [(label, score / total) for (label, _), score in zip(found, scores, strict=True) if score / total >= least]
+    named = ((LABELS.get(label, label), score) for label, score in best)
+    return tuple(sorted(named, key=lambda pair: (-pair[1], pair[0]))[:_ASKED])
 
 
 def known() -> frozenset[str]:
@@ -97,6 +109,12 @@ def _fasttext() -> Any:
 def _known_fast() -> frozenset[str]:
     labels, _ = _fasttext().predict("a", k=1000, threshold=-1.0)
     return frozenset(LABELS.get(label.removeprefix("__label__"), label.removeprefix("__label__")) for label in labels)
+
+
+@functools.cache
+def _weights() -> dict[str, float]:
+    """What a label of py3langid counts: languages that lid.176 lacks are rare, and short English may pass for them."""
+    return {label: 1.0 if LABELS.get(label, label) in _known_fast() else _RARE for label, _ in _py3langid().rank("a")}
 
 
 @functools.cache

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lmcore.curate.carried import still_lost
 from lmcore.curate.choose import Pairs
 from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, HITS, REPEATED, Cleaned, clean
 from lmcore.curate.compare import read_pairs
@@ -64,6 +65,11 @@ def decide_and_clean(
             weights=weight,
             gone=gone,
         )
+        if not hits and not gone:
+            gone, told = still_lost(records, decided, reusable, params)
+            if gone:
+                hits.append(told)
+                continue
         folder = work / "clean" / f"{len(hits):03d}"
         cleaned, found = clean(folder, files, compared, records, decided, params, reusable, runtime.memory_mib, report)
         lost = _lost(decided)

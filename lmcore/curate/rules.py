@@ -21,6 +21,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from lmcore.config import Params, added_later
 from lmcore.curate.labels import Coded, Labels, coded
+from lmcore.curate.language_codes import nearest
 from lmcore.curate.names import SCORES, SIGNALS
 from lmcore.curate.rule_sets import LANGUAGE_KEY, SETS, Rule, packaged_rules, unknown_rule
 from storage.errors import UserError
@@ -73,7 +74,9 @@ class RulesParams(Params):
     ) -> dict[str, dict[str, float | None]]:
         for lang, limits in value.items():
             if not re.match(LANGUAGE_KEY, lang):
-                raise ValueError(f"{lang!r} is no language code; write hu, or sr-Latn where the script matters")
+                near = nearest(lang)
+                hint = f"did you mean {near}? " if near else ""
+                raise ValueError(f"{lang!r} is no language code; {hint}write hu, or sr-Latn where the script matters")
             _require_known(limits, info)
         return value
 

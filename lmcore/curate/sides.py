@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lmcore.curate.ids import Ids, places
+from lmcore.curate.ids import Ids, digests, places
 from storage.parquet import read_parquet, write_parquet
 
 FOLDER = "sides"
@@ -43,7 +43,7 @@ class Sides:
         """Those of a curated artifact. Raises RunError naming a damaged file."""
         pages = read_parquet(folder / FOLDER / "pages.parquet")
         texts = read_parquet(folder / FOLDER / "texts.parquet")
-        words = np.frombuffer(b"".join(texts["words"].to_pylist()), "S16")
+        words = digests(texts["words"])
         return cls(pages["page"].to_numpy(), pages["side"].to_numpy(), words, texts["side"].to_numpy())
 
     def write(self, folder: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer
 from lmcore.tokenizer.lossy import BITS_PER_MISSING_BYTE, missing_bytes
 from storage.errors import RunError
@@ -79,7 +79,7 @@ def windows(tokens: npt.NDArray[np.int64], bos: int, context: int) -> Iterator[t
 
 
 def score_documents(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     texts: Sequence[str],
     *,
@@ -171,7 +171,7 @@ def _batches(work: Sequence[_Window]) -> Iterator[list[_Window]]:
 
 @torch.inference_mode()
 def _score(
-    model: Decoder, batch: Sequence[_Window], pad: int, device: torch.device | str
+    model: Network, batch: Sequence[_Window], pad: int, device: torch.device | str
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Nats of every predicted token of the batch, and whether it was the most likely one: (S,), (S,)."""
     width = max(len(window.read) for window in batch)

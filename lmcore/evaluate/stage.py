@@ -24,7 +24,7 @@ from lmcore.evaluate.likelihood import Scores, bootstrap_interval, score_documen
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime, Split
 from lmcore.generate.engine import generate
 from lmcore.generate.load import load
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer
 from storage.atomic import fault, write_json
@@ -185,7 +185,7 @@ def _files(curated: Path, split: str) -> list[Path]:
 
 
 def _score(
-    work: Path, network: Decoder, tokenizer: Tokenizer, held_out: Sequence[_HeldOut], report: Report
+    work: Path, network: Network, tokenizer: Tokenizer, held_out: Sequence[_HeldOut], report: Report
 ) -> dict[str, Scores]:
     """Scores of every split, batch by batch; finished batches are read back from the work folder."""
     total = sum(pc.sum(part.table["n_bytes"]).as_py() for part in held_out)
@@ -253,7 +253,7 @@ def _baselines(
     return found
 
 
-def _samples(network: Decoder, tokenizer: Tokenizer, params: EvaluateParams) -> list[dict[str, Any]]:
+def _samples(network: Network, tokenizer: Tokenizer, params: EvaluateParams) -> list[dict[str, Any]]:
     """Each prompt continued with the likeliest tokens and once as `params.sampling` says."""
     greedy = params.sampling.model_copy(update={"temperature": 0.0})
     return [

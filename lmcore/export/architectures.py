@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from lmcore.models.config import DecoderConfig
+from lmcore.models.families import ModelConfig
 from storage.errors import UserError
 
 LLAMA, QWEN3, ARCEE, GPT2 = "LlamaForCausalLM", "Qwen3ForCausalLM", "ArceeForCausalLM", "GPT2LMHeadModel"
@@ -34,8 +35,13 @@ _KINDS = {
 }
 
 
-def stock_architecture(config: DecoderConfig) -> str:
+def stock_architecture(config: ModelConfig) -> str:
     """Name of the architecture that is `config` exactly. Raises UserError naming the setting that none has."""
+    if not isinstance(config, DecoderConfig):
+        raise UserError(
+            f"no stock Hugging Face architecture is a model of family {config.family}, and no GGUF reader knows it",
+            "set export.hf: false; the model itself stays in the train artifact, which this program loads",
+        )
     for problem, mend in _problems(config):
         raise UserError(
             f"no stock Hugging Face architecture has {problem}", f"{mend}, or set export.hf: false to go without"

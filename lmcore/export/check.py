@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lmcore.export.hf_reader import read_hf
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer, load_tokenizer
 from storage.errors import RunError
 
@@ -23,7 +23,7 @@ _SHOWN = 5  # likeliest next tokens written for each prompt
 _MEND = "this is a fault of the exporter: report it with the recipe's model section; export.hf: false goes without"
 
 
-def probe(model: Decoder, tokenizer: Tokenizer, prompts: Sequence[str], greedy_tokens: int) -> list[dict[str, Any]]:
+def probe(model: Network, tokenizer: Tokenizer, prompts: Sequence[str], greedy_tokens: int) -> list[dict[str, Any]]:
     """What the model makes of each prompt, for anybody to compare a copy with.
 
     `ids` start with the document mark; `log_probabilities` (nats) are of ids[1:], each after all before it;
@@ -33,7 +33,7 @@ def probe(model: Decoder, tokenizer: Tokenizer, prompts: Sequence[str], greedy_t
     return [_probe(model, tokenizer, prompt, greedy_tokens) for prompt in prompts]
 
 
-def _probe(model: Decoder, tokenizer: Tokenizer, prompt: str, greedy_tokens: int) -> dict[str, Any]:
+def _probe(model: Network, tokenizer: Tokenizer, prompt: str, greedy_tokens: int) -> dict[str, Any]:
     ids = [tokenizer.bos_id, *tokenizer.encode(prompt)][: model.config.context]
     nats = _log_probabilities(model, ids)  # (T, V)
     given = nats[:-1].gather(1, torch.tensor(ids[1:], dtype=torch.int64)[:, None])[:, 0]
@@ -49,7 +49,7 @@ def _probe(model: Decoder, tokenizer: Tokenizer, prompt: str, greedy_tokens: int
     }
 
 
-def check_hf(folder: Path, model: Decoder, tokenizer: Tokenizer, probes: Sequence[dict[str, Any]]) -> float:
+def check_hf(folder: Path, model: Network, tokenizer: Tokenizer, probes: Sequence[dict[str, Any]]) -> float:
     """Read `folder` back and compare it with the live model; gives the largest difference of a log-probability.
 
     Raises RunError when it exceeds TOLERANCE, or when a token, a greedy choice or a special id differs.
@@ -74,7 +74,7 @@ def check_hf(folder: Path, model: Decoder, tokenizer: Tokenizer, probes: Sequenc
 
 
 @torch.inference_mode()
-def greedy_continuation(model: Decoder, ids: Sequence[int], count: int) -> list[int]:
+def greedy_continuation(model: Network, ids: Sequence[int], count: int) -> list[int]:
     """The `count` likeliest tokens after `ids`, fewer when the context ends; every token counts, specials too."""
     found: list[int] = []
     cache = model.new_cache(1)
@@ -86,6 +86,6 @@ def greedy_continuation(model: Decoder, ids: Sequence[int], count: int) -> list[
 
 
 @torch.inference_mode()
-def _log_probabilities(model: Decoder, ids: Sequence[int]) -> Tensor:
+def _log_probabilities(model: Network, ids: Sequence[int]) -> Tensor:
     nats: Tensor = model(torch.tensor([ids]))[0].float().log_softmax(-1)  # (T, V)
     return nats

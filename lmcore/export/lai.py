@@ -17,6 +17,7 @@ from lmcore.export.lai_tensors import file_tensors, header_of
 from lmcore.generate.load import load
 from lmcore.models.config import DecoderConfig
 from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer
 from lmcore.tokenizer.char_bpe import CharBPE
 from storage.atomic import write_bytes, write_chunks, write_json
@@ -80,11 +81,12 @@ def write_layout(model_dir: Path, output: Path, *, name: str = "") -> list[Path]
     UserError as `write_lai`, RunError when what was written does not come back equal.
     """
     trained = load(model_dir)
-    path = output / "models" / f"{name or 'lai-' + size_name(trained.model.config)}.bin"
+    model = _decoder(trained.model)
+    path = output / "models" / f"{name or 'lai-' + size_name(model.config)}.bin"
     vocabulary = output / "data" / "vocab.bin"
-    write_lai(path, trained.model, trained.tokenizer)
+    write_lai(path, model, trained.tokenizer)
     write_bytes(vocabulary, vocab_block(trained.tokenizer))
-    _must_be(path, trained.model)
+    _must_be(path, model)
     return [path, vocabulary]
 
 
@@ -96,20 +98,29 @@ def write_quantised(
     `texts` are held-out documents for the change of bits per byte. Raises as `write_layout`.
     """
     trained = load(model_dir)
-    stem = f"{name or 'lai-' + size_name(trained.model.config)}-{dtype.name.lower()}"
+    model = _decoder(trained.model)
+    stem = f"{name or 'lai-' + size_name(model.config)}-{dtype.name.lower()}"
     path = output / "models" / f"{stem}.bin"
-    header = write_lai(path, trained.model, trained.tokenizer, dtype)
+    header = write_lai(path, model, trained.tokenizer, dtype)
     read_lai(path)
-    report = quantisation_error(trained.model, dtype, tokenizer=trained.tokenizer, texts=texts)
+    report = quantisation_error(model, dtype, tokenizer=trained.tokenizer, texts=texts)
     report |= {"bytes": header.file_bytes, "bytes_f32": replace(header, dtype=int(DType.F32)).file_bytes}
     told = path.with_suffix(".json")
     write_json(told, report)
     return [path, told], report
 
 
+def _decoder(model: Network) -> Decoder:
+    if not isinstance(model, Decoder):
+        raise UserError(
+            f"LAi's file has no place for a model of the family {model.config.family}", "train model.family: decoder"
+        )
+    return model
+
+
 def _must_be(path: Path, model: Decoder) -> None:
     """RunError unless the file holds exactly the model's numbers."""
-    back = read_lai(path).model
+    back = _decoder(read_lai(path).model)
     for (name, written), (_, wanted) in zip(file_tensors(back), file_tensors(model), strict=True):
         if not torch.equal(written, wanted):
             raise RunError(f"{path}: {name} did not come back as it was written", "check the disk and write it again")

@@ -14,6 +14,7 @@ from lmcore.export.check import TOLERANCE, check_hf, probe
 from lmcore.export.hf import write_hf
 from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.generate.load import load
+from lmcore.models.decoder import Decoder
 from lmcore.progress import Report
 from storage.atomic import fault, write_json
 from storage.errors import RunError
@@ -46,7 +47,7 @@ def export(
     report(0, 3, "computing reference")
     probes = probe(network, tokenizer, params.prompts, params.greedy_tokens)
     reference: dict[str, Any] = {"architecture": architecture, "prompts": probes}
-    if params.hf:
+    if isinstance(network, Decoder) and params.hf:  # of another family there is no architecture
         report(1, 3, "writing hf/")
         tokenizer_json = (model / "tokenizer.json").read_bytes()
         headline = None if evaluation is None else _headline(evaluation / "evaluation.json")

@@ -19,7 +19,7 @@ from lmcore.generate.sampler import Sampler
 from lmcore.generate.sampling import Sampling
 from lmcore.generate.streaming import TextStream
 from lmcore.models.cache import KVCache
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from storage.errors import RunError, UserError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Generation:
 
 
 def generate(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     sampling: Sampling | None = None,
@@ -75,7 +75,7 @@ def generate(
 
 
 def stream(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     prompt: str | Sequence[int],
     sampling: Sampling | None = None,
@@ -105,7 +105,7 @@ class Request:
 
     def __init__(
         self,
-        model: Decoder,
+        model: Network,
         tokenizer: Tokenizer,
         prompt: str | Sequence[int],
         sampling: Sampling | None = None,
@@ -177,7 +177,7 @@ class Request:
         return ids if len(ids) <= self._context else ids[-(self._context - min(wanted, self._context // 2)) :]
 
 
-def _prompt_ids(model: Decoder, tokenizer: Tokenizer, prompt: str | Sequence[int]) -> list[int]:
+def _prompt_ids(model: Network, tokenizer: Tokenizer, prompt: str | Sequence[int]) -> list[int]:
     if tokenizer.vocab_size > model.vocab_size:
         raise RunError(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model {model.vocab_size}",
@@ -196,13 +196,13 @@ def _prompt_ids(model: Decoder, tokenizer: Tokenizer, prompt: str | Sequence[int
 
 
 @torch.no_grad()
-def _next_logits(model: Decoder, ids: list[int], cache: KVCache) -> Tensor:
+def _next_logits(model: Network, ids: list[int], cache: KVCache) -> Tensor:
     """Logits (V,) of the token after `ids`, which follow what is in the cache."""
     training = model.training
     if training:
         model.eval()
     try:
-        hidden = model.hidden(torch.tensor([ids], device=cache.keys.device), cache)
+        hidden = model.hidden(torch.tensor([ids], device=model.device), cache)
         logits: Tensor = model.head(hidden[:, -1])[0]  # the head only where a token is drawn
     finally:
         if training:

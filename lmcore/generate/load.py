@@ -19,8 +19,8 @@ from lmcore.generate.chat import MARKED, PLAIN, PLAIN_STOP, check_messages, mark
 from lmcore.generate.engine import Generation, generate, stream
 from lmcore.generate.model_files import is_model_file, read_model_file
 from lmcore.generate.sampling import make_sampling
-from lmcore.models.decoder import Decoder
 from lmcore.models.io import CONFIG_FILE, load_config, load_model
+from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer, load_tokenizer
 from storage.errors import RunError, UserError
 
@@ -38,7 +38,7 @@ class TokenLogprob:
 class LanguageModel:
     """A model, its tokenizer and where they came from."""
 
-    model: Decoder
+    model: Network
     tokenizer: Tokenizer
     path: Path
     release: str | None  # NAME@NUMBER when it was loaded by name
@@ -85,7 +85,7 @@ class LanguageModel:
         scores: list[float] = []  # of ids[1:]
         begin = 0
         while len(scores) < len(ids) - 1:
-            window = ids[begin : begin + context + 1].to(self.model.embed.weight.device)
+            window = ids[begin : begin + context + 1].to(self.model.device)
             nats = torch.log_softmax(self.model(window[None, :-1])[0].float(), -1)  # (T, V)
             of_window = nats.gather(1, window[1:, None])[:, 0].tolist()
             scores += of_window[len(scores) - begin :]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lmcore.generate.engine import Generation, Request
 from lmcore.generate.sampling import Sampling
-from lmcore.models.decoder import Decoder, RowCache
+from lmcore.models.cache import RowCache
+from lmcore.models.network import Network
 
 if TYPE_CHECKING:
     from lmcore.tokenizer.interface import Tokenizer
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def generate_many(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     prompts: Sequence[str | Sequence[int]],
     sampling: Sampling | Sequence[Sampling] | None = None,
@@ -53,7 +54,7 @@ def generate_many(
 
 
 def _run(
-    model: Decoder, requests: list[Request], rows: int, on_done: Callable[[int, Generation], None] | None
+    model: Network, requests: list[Request], rows: int, on_done: Callable[[int, Generation], None] | None
 ) -> list[Generation]:
     results: dict[int, Generation] = {}
     waiting = deque(range(len(requests)))
@@ -94,21 +95,21 @@ def _run(
     return [results[number] for number in range(len(requests))]
 
 
-def _begin(model: Decoder, request: Request, cache: RowCache, row: int) -> None:
+def _begin(model: Network, request: Request, cache: RowCache, row: int) -> None:
     """Let the model read the request's window into a row, and the request take what comes next."""
     while True:
         ids = request.unread()
-        hidden = model.hidden(torch.tensor([ids], device=cache.keys.device), cache.row(row))
+        hidden = model.hidden(torch.tensor([ids], device=model.device), cache.row(row))
         cache.place(row, len(ids))
         request.take(model.head(hidden[:, -1])[0])
         if request.ended or not request.begins_window:
             return
 
 
-def _step(model: Decoder, requests: Sequence[Request], cache: RowCache) -> Tensor:
+def _step(model: Network, requests: Sequence[Request], cache: RowCache) -> Tensor:
     """Logits (B, V) after the token that each drew last."""
     ids = [request.unread()[0] for request in requests]
-    return model.step(torch.tensor(ids, device=cache.keys.device), cache)
+    return model.step(torch.tensor(ids, device=model.device), cache)
 
 
 def _close_up(cache: RowCache, busy: list[int], row: int) -> None:

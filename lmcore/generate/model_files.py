@@ -11,17 +11,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer
 from storage.errors import UserError
 
-READERS = {b"LAi1": ("lmcore.export.lai_reader", "read_lai")}  # first bytes: module and function
+READERS = {  # first bytes: module and function
+    b"LAi1": ("lmcore.export.lai_reader", "read_lai"),
+    b"CLLM": ("lmcore.export.cllm_reader", "read_cllm_model"),
+}
 
 
 class ModelFile(NamedTuple):
     """What was in a file."""
 
-    model: Decoder
+    model: Network
     tokenizer: Tokenizer
     facts: dict[str, Any]
     chat: bool = False  # trained on turns between chat markers

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from lmcore.models.config import DecoderConfig
+from lmcore.models.families import ModelConfig
 from storage.errors import UserError
 
 
@@ -27,10 +27,9 @@ class Cache(Protocol):
 class KVCache:
     """Keys and values of rows that are all at the same place."""
 
-    def __init__(
-        self, config: DecoderConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        shape = (config.n_layers, batch, config.kv_heads, length, config.head_width)
+    def __init__(self, config: ModelConfig, batch: int, length: int, dtype: torch.dtype, device: torch.device) -> None:
+        layers, heads, width = config.cache_shape
+        shape = (layers, batch, heads, length, width)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)  # (layers, B, K, length, W)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.length = length
@@ -67,8 +66,9 @@ class KVCache:
 class RowCache:
     """Keys and values of rows that are each at a place of their own. The first `rows` of them are in use."""
 
-    def __init__(self, config: DecoderConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (config.n_layers, rows, config.kv_heads, length, config.head_width)
+    def __init__(self, config: ModelConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device) -> None:
+        layers, heads, width = config.cache_shape
+        shape = (layers, rows, heads, length, width)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)  # (layers, rows, K, length, W)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
         self.length = length

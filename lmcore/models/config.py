@@ -7,7 +7,7 @@ one matrix for embedding and head. The vocabulary size is not here: it comes fro
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ MLPKind = Literal["swiglu", "relu2", "gelu", "relu"]
 
 class DecoderConfig(Params):
     """Shape and options of a decoder."""
+
+    width: ClassVar[str] = "model.d_model"  # what a person sets lower for a smaller model
 
     family: Literal["decoder"] = Field("decoder", description="Family of models.")
     n_layers: int = Field(4, ge=1, le=512, description="Number of blocks.")
@@ -112,6 +114,11 @@ class DecoderConfig(Params):
     def qkv_rows(self) -> tuple[int, int, int]:
         """Rows of `attn.qkv.weight` that make queries, keys and values, in that order."""
         return self.n_heads * self.head_width, self.kv_heads * self.head_width, self.kv_heads * self.head_width
+
+    @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """Attentions whose keys and values are kept, heads of each, and width of a head."""
+        return self.n_layers, self.kv_heads, self.head_width
 
     def resolved(self) -> DecoderConfig:
         """The same shape with every derived number written out, as it is saved beside the weights."""

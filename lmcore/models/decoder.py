@@ -29,6 +29,7 @@ from lmcore.models.cache import Cache, KVCache, RowCache
 from lmcore.models.config import DecoderConfig
 from lmcore.models.init import initialise
 from lmcore.models.ledger import Ledger, ledger_of
+from lmcore.models.network import Network
 from storage.errors import UserError
 
 __all__ = ["Decoder", "DecoderConfig", "KVCache", "RowCache"]
@@ -84,23 +85,15 @@ class Head(nn.Module):
         return self.softcap * torch.tanh(logits / self.softcap) if self.softcap else logits
 
 
-class Decoder(nn.Module):
-    """A causal language model, initialised from `seed` alone (see `init.py`).
+class Decoder(Network):
+    """A causal language model, initialised from `seed` alone (see `init.py`)."""
 
-    Two attributes are set by whoever runs it and change no result beyond rounding: `stream_dtype`, the dtype of the
-    activations (weights stay float32), and `attention`, the kernel ("sdpa" or "plain"). A third, `within_documents`,
-    is set by the trainer and says that the loss is of documents that do not see each other. A fourth, `recompute`,
-    keeps no block's activations for the backward pass, which makes them anew: the same bits, less memory, more time.
-    """
+    config: DecoderConfig
 
     def __init__(self, config: DecoderConfig, vocab_size: int, seed: int = 0) -> None:
         super().__init__()
         self.config = config.resolved()
         self.vocab_size = vocab_size
-        self.stream_dtype: torch.dtype = torch.float32
-        self.attention: Kernel = "sdpa"
-        self.within_documents = False
-        self.recompute = False
         self.embed = Embedding(vocab_size, config.d_model)
         self.position = Embedding(config.context, config.d_model) if config.position == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
@@ -111,18 +104,8 @@ class Decoder(nn.Module):
         if self.embed.weight.device.type != "meta":
             initialise(self, self.config, seed)
 
-    def forward(self, ids: Tensor, cache: KVCache | None = None, doc_ids: Tensor | None = None) -> Tensor:
-        """Token ids (B, T) -> logits (B, T, V) in `stream_dtype`."""
-        logits: Tensor = self.head(self.hidden(ids, cache, doc_ids))
-        return logits
-
     def hidden(self, ids: Tensor, cache: KVCache | None = None, doc_ids: Tensor | None = None) -> Tensor:
-        """Token ids (B, T) -> what the head reads (B, T, D).
-
-        With a cache, `ids` are the tokens that follow those already in it. With `doc_ids` (B, T), which document each
-        token is in, no token sees another document and learned positions begin anew with each; not together with a
-        cache. UserError beyond the context or the cache.
-        """
+        """Token ids (B, T) -> what the head reads (B, T, D), as `Network.hidden` says."""
         assert cache is None or doc_ids is None
         start = 0 if cache is None else cache.position
         T = ids.shape[1]
@@ -170,19 +153,14 @@ class Decoder(nn.Module):
         logits: Tensor = self.head(self.norm(x[:, 0]))
         return logits
 
-    def new_cache(self, batch: int, length: int | None = None) -> KVCache:
-        """An empty cache for `batch` rows of `length` tokens (default: the context)."""
-        length = self.config.context if length is None else length
-        return KVCache(self.config, batch, length, self.stream_dtype, self.embed.weight.device)
-
-    def new_rows(self, rows: int, length: int | None = None) -> RowCache:
-        """An empty cache for `rows` texts, each at a place of its own, of `length` tokens (default: the context)."""
-        length = self.config.context if length is None else length
-        return RowCache(self.config, rows, length, self.stream_dtype, self.embed.weight.device)
-
     def ledger(self) -> Ledger:
         """Where the parameters are."""
         return ledger_of(self)
+
+    @property
+    def token_rows(self) -> frozenset[str]:
+        """Names of the parameters that have a row for every token of the vocabulary."""
+        return frozenset({"embed.weight", "head.weight"})
 
     def _enter(self, ids: Tensor, at: Tensor | slice) -> Tensor:
         """Ids (B, T) at their places -> the stream (B, T, D) before the first block."""

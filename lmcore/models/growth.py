@@ -17,21 +17,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lmcore.models import build
 from lmcore.models.config import DecoderConfig
-from lmcore.models.decoder import Decoder
+from lmcore.models.families import ModelConfig
 from lmcore.models.fit import misfits
 from lmcore.models.init import normal
+from lmcore.models.network import Network
 from storage.errors import UserError
 
 NOISE = 0.1  # of a grid's own root mean square
 
 
 @torch.no_grad()
-def grow(model: Decoder, config: DecoderConfig, seed: int = 0) -> Decoder:
+def grow(model: Network, config: ModelConfig, seed: int = 0) -> Network:
     """A model of shape `config` with the logits of `model` on every text that fits both contexts.
 
-    Widths grow by whole factors and blocks are put between the old ones; a shorter context is cut, dropout is that of
-    `config`. Raises UserError naming the settings for which that cannot be.
+    Widths of a decoder grow by whole factors and blocks are put between the old ones; a shorter context is cut, dropout
+    is that of `config`. Raises UserError naming the settings for which that cannot be.
     """
     wrong = misfits(model.config, config, grow=True)
     if wrong:
@@ -43,11 +45,13 @@ def grow(model: Decoder, config: DecoderConfig, seed: int = 0) -> Decoder:
             "multiply d_model, n_heads and n_kv_heads by one whole number and d_ff by one, keep head_dim; "
             "more n_layers need norm_placement: pre, a wider model with a tied head norm_affine: true as well",
         )
-    state = widened(model.state_dict(), model.config, config, seed)
-    state = deepened(state, model.config.n_layers, config.n_layers)
+    state = dict(model.state_dict())
+    if isinstance(model.config, DecoderConfig) and isinstance(config, DecoderConfig):
+        state = widened(state, model.config, config, seed)
+        state = deepened(state, model.config.n_layers, config.n_layers)
     if "position.weight" in state:
         state["position.weight"] = state["position.weight"][: config.context]
-    grown = Decoder(config, model.vocab_size)
+    grown = build(config, model.vocab_size, 0)
     grown.load_state_dict(state)
     return grown.train(model.training)
 
@@ -103,16 +107,16 @@ def deepened(state: dict[str, Tensor], before: int, after: int) -> dict[str, Ten
 
 
 @torch.no_grad()
-def with_vocabulary(model: Decoder, pieces: Sequence[Sequence[int]]) -> Decoder:
+def with_vocabulary(model: Network, pieces: Sequence[Sequence[int]]) -> Network:
     """The same model over another vocabulary: token i begins as the mean of the old tokens `pieces[i]`.
 
     A token that one old token spells keeps its row. No pieces: the mean of all rows.
     """
-    grown = Decoder(model.config, len(pieces))
+    grown = build(model.config, len(pieces), 0)
     state = dict(model.state_dict())
-    for name in ("embed.weight", "head.weight"):
+    for name in model.token_rows:
         if name in state:
-            old = state[name]  # (V, D)
+            old = state[name]  # (V, D), or (V,) of a bias
             mean = old.mean(0)
             state[name] = torch.stack([old[list(some)].mean(0) if len(some) else mean for some in pieces])
     grown.load_state_dict(state)

@@ -11,8 +11,9 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from lmcore.models.config import DecoderConfig
-from lmcore.models.decoder import Decoder
+from lmcore.models import build
+from lmcore.models.families import FAMILIES, ModelConfig
+from lmcore.models.network import Network
 from storage.atomic import write_bytes, write_json
 from storage.errors import RunError
 
@@ -25,12 +26,12 @@ _AGAIN = "copy the folder again, or build it again; `collect-train verify` finds
 class Stored(NamedTuple):
     """What `config.json` says."""
 
-    config: DecoderConfig
+    config: ModelConfig
     vocab_size: int
     chat: bool  # trained on turns between chat markers
 
 
-def save_model(folder: Path, model: Decoder, *, chat: bool = False) -> None:
+def save_model(folder: Path, model: Network, *, chat: bool = False) -> None:
     """Write `config.json` and `model.safetensors` (F32) into `folder`; equal models give equal bytes.
 
     A tied head is not written a second time. `chat` marks a model that was trained on turns between chat markers.
@@ -40,24 +41,34 @@ def save_model(folder: Path, model: Decoder, *, chat: bool = False) -> None:
         name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()
     }
     write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors, metadata={"format": "pt"}))
+    write_json(folder / CONFIG_FILE, describe(model, chat=chat))
+
+
+def describe(model: Network, *, chat: bool = False) -> dict[str, Any]:
+    """What `config.json` says of a model, as plain JSON; `described_config` reads it."""
     described = {
         "format": FORMAT,
         "family": model.config.family,
         "model": model.config.key_values(),
         "vocab_size": model.vocab_size,
     }
-    write_json(folder / CONFIG_FILE, described | ({"chat": True} if chat else {}))
+    return described | ({"chat": True} if chat else {})
 
 
-def load_model(folder: Path, device: str | torch.device = "cpu") -> Decoder:
+def load_model(folder: Path, device: str | torch.device = "cpu") -> Network:
     """The model in `folder`, in evaluation mode. RunError names the file that is missing, damaged or does not fit."""
     config, vocab_size, _ = load_config(folder)
     tensors = _read_weights(folder / WEIGHTS_FILE)
-    with torch.device("meta"):
-        model = Decoder(config, vocab_size)
+    model = empty_model(config, vocab_size)
     _must_match(folder / WEIGHTS_FILE, {name: p.shape for name, p in model.state_dict().items()}, tensors)
     model.load_state_dict(tensors, assign=True)
     return model.to(device).eval()
+
+
+def empty_model(config: ModelConfig, vocab_size: int) -> Network:
+    """A model whose tensors have names and shapes and no numbers yet: for `load_state_dict(..., assign=True)`."""
+    with torch.device("meta"):
+        return build(config, vocab_size, 0)
 
 
 def load_config(folder: Path) -> Stored:
@@ -71,15 +82,20 @@ def load_config(folder: Path) -> Stored:
         ) from error
     except (ValueError, OSError) as error:
         raise RunError(f"{path} cannot be read: {_line(error)}", _AGAIN) from error
+    return described_config(path, stored)
+
+
+def described_config(path: Path, stored: object) -> Stored:
+    """What `describe` gave, read from the file at `path`. RunError for an unknown format or family, or no shape."""
     if not isinstance(stored, dict) or "format" not in stored or "family" not in stored:
         raise RunError(
             f"{path} is not a model of collect-train: it has no `format` and `family`",
             "name a folder that a train stage left; a Hugging Face folder has another layout",
         )
-    if stored["format"] != FORMAT or stored["family"] != "decoder":
+    if stored["format"] != FORMAT or stored["family"] not in FAMILIES:
         raise RunError(
             f"{path} is a model of format {stored['format']!r}, family {stored['family']!r}; this version reads "
-            f"format {FORMAT}, family 'decoder'",
+            f"format {FORMAT}, family {' or '.join(map(repr, FAMILIES))}",
             "use the version of collect-train that wrote it",
         )
     return _config_of(path, stored)
@@ -87,11 +103,11 @@ def load_config(folder: Path) -> Stored:
 
 def _config_of(path: Path, stored: dict[str, Any]) -> Stored:
     try:
-        config = DecoderConfig.model_validate(stored.get("model"))
+        config = FAMILIES[stored["family"]].model_validate(stored.get("model"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("model", *first["loc"]))
-        raise RunError(f"{path} describes no decoder: {where}: {first['msg']}", _AGAIN) from error
+        raise RunError(f"{path} describes no {stored['family']}: {where}: {first['msg']}", _AGAIN) from error
     vocab_size = stored.get("vocab_size")
     if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or vocab_size < 1:
         raise RunError(f"{path}: vocab_size is {vocab_size!r}, not a positive number", _AGAIN)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from lmcore.models.config import DecoderConfig
+from lmcore.models.families import ModelConfig
 
 # Numbers of width F that one MLP keeps for backward: swiglu gate, up, silu(gate) and the product; relu its result.
 _MLP_KEPT = {"swiglu": 4, "relu2": 3, "gelu": 2, "relu": 1}
@@ -28,9 +29,15 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Ledger:
-    """Parameters by part. A tied head has a row with 0 parameters, so `total` counts every number once."""
+    """Parameters by part. A tied head has a row with 0 parameters, so `total` counts every number once.
 
-    config: DecoderConfig
+    Of a decoder; another family says in a subclass what its parts are and what a layer attends to and keeps.
+    """
+
+    GROUPS: ClassVar[tuple[str, ...]] = ("embedding", "positions", "attention", "mlp", "norms", "head")
+    UTILISATION: ClassVar[tuple[float, float]] = (0.3, 0.7)  # of a CPU's product speed, that small models reached here
+
+    config: ModelConfig
     vocab_size: int
     rows: list[Row]
 
@@ -47,11 +54,24 @@ class Ledger:
 
     @property
     def groups(self) -> dict[str, int]:
-        """Parameters of embedding, positions, attention, mlp, norms and head."""
-        groups = dict.fromkeys(("embedding", "positions", "attention", "mlp", "norms", "head"), 0)
+        """Parameters of each of GROUPS."""
+        groups = dict.fromkeys(self.GROUPS, 0)
         for row in self.rows:
-            groups[_group(row.part)] += row.parameters
+            groups[self.group_of(row.part)] += row.parameters
         return groups
+
+    @staticmethod
+    def group_of(part: str) -> str:
+        """The group of a row."""
+        if part.startswith("embed."):
+            return "embedding"
+        if part.startswith("position."):
+            return "positions"
+        if part.startswith("head."):
+            return "head"
+        if "norm." in part:
+            return "norms"
+        return "attention" if ".attn." in part else "mlp"
 
     def bytes(self, dtype: torch.dtype | str = torch.float32) -> int:
         """Bytes of all parameters in `dtype` (a torch dtype or its name): the file is this plus about a kilobyte."""
@@ -61,7 +81,7 @@ class Ledger:
     @property
     def product_parameters(self) -> int:
         """Numbers that take part in a product for every token: the blocks' matrices and the head, tied or not."""
-        blocks = sum(row.parameters for row in self.rows if _is_hidden_matrix(row))
+        blocks = sum(row.parameters for row in self.rows if row.part.startswith("blocks.") and len(row.shape) > 2)
         return blocks + self.vocab_size * self.config.d_model
 
     def flops_per_token(self, context: int | None = None) -> int:
@@ -71,8 +91,21 @@ class Ledger:
         (Chowdhery et al. 2022, PaLM, appendix B). Forward alone is a third of it.
         """
         c = self.config
-        attention = 12 * c.n_layers * c.n_heads * c.head_width * (c.context if context is None else context)
+        attention = 12 * c.n_layers * self.attended * (c.context if context is None else context)
         return 6 * self.product_parameters + attention
+
+    @property
+    def attended(self) -> int:
+        """Numbers of all heads of a layer that look at other tokens."""
+        assert isinstance(self.config, DecoderConfig)
+        return self.config.n_heads * self.config.head_width
+
+    def kept(self, context: int, attention: Literal["plain", "sdpa"]) -> int:
+        """Numbers that a layer keeps for each token of a window of `context`, for the backward pass."""
+        assert isinstance(self.config, DecoderConfig)
+        c = self.config
+        numbers = 4 * c.d_model + 2 * sum(c.qkv_rows) + self.attended + _MLP_KEPT[c.mlp] * c.ff_width
+        return numbers + (c.n_heads * context if attention == "plain" else 0)
 
     def training_memory(
         self,
@@ -97,9 +130,7 @@ class Ledger:
         c = self.config
         T = c.context if context is None else context
         hidden = sum(row.parameters for row in self.rows if _is_hidden_matrix(row))
-        attended = c.n_heads * c.head_width
-        kept = 4 * c.d_model + 2 * sum(c.qkv_rows) + attended + _MLP_KEPT[c.mlp] * c.ff_width
-        kept += c.n_heads * T if attention == "plain" else 0
+        kept = self.kept(T, attention)
         layers = c.n_layers * c.d_model + kept if recompute else c.n_layers * kept
         size = stream_dtype.itemsize
         trained = self.total if adapters is None else adapters
@@ -126,46 +157,40 @@ class Ledger:
         }
 
 
-def estimate(config: DecoderConfig, vocab_size: int) -> Ledger:
+def estimate(config: ModelConfig, vocab_size: int) -> Ledger:
     """The ledger of a model that is never allocated."""
-    from lmcore.models.decoder import Decoder  # decoder.py imports this module
+    from lmcore.models import build  # the families import this module
 
     with torch.device("meta"):
-        return Decoder(config, vocab_size).ledger()
+        return build(config, vocab_size, 0).ledger()
 
 
 def ledger_of(model: nn.Module) -> Ledger:
-    """The ledger of a `Decoder`, counted from its real parameters; the blocks' equal parts share one row."""
+    """The ledger of a `Decoder`, counted from its real parameters."""
     config, vocab_size = model.config, model.vocab_size
     assert isinstance(config, DecoderConfig)
     assert isinstance(vocab_size, int)
-    shapes: dict[str, list[tuple[int, ...]]] = {}
-    for name, parameter in model.named_parameters():
-        if ".lora_" in name:  # of adapters, which are no part of the shape
-            continue
-        part = re.sub(r"^blocks\.\d+\.", "blocks.", name).replace(".base_layer.", ".")
-        shapes.setdefault(part, []).append(tuple(parameter.shape))
-    rows = []
-    for part, found in shapes.items():
-        assert len(set(found)) == 1, f"blocks differ in {part}"
-        shape = (len(found), *found[0]) if part.startswith("blocks.") else found[0]
-        rows.append(Row(part, shape, torch.Size(shape).numel()))
+    rows = rows_of_model(model)
     if config.tie_embeddings:
         rows.append(Row("head.weight (the embedding's)", (vocab_size, config.d_model), 0))
     return Ledger(config, vocab_size, rows)
 
 
+def rows_of_model(model: nn.Module) -> list[Row]:
+    """Every parameter of a model; the equal parts of its blocks, and its tables of affinity, share one row each."""
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for name, parameter in model.named_parameters():
+        if ".lora_" in name:  # of adapters, which are no part of the shape
+            continue
+        part = re.sub(r"^(blocks|affinity)\.\d+\.", r"\1.", name).replace(".base_layer.", ".")
+        shapes.setdefault(part, []).append(tuple(parameter.shape))
+    rows = []
+    for part, found in shapes.items():
+        assert len(set(found)) == 1, f"blocks differ in {part}"
+        shape = (len(found), *found[0]) if part.startswith(("blocks.", "affinity.")) else found[0]
+        rows.append(Row(part, shape, torch.Size(shape).numel()))
+    return rows
+
+
 def _is_hidden_matrix(row: Row) -> bool:
     return row.part.startswith("blocks.") and len(row.shape) == 3
-
-
-def _group(part: str) -> str:
-    if part.startswith("embed."):
-        return "embedding"
-    if part.startswith("position."):
-        return "positions"
-    if part.startswith("head."):
-        return "head"
-    if "norm." in part:
-        return "norms"
-    return "attention" if ".attn." in part else "mlp"

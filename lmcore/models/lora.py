@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from lmcore.config import Params
+from lmcore.models.families import adaptable
 from storage.errors import UserError
 
 if TYPE_CHECKING:
-    from lmcore.models.config import DecoderConfig
     from lmcore.models.decoder import Decoder
+    from lmcore.models.families import ModelConfig
+    from lmcore.models.network import Network
 
 Target = Literal["qkv", "o", "gate", "up", "down"]
 ADAPTER = "default"  # peft's name for the only one
@@ -37,19 +39,20 @@ class Lora(Params):
     )
 
 
-def add_adapters(model: Decoder, lora: Lora, seed: int) -> None:
+def add_adapters(model: Network, lora: Lora, seed: int) -> None:
     """Freeze `model` and put an adapter beside each target matrix, in place.
 
-    Raises UserError when `peft` is not installed or the model has none of the targets.
+    Raises UserError when `peft` is not installed, the model is no decoder or has none of the targets.
     """
+    config = adaptable(model.config)
     import torch
 
     peft, targets = _peft(), set(lora.targets)
-    if model.config.mlp != "swiglu":
+    if config.mlp != "swiglu":
         targets -= {"gate"}
     if not targets:
         raise UserError(
-            f"train.lora.targets are {', '.join(lora.targets)}, and the model's MLP ({model.config.mlp}) has no gate",
+            f"train.lora.targets are {', '.join(lora.targets)}, and the model's MLP ({config.mlp}) has no gate",
             "name up or down, or qkv or o of attention",
         )
     with torch.random.fork_rng(devices=[]):  # peft draws weights that are not kept
@@ -62,8 +65,12 @@ def add_adapters(model: Decoder, lora: Lora, seed: int) -> None:
                 parameter.copy_(normal(parameter.shape, seed, name).mul_(1 / math.sqrt(3 * parameter.shape[1])))
 
 
-def adapter_parameters(config: DecoderConfig, lora: Lora) -> int:
-    """Numbers in the adapters that `add_adapters` would put into a model of this shape: r (n_in + n_out) a matrix."""
+def adapter_parameters(shape: ModelConfig, lora: Lora) -> int:
+    """Numbers in the adapters that `add_adapters` would put into a model of this shape: r (n_in + n_out) a matrix.
+
+    Raises UserError for a shape that is no decoder's.
+    """
+    config = adaptable(shape)
     width, attended, inner = config.d_model, config.n_heads * config.head_width, config.ff_width
     sides = {
         "qkv": width + sum(config.qkv_rows),
@@ -75,7 +82,7 @@ def adapter_parameters(config: DecoderConfig, lora: Lora) -> int:
     return config.n_layers * lora.r * sum(sides[target] for target in set(lora.targets))
 
 
-def merged(model: Decoder) -> Decoder:
+def merged(model: Network) -> Decoder:
     """A decoder without adapters that computes the same: W + (alpha / r) B A in place of W. `model` stays as it is."""
     import torch
 
@@ -90,12 +97,12 @@ def merged(model: Decoder) -> Decoder:
         for name, module in model.named_modules():
             if hasattr(module, "get_delta_weight"):
                 state[f"{name}.weight"] += module.get_delta_weight(ADAPTER).cpu()
-    plain = Decoder(model.config, model.vocab_size)
+    plain = Decoder(adaptable(model.config), model.vocab_size)
     plain.load_state_dict(state)
     return plain.train(model.training)
 
 
-def save_adapter(folder: Path, model: Decoder) -> None:
+def save_adapter(folder: Path, model: Network) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors` as peft does; equal adapters give equal bytes.
 
     `peft.PeftModel.from_pretrained(base, folder)` reads them. StorageError when the disk refuses.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lmcore.tokenizer.interface import SPECIALS, Encoding, Tokenizer
+from lmcore.tokenizer.interface import SPECIALS, VOCABULARY_FILES, Encoding, Tokenizer
 
 if TYPE_CHECKING:
     from lmcore.tokenizer.byte_bpe import ByteBPE
     from lmcore.tokenizer.kinds import load_tokenizer
 
-__all__ = ["SPECIALS", "ByteBPE", "Encoding", "Tokenizer", "load_tokenizer"]
+__all__ = ["SPECIALS", "VOCABULARY_FILES", "ByteBPE", "Encoding", "Tokenizer", "load_tokenizer"]
 
 _HOMES = {"ByteBPE": "byte_bpe", "load_tokenizer": "kinds"}
 

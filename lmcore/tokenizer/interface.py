@@ -13,6 +13,9 @@ import numpy.typing as npt
 # ends the one before it.
 SPECIALS = ("<|endoftext|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 
+# What a vocabulary is kept in: the first always, the others for the kinds that have a file of their own.
+VOCABULARY_FILES = ("tokenizer.json", "vocab.bin", "vocab.txt")
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Encoding:

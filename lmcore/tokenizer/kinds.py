@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Engine
 from lmcore.tokenizer.byte_bpe import ByteBPE
 from lmcore.tokenizer.char_bpe import CharBPE
 from lmcore.tokenizer.imported import ImportedBPE, is_imported
-from lmcore.tokenizer.interface import Tokenizer
+from lmcore.tokenizer.interface import VOCABULARY_FILES, Tokenizer
 from lmcore.tokenizer.params import Kind, TokenizerParams
 from lmcore.tokenizer.plain_bytes import PlainBytes
 from lmcore.tokenizer.vocab_files import read_vocab_bin, read_vocab_txt
@@ -51,7 +51,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
     Raises RunError naming the file when it is missing, damaged or not one that this program can use exactly.
     """
-    names = ("tokenizer.json", "vocab.bin", "vocab.txt")
+    names = VOCABULARY_FILES
     path = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
     if path.name == "vocab.bin":
         return _whole("char_bpe", path, lambda: CharBPE.from_file(*read_vocab_bin(_read(path))))

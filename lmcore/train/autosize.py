@@ -32,6 +32,7 @@ class Proposal:
     @property
     def config(self) -> DecoderConfig:
         """The shape."""
+        assert isinstance(self.ledger.config, DecoderConfig)
         return self.ledger.config
 
     @property

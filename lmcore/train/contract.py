@@ -6,6 +6,7 @@ import shutil
 
 from lmcore.tokens import Loader
 from lmcore.train.horizon import Horizon
+from lmcore.train.milestones import IN_WORK
 from lmcore.train.optim import trainable
 from lmcore.train.params import Job
 from lmcore.train.run import Run
@@ -41,13 +42,19 @@ def check_disk(run: Run, horizon: Horizon) -> None:
     copies = kept.keep_checkpoints + kept.keep_best + (run.job.params.on_spike == "rewind") + 1  # one being written
     copies += steps // kept.keep_every_steps if kept.keep_every_steps else 0
     copies += kept.keep_state  # beside the model
+    milestones = run.job.params.milestones(steps)
     need = copies * (saved + state + ROW_BYTES * steps) + 2 * weights + OUT_BYTES  # out/ is made beside the old one
+    need += milestones * weights  # out/ has links to them
     with disk_errors(work):
-        there = sum(path.stat().st_size for path in (work / "checkpoints").rglob("*") if path.is_file())
+        folders = (work / "checkpoints", work / IN_WORK)
+        there = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
         free = shutil.disk_usage(work).free
     if need - there > free:
         raise RunError(
             f"{work} needs {(need - there) / 2**20:,.1f} MiB more for {copies:,} checkpoints of "
-            f"{(saved + state) / 2**20:,.1f} MiB and the model; {free / 2**20:,.1f} MiB are free",
-            "free the disk, lower runtime.train.keep_checkpoints, or raise runtime.train.keep_every_steps",
+            f"{(saved + state) / 2**20:,.1f} MiB and the model"
+            + (f" with {milestones:,} milestones of {weights / 2**20:,.1f} MiB" if milestones else "")
+            + f"; {free / 2**20:,.1f} MiB are free",
+            "free the disk, lower runtime.train.keep_checkpoints, or raise runtime.train.keep_every_steps"
+            + (" or train.milestone_every" if milestones else ""),
         )

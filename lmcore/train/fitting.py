@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokens import TokenBatch
 from lmcore.train import machine
 from lmcore.train.loss import first_rows, micro_loss
@@ -17,7 +17,7 @@ SAME_SPEED = 1.1  # a smaller micro-batch must win by a tenth: timings of a few 
 
 
 def choose_micro_batch(
-    model: Decoder,
+    model: Network,
     batch: TokenBatch,
     params: TrainParams,
     device: str,
@@ -52,7 +52,7 @@ def choose_micro_batch(
 
 
 def _time_as_set(
-    model: Decoder, batch: TokenBatch, params: TrainParams, device: str, reasons: dict[str, str]
+    model: Network, batch: TokenBatch, params: TrainParams, device: str, reasons: dict[str, str]
 ) -> tuple[int, float]:
     """The micro-batch of the settings and seconds of a whole step; halved until it fits, where they say so."""
     assert params.micro_batch is not None
@@ -69,7 +69,7 @@ def _time_as_set(
         size = rows // 2
 
 
-def _time_passes(model: Decoder, batch: TokenBatch, sizes: list[int], device: str) -> dict[int, float]:
+def _time_passes(model: Network, batch: TokenBatch, sizes: list[int], device: str) -> dict[int, float]:
     """Best seconds a sequence of forward and backward over the first sequences of `batch`, by how many there are.
 
     The sizes take turns, so that what else the machine does slows none of them alone. A size is left out when a pass
@@ -91,7 +91,7 @@ def _time_passes(model: Decoder, batch: TokenBatch, sizes: list[int], device: st
     return best
 
 
-def _time_pass(model: Decoder, rows: TokenBatch, device: str) -> float | None:
+def _time_pass(model: Network, rows: TokenBatch, device: str) -> float | None:
     """Seconds of forward and backward over `rows`; None when there is no memory for them."""
     try:
         rows = rows.to(device)

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokens import TokenBatch
 
 BITS = 1 / math.log(2)  # bits in a nat
 
 
-def micro_loss(model: Decoder, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+def micro_loss(model: Network, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """Sums over a batch, in nats: of every token that counts (with gradient), of those that stand for bytes.
 
     Special tokens stand for no bytes. Bits per byte leave them out, as everywhere in this project; the loss does not.
@@ -34,7 +34,7 @@ def micro_loss(model: Decoder, batch: TokenBatch) -> tuple[Tensor, Tensor]:
 
 
 def look_sums(
-    model: Decoder, batch: TokenBatch, groups: Tensor, count: int, charges: tuple[Tensor, Tensor] | None = None
+    model: Network, batch: TokenBatch, groups: Tensor, count: int, charges: tuple[Tensor, Tensor] | None = None
 ) -> Tensor:
     """Sums over the tokens that count, for each of `count` groups (5, count), float64 on the CPU, without gradient.
 

@@ -7,14 +7,14 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.train import machine, plan
 from lmcore.train.params import Job, TrainParams
 from storage.errors import RunError
 
 
 @contextlib.contextmanager
-def told(job: Job, model: Decoder, processes: int) -> Iterator[None]:
+def told(job: Job, model: Network, processes: int) -> Iterator[None]:
     """Turn an "out of memory" inside into a RunError that names what to set, and what the probe would choose now."""
     try:
         yield
@@ -38,7 +38,7 @@ def untold() -> RunError:
 
 def mend(params: TrainParams, micro_batch: int, recompute: bool, fits: int | None = None) -> str:
     """What to set when `micro_batch` sequences at a time do not fit, and the probe would take `fits`."""
-    ways = [f"set model.context ({params.model.context:,}), model.d_model or model.n_layers lower"]
+    ways = [f"set model.context ({params.model.context:,}), {params.model.width} or model.n_layers lower"]
     if not recompute:
         ways.insert(0, "set runtime.train.activation_checkpointing=on")
     if micro_batch > 1:

@@ -6,7 +6,7 @@ import contextlib
 
 import numpy as np
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
 from lmcore.tokens.meta import check_tokenizer
@@ -78,7 +78,7 @@ def _tell_packing(job: Job, loader: Loader, journal: Journal) -> None:
 
 
 def _settle(
-    job: Job, team: Team, model: Decoder, batch: TokenBatch, horizon: Horizon, journal: Journal, allocator: str
+    job: Job, team: Team, model: Network, batch: TokenBatch, horizon: Horizon, journal: Journal, allocator: str
 ) -> plan.Plan:
     """The plan in the work folder, made by a probe when there is none; `batch` is this rank's share of one."""
     path = job.work / "plan.json"

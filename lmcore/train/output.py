@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from lmcore.models.io import save_model
 from lmcore.models.lora import merged, save_adapter
-from lmcore.tokenizer import load_tokenizer
-from lmcore.train import board, checkpoint, machine
+from lmcore.tokenizer import VOCABULARY_FILES, load_tokenizer
+from lmcore.train import board, checkpoint, machine, milestones
 from lmcore.train.continued import KEPT
 from lmcore.train.diagnose import Finding, diagnose
 from lmcore.train.evidence import data_facts, of_run
@@ -43,13 +43,10 @@ def write(run: Run) -> dict[str, Any]:
             if run.job.params.lora:
                 save_adapter(part / "adapter", run.model)
             save_model(part, merged(run.model) if run.job.params.lora else run.model)
-        for file in (
-            "tokenizer.json",
-            "vocab.bin",
-            "vocab.txt",
-        ):  # the last two: of kinds that have a file of their own
+        for file in VOCABULARY_FILES:
             if (run.job.tokenizer / file).is_file():
                 shutil.copyfile(run.job.tokenizer / file, part / file)
+        milestones.leave(run, part)
         write_parquet(part / "metrics.parquet", history.table("metrics"))
         write_json(part / "ledger.json", run.model.ledger().to_json())
         for name in ("timings", "validation", "sources", "samples"):

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from lmcore.config import Params, Runtime, Settings, added_later
 from lmcore.models.config import DecoderConfig
+from lmcore.models.families import ModelSection
 from lmcore.models.lora import Lora
 from lmcore.tokens.params import BatchSettings
 from lmcore.train.schedule import Schedule
@@ -100,6 +101,12 @@ class TrainSettings(BatchSettings):
     )
     spike_factor: float = added_later(1.5, gt=1, description="How much above the median a loss is a spike.")
     rewind_every: int = added_later(100, ge=1, description="Steps between two checkpoints that a rewind goes back to.")
+    milestone_every: int | None = added_later(
+        None,
+        ge=1,
+        description="Steps between two models that are left in checkpoints/step_N beside the last one; the first is "
+        "that of step 0. null: the last alone.",
+    )
     on_oom: Literal["fail", "halve"] = added_later(
         "fail",
         description="A step that does not fit into memory ends the run; halve: it is done again in micro-batches of "
@@ -135,6 +142,10 @@ class TrainSettings(BatchSettings):
     prompts: tuple[str, ...] = Field(
         ("The", "This is"), description="Beginnings that the model continues while it trains, to watch it learn."
     )
+
+    def milestones(self, steps: int) -> int:
+        """How many models are left beside the last one by a run of so many steps; with steps = 0, of unknown length."""
+        return 0 if self.milestone_every is None else 1 + steps // self.milestone_every
 
     @model_validator(mode="after")
     def _one_horizon(self) -> Self:
@@ -209,7 +220,7 @@ class TrainSection(TrainSettings):
 class TrainParams(TrainSettings):
     """All that can change the model: how it is trained, and the shape of the network (a recipe's `model:`)."""
 
-    model: DecoderConfig = Field(default_factory=DecoderConfig, description="The shape of the network.")
+    model: ModelSection = Field(default_factory=DecoderConfig, description="The shape of the network.")
 
 
 class TrainRuntime(Runtime):

@@ -17,7 +17,7 @@ import torch
 from pydantic import ValidationError
 
 from lmcore.config import Settings
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokens import TokenBatch
 from lmcore.train import fitting, machine
 from lmcore.train.optim import trainable
@@ -101,7 +101,7 @@ def load(path: Path) -> Plan | None:
     return plan
 
 
-def apply(plan: Plan, model: Decoder) -> None:
+def apply(plan: Plan, model: Network) -> None:
     """Make this process and `model` compute as the plan says."""
     torch.set_num_threads(plan.threads)
     if plan.device == "cuda":
@@ -113,7 +113,7 @@ def apply(plan: Plan, model: Decoder) -> None:
 
 
 def probe(
-    model: Decoder,
+    model: Network,
     batch: TokenBatch,
     params: TrainParams,
     runtime: TrainRuntime,
@@ -181,7 +181,7 @@ def for_processes(plan: Plan, processes: int, runtime: TrainRuntime) -> Plan:
     return plan.model_copy(update={"processes": processes, "threads": threads, "reasons": reasons})
 
 
-def suggested(model: Decoder, params: TrainParams, processes: int) -> int:
+def suggested(model: Network, params: TrainParams, processes: int) -> int:
     """Sequences of the largest micro-batch, a power of two, that the probe would let fit into what is free now.
 
     `model` computes as it was planned to. 0 when one sequence needs more than that.
@@ -268,7 +268,7 @@ def _free(device: str, processes: int) -> float:
 
 
 def _choose_recompute(
-    model: Decoder, params: TrainParams, runtime: TrainRuntime, free: float, reasons: dict[str, str]
+    model: Network, params: TrainParams, runtime: TrainRuntime, free: float, reasons: dict[str, str]
 ) -> bool:
     needs = _memory(model, params, 1)
     if runtime.activation_checkpointing == "auto" and needs > free:
@@ -279,7 +279,7 @@ def _choose_recompute(
     return runtime.activation_checkpointing == "on"
 
 
-def _memory(model: Decoder, params: TrainParams, size: int) -> int:
+def _memory(model: Network, params: TrainParams, size: int) -> int:
     return model.ledger().training_memory(
         size,
         optimizer=params.optimizer,

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokens.meta import train_digest
 from lmcore.train import checkpoint
 from lmcore.train.guard import Guard
@@ -47,7 +47,7 @@ class Run:
 
     job: Job
     plan: Plan
-    model: Decoder
+    model: Network
     optimizer: Optimizer
     journal: Journal
     at: Position
@@ -149,7 +149,7 @@ class Run:
         return lambda step: step == best or (every is not None and step % every == 0) or (rewinds and step == point)
 
 
-def new_run(job: Job, plan: Plan, model: Decoder, journal: Journal, team: Team) -> Run:
+def new_run(job: Job, plan: Plan, model: Network, journal: Journal, team: Team) -> Run:
     """A run at step 0 with the weights that `model` has, of no text yet."""
     torch.manual_seed(job.params.seed)
     # Muon in fp16 would lose what is small against the largest.
@@ -159,7 +159,7 @@ def new_run(job: Job, plan: Plan, model: Decoder, journal: Journal, team: Team) 
     return Run(job, plan, model, optimizer, journal, Position(), guard, History(), team, scale)
 
 
-def begin_or_resume(job: Job, plan: Plan, model: Decoder, journal: Journal, team: Team) -> Run:
+def begin_or_resume(job: Job, plan: Plan, model: Network, journal: Journal, team: Team) -> Run:
     """The run as its newest whole checkpoint has it, or at step 0 with the weights that `model` has.
 
     Every rank reads the same files, whichever number of ranks wrote them. Raises RunError when the checkpoint belongs
@@ -202,7 +202,7 @@ def restore(run: Run, snapshot: checkpoint.Snapshot) -> None:
     run.history = History(snapshot.tables)
 
 
-def make_guard(job: Job, model: Decoder, state: Mapping[str, Any] | None = None) -> Guard:
+def make_guard(job: Job, model: Network, state: Mapping[str, Any] | None = None) -> Guard:
     """The guard of a run, as its `state` was or at its begin."""
     return Guard(**(state or {}), guessing=math.log(model.vocab_size), rules=job.params)
 

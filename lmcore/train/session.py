@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lmcore.tokenizer import Tokenizer
 from lmcore.tokens import Loader
-from lmcore.train import looks, machine
+from lmcore.train import looks, machine, milestones
 from lmcore.train.board import Board
 from lmcore.train.epochs import Epochs
 from lmcore.train.guard import stands_still
@@ -85,6 +85,8 @@ class Session:
     def save_if_due(self, *, last: bool) -> None:
         """Save when a cadence asks for it; at the `last` in any case, and return when that is on the disk."""
         run, runtime = self.run, self.run.job.runtime
+        if run.team.leads:
+            milestones.take_if_due(run)  # before the checkpoint: who resumes from that has the milestone
         unsaved = run.at.step - self._saved_step
         by_steps = runtime.save_every_steps is not None and unsaved >= runtime.save_every_steps
         by_time = time.monotonic() - self._saved_at >= runtime.save_every_seconds
@@ -130,6 +132,8 @@ class Session:
     def _take_up(self) -> None:
         """Set all that hangs on where the run is."""
         at = self.run.at
+        if self.run.team.leads:
+            milestones.drop_after(self.run.job.work, at.step)
         self.board.begin(at.step)
         self._epochs = Epochs(self.loader.steps_per_epoch, at.step)
         self._passed = at.progress if at.step else -1.0  # a share of 0 is passed before the first step

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from lmcore.models import build
-from lmcore.models.decoder import Decoder
+from lmcore.models.families import check_trainable
 from lmcore.models.fit import misfits
 from lmcore.models.growth import grow, with_vocabulary
 from lmcore.models.io import load_model
 from lmcore.models.lora import add_adapters
+from lmcore.models.network import Network
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokenizer.across import pieces_in
 from lmcore.train.params import Job
 from storage.errors import UserError
 
 
-def first_weights(job: Job, vocab_size: int) -> Decoder:
+def first_weights(job: Job, vocab_size: int) -> Network:
     """Random weights from the seed, or those of `start_from`, whose shape must fit (`lmcore.models.fit`).
 
     With `grow_vocabulary` its embedding and head are spelt anew in the job's vocabulary (`lmcore.tokenizer.across`).
@@ -24,6 +25,7 @@ def first_weights(job: Job, vocab_size: int) -> Decoder:
     damaged model.
     """
     params, config = job.params, job.params.model
+    check_trainable(config)
     if job.start_from is None:
         if params.lora:
             raise UserError("train.lora adapts a trained model, and there is none", "set train.init_from")
@@ -34,7 +36,7 @@ def first_weights(job: Job, vocab_size: int) -> Decoder:
     return model
 
 
-def _taken_over(job: Job, start_from: Path, vocab_size: int) -> Decoder:
+def _taken_over(job: Job, start_from: Path, vocab_size: int) -> Network:
     params, config = job.params, job.params.model
     model = load_model(start_from)
     if params.grow_vocabulary:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from lmcore.models.decoder import Decoder
+from lmcore.models.network import Network
 from lmcore.tokens import TokenBatch
 from lmcore.train import machine, memory
 from lmcore.train.loss import BatchSize, bits_per_byte, micro_loss
@@ -18,7 +18,7 @@ from lmcore.train.run import Run, random_state, set_random_state
 from storage.atomic import write_json
 from storage.errors import RunError
 
-MicroLoss = Callable[[Decoder, TokenBatch], tuple[Tensor, Tensor]]
+MicroLoss = Callable[[Network, TokenBatch], tuple[Tensor, Tensor]]
 T = TypeVar("T")
 
 

@@ -386,3 +386,36 @@ def _at(page, more):
     """What changes of a row at another address."""
     url = page["url"] + more
     return {"url": url, "page_of_origin": url, "record_id": record_id(page["source"], url, page["text"])}
+
+
+def lost_and_its_copy(row, docstrings):
+    """A held-out text, a training text that it has 25 words of, and a copy of that without any 13 of them in a row."""
+    words = [word for text in docstrings for word in text.split() if word.isalpha()]
+    said, other = words[:80], words[200:320]
+    copy = [*said[:42], "entirely", *said[43:]]
+    held_out = on_side(row, "test", " ".join([*other, *said[30:55]]), **WIDE)
+    lost = on_side(row, "train", " ".join(said), **WIDE)
+    twin = on_side(row, "train", " ".join(copy), **WIDE)
+    return held_out, lost | {"source": "best"}, twin | {"url": twin["url"] + "?twin", "record_id": "0" * 31 + "1"}
+
+
+def test_an_unchanged_night_names_the_same_rule_for_what_lost_too_much(chain, pages, row, docstrings, content):
+    held_out, lost, twin = lost_and_its_copy(row, docstrings)
+    settings = {
+        "split": WIDE,
+        "duplicates": {"trusted": ["best"]},
+        "decontaminate": {"min_left_words": 60},
+    }
+    rows = [*pages[150:200], held_out, lost, twin]
+    first = chain.edition(rows, **settings)
+    assert judged(first)[lost["record_id"]]["rule"] == "contaminated"
+    assert twin["record_id"] in kept(first)
+    second = chain.edition(rows, **settings)
+    told = [{n: d for n, d in content(out).items() if not n.startswith("provenance/")} for out in (first, second)]
+    assert told[0] == told[1]
+    third = chain.edition([*rows, *pages[200:210]], **settings)
+    assert judged(third)[lost["record_id"]] == judged(first)[lost["record_id"]]
+    fourth = chain.edition([row for row in rows if row is not held_out], **settings)
+    assert judged(fourth)[lost["record_id"]]["rule"] == "near_duplicate", (
+        "nothing speaks against it, and its copy stays"
+    )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmcore.curate.language import LanguageParams, languages, resolve, same_language
-from lmcore.curate.language_models import both, fast, model_file
+from lmcore.curate.language_models import _RARE, _known_fast, both, fast, model_file, slow
 from lmcore.curate.language_script import script_shares, scripts
 
 ON = LanguageParams()
@@ -195,3 +195,14 @@ def test_the_models_are_installed_with_their_packages():
     assert model_file().stat().st_size == 938_013
     assert fast(TEXTS["hu"])[0][0] == "hu"
     assert sum(score for _, score in both("rövid szöveg")) <= 1.00001
+
+
+@pytest.mark.parametrize(
+    "line", ["", "1", "No.", "Thank you.", "word7", "É", "ሰላም ለዓለም", "de la", "你好", "Wetin dey happen?"]
+)
+def test_short_lines_are_ranked_by_one_model_with_rare_languages_weighed_down(line):
+    """The quick way for short lines gives what all 140 languages, weighed and sorted, give: to the last bit."""
+    weighed = [(lang, p if lang in _known_fast() else p * _RARE) for lang, p in slow(line)]
+    total = sum(sorted(p for _, p in weighed))
+    best = sorted(((lang, p / total) for lang, p in weighed), key=lambda pair: (-pair[1], pair[0]))[:8]
+    assert both(line) == both(line) == best

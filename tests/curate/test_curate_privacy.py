@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lmcore.curate.privacy import COUNTS, PrivacyParams, blank, mask
+from lmcore.curate.measured import measure
+from lmcore.curate.params import MeasureParams
+from lmcore.curate.privacy import COUNTS, PrivacyParams, blank, blank_all, is_blanked, mask
 from lmcore.curate.privacy_secrets import entropy, looks_random
 from lmcore.curate.privacy_text import MASKS, is_mark
+from lmcore.documents import DOCUMENT, make_table
 
 BLOCK = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA7bq5\n" * 8 + "-----END RSA PRIVATE KEY-----"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI5ODcifQ.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -129,6 +132,35 @@ def test_a_private_key_never_reaches_into_the_next_text():
     assert masked.texts == [begin, end, "<email>"]
 
 
+@pytest.mark.parametrize("action", ["mask", "keep"])
+def test_titles_are_masked_as_texts_are_and_urls_in_any_case(row, action):
+    url = "file:cv/jane.roe%40mail.org.txt#3"
+    plain = row("One two three.", url="http://site/plain")
+    given = row("Ask jane@mail.org, or +36 1 234 5678.", url=url, title="By jane@mail.org, +36 1 234 5678")
+    params = MeasureParams(privacy=PrivacyParams(email=action, regions=("HU",)))
+    found = measure(make_table([plain, given], DOCUMENT), params)
+    address = "<email>" if action == "mask" else "jane@mail.org"
+    told = found.to_pylist()
+    assert [row["title"] for row in told] == [plain["title"], f"By {address}, <phone>"]
+    assert [row["url"] for row in told] == ["http://site/plain", "file:cv/<email>.txt#3"]
+    assert told[1]["text"] == f"Ask {address}, or <phone>."
+    assert [row["n_emails"] for row in told] == [0, 1], "of the text"
+    assert told[1]["page_of_origin"] == given["page_of_origin"], "what pages are dealt by"
+
+
+def test_many_are_blanked_as_one_is():
+    urls = [
+        "http://x.org/call/+36-30-123-4567",
+        "http://x.org/?m=jane%40mail.org&tel=%2B36301234567",
+        "http://x.org/plain",
+        "",
+    ]
+    assert blank_all(urls) == [blank(url) for url in urls]
+    assert [is_blanked(url) for url in blank_all(urls)] == [True, True, False, False]
+    assert not any(map(is_blanked, urls))
+    assert blank_all([]) == []
+
+
 def test_blank_masks_urls_and_titles():
     assert blank("https://x.org/u?mail=jane@mail.org#top") == "https://x.org/u?mail=<email>#top"
     assert blank("06 1 234 5678", regions=("HU",)) == "<phone>"
@@ -230,3 +262,51 @@ def test_planted_data_is_found(seed):
         texts = [rng.choice(frames).format(make()) for _ in range(300)]
         found = mask(texts, PrivacyParams()).counts[f"n_{kind}s"]
         assert int((found == 1).sum()) >= 297, (kind, [t for t, n in zip(texts, found, strict=True) if n != 1][:3])
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://x.org/call/+36-30-123-4567", "https://x.org/call/<phone>"),
+        ("https://x.org/call/+36301234567?x=1", "https://x.org/call/<phone>?x=1"),
+        ("https://x.org/+36%2030%20123%204567/2024", "https://x.org/<phone>/2024"),
+        ("https://x.org/+36-30-123-4567-2024", "https://x.org/<phone>-2024"),
+        ("https://x.org/?tel=%2B36301234567&a=b", "https://x.org/?tel=<phone>&a=b"),
+        ("https://x.org/?phone=36301234567", "https://x.org/?phone=<phone>"),
+        ("https://wa.me/36301234567", "https://wa.me/<phone>"),
+        ("tel:06-30-123-4567", "tel:<phone>"),
+        ("sms:0036301234567", "sms:<phone>"),
+        ("file:people/+36301234567.vcf#1", "file:people/<phone>.vcf#1"),
+    ],
+)
+def test_telephone_numbers_in_shown_urls_are_masked(url, shown):
+    assert blank(url) == shown
+    assert blank(f"{url} {url}\n{url}") == f"{shown} {shown}\n{shown}"
+    assert blank(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x.org/2024/05/17/1234567890",
+        "https://x.org/item/36301234567",
+        "https://x.org/06-30-123-4567",
+        "https://x.org/2024-05-17-120000/36-30-123-4567.html",
+        "https://x.org/?id=36301234567&t=2024-01-01T00:00:00+0100",
+        "https://x.org/?q=a+36301234567",
+        "https://x.org/?sig=aB%2B36301234567",
+        "https://x.org/?range=+1234567890",
+        "https://x.org/?phone=12345678",
+        "https://x.org/+2024-01-17-1200",
+        "https://doi.org/10.1000/+4-567",
+        "https://en.wikipedia.org/wiki/%2B44",
+    ],
+)
+def test_ids_and_dates_in_shown_urls_stay(url):
+    assert blank(url) == url
+
+
+@settings(deadline=None)
+@given(st.text(alphabet="+36012 45678-./=:?&%2Btelwam<phone>", max_size=60))
+def test_what_is_shown_is_masked_once_for_all(text):
+    assert blank(blank(text)) == blank(text)

@@ -13,6 +13,7 @@ from lmcore.documents import CURATED, make_table, record_id
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
 from lmcore.models.io import save_model
+from lmcore.models.mu_config import MuConfig
 from lmcore.tokenizer import ByteBPE
 from storage.parquet import write_parquet
 
@@ -44,6 +45,12 @@ def shaken(config, vocab_size, seed=1):
 @pytest.fixture(scope="session")
 def model(tokenizer):
     return shaken(DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=16), tokenizer.vocab_size)
+
+
+@pytest.fixture(scope="session")
+def mu(tokenizer):
+    """A model of another family."""
+    return shaken(MuConfig(n_layers=2, matrix=(4, 4), n_heads=4, context=16), tokenizer.vocab_size)
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,14 @@ def texts_of_every_length(tokenizer, context):
     return [text for text in texts if "\ufffd" not in text] + ["", "<|end|> typed by a person", "x"]
 
 
-def test_scores_equal_slow_direct_computation(model, tokenizer):
+@pytest.fixture(params=["model", "mu"])
+def every(request):
+    """A model of each family."""
+    return request.getfixturevalue(request.param)
+
+
+def test_scores_equal_slow_direct_computation(every, tokenizer):
+    model = every
     context = model.config.context
     texts = texts_of_every_length(tokenizer, context)
     assert len(texts) >= 8
@@ -109,8 +116,9 @@ def test_scores_equal_slow_direct_computation(model, tokenizer):
     assert figures["accuracy"] == sum(row[2] for row in slow) / tokens
 
 
-def test_company_in_a_batch_changes_no_document(model, tokenizer, seed, monkeypatch):
+def test_company_in_a_batch_changes_no_document(every, tokenizer, seed, monkeypatch):
     """Padding and neighbours do not leak: alone, together, in another order and in other batches."""
+    model = every
     context = model.config.context
     texts = texts_of_every_length(tokenizer, context)
     together = score_documents(model, tokenizer, texts, context=context)

@@ -9,21 +9,25 @@ from lmcore.generate.engine import generate
 from lmcore.generate.many import generate_many
 from lmcore.generate.sampling import Sampling
 from lmcore.models import build
-from lmcore.models.config import DecoderConfig
+from lmcore.models.families import parse_config
 from storage.errors import UserError
 
 SHAPES = {
     "modern": {"n_kv_heads": 1},
+    "mu": {"family": "mu", "matrix": [4, 4], "n_heads": 4},
     "gpt2": {"norm": "layer", "position": "learned", "mlp": "gelu", "qk_norm": False, "bias": True, "embed_norm": True},
 }
 
 
 def restless(seed: int, **changes):
     """A model whose logits differ enough that rounding turns no draw."""
-    shape = DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=32, zero_init_projections=False, **changes)
+    decoder = {"d_model": 32, "n_heads": 2, "zero_init_projections": False}
+    shape = parse_config({"n_layers": 2, "context": 32} | ({} if "family" in changes else decoder) | changes)
     model = build(shape, 300, seed).eval()
     with torch.no_grad():
         model.embed.weight *= 10
+        if "family" in changes:
+            model.head.weight *= 20
     return model
 
 
@@ -54,13 +58,13 @@ def test_a_row_at_the_end_of_the_context_takes_no_more():
 
 
 @pytest.mark.parametrize("rows", [1, 3, 16])
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_each_gets_the_text_it_would_get_alone(tokenizer, rows, temperature):
+@pytest.mark.parametrize(("shape", "temperature"), [({}, 0.0), ({}, 1.0), (SHAPES["mu"], 0.0)])
+def test_each_gets_the_text_it_would_get_alone(tokenizer, rows, shape, temperature):
     """Prompts of all lengths, some beyond the context; texts that end at different times and outgrow it."""
     seed = 20261121
     print("seed", seed)
     draw = random.Random(seed)
-    model = restless(5)
+    model = restless(5, **shape)
     prompts = [[draw.randrange(10, 250) for _ in range(draw.choice((1, 7, 30, 32, 45)))] for _ in range(11)]
     sampling = [
         Sampling(max_tokens=draw.choice((1, 5, 40)), temperature=temperature, top_p=0.9, seed=draw.randrange(99))

@@ -1,4 +1,7 @@
-"""The decoder itself: no look ahead, cache and kernels that change nothing, initialisation, settings."""
+"""The decoder itself: no look ahead, cache and kernels that change nothing, initialisation, settings.
+
+What every family must do is asked of the MU shapes too.
+"""
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from pydantic import ValidationError
 from lmcore.models import build
 from lmcore.models.blocks import rms_norm
 from lmcore.models.config import DecoderConfig
+from lmcore.models.families import parse_config
 from storage.errors import UserError
 
 VOCAB = 211
@@ -37,13 +41,26 @@ SHAPES = {
     "norms without weights, relu": {"norm_affine": False, "mlp": "relu", "tie_embeddings": False},
     "biases but in the MLP": {**GPT2, "mlp_bias": False},
 }
-every_shape = pytest.mark.parametrize("options", SHAPES.values(), ids=SHAPES)
+MU = {"family": "mu", "n_layers": 2, "matrix": [4, 4], "n_heads": 4, "context": 24}
+MU_SHAPES = {
+    "mu": MU,
+    "mu, wide blocks, one table": MU | {"matrix": [2, 8], "block": [1, 4], "affinity": "shared"},
+    "mu, no table, mixed": MU | {"affinity": "none", "layout": "mixed"},
+    "mu, no entropy": MU | {"entropy": False},
+    "mu, open gate, no block attention": MU | {"gate": "open", "block_attention": False},
+}
+every_decoder = pytest.mark.parametrize("options", SHAPES.values(), ids=SHAPES)
+every_shape = pytest.mark.parametrize("options", [*SHAPES.values(), *MU_SHAPES.values()], ids=[*SHAPES, *MU_SHAPES])
 every_kernel = pytest.mark.parametrize("kernel", ["plain", "sdpa"])
+
+
+def shape(options):
+    return parse_config(options if "family" in options else SMALL | options)
 
 
 def random_model(options, seed=0):
     """No parameter at zero or one, where a mistake could hide."""
-    model = build(DecoderConfig(**SMALL | options), VOCAB, seed).eval()
+    model = build(shape(options), VOCAB, seed).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -187,7 +204,7 @@ def test_own_rms_norm_equals_torch(dtype):
 
 @every_shape
 def test_initialisation_is_its_seed_and_nothing_else(options):
-    config = DecoderConfig(**SMALL | options)
+    config = shape(options)
     torch.manual_seed(1)
     state = torch.get_rng_state()
     first = build(config, VOCAB, seed=7)
@@ -201,7 +218,7 @@ def test_initialisation_is_its_seed_and_nothing_else(options):
 
 
 @pytest.mark.parametrize("d_model", [64, 256, 768])
-@every_shape
+@every_decoder
 def test_first_loss_is_that_of_a_uniform_guess(options, d_model):
     config = DecoderConfig(**SMALL | options | {"d_model": d_model})
     model = build(config, 4096, seed=0)
@@ -238,7 +255,7 @@ def test_a_model_used_in_inference_mode_can_be_trained():
 
 @every_shape
 def test_every_parameter_gets_a_gradient_and_moves(options):
-    model = build(DecoderConfig(**SMALL | options), VOCAB, seed=0)
+    model = build(shape(options), VOCAB, seed=0)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
     seen = dict.fromkeys(before, False)
@@ -255,7 +272,7 @@ def test_every_parameter_gets_a_gradient_and_moves(options):
         assert not torch.equal(parameter, before[name]), name
 
 
-@every_shape
+@every_decoder
 def test_gradients_are_those_of_finite_differences(options):
     model = random_model(options).double()
     model.stream_dtype = torch.float64
@@ -279,7 +296,7 @@ def test_gradients_are_those_of_finite_differences(options):
         assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(told, rel=1e-3, abs=1e-6), name
 
 
-@every_shape
+@every_decoder
 def test_a_few_lines_are_learnt_by_heart(options):
     model = build(DecoderConfig(**SMALL | options), VOCAB, seed=0)
     ids = random_ids(4, 24)

@@ -8,6 +8,7 @@ import torch
 from lmcore.models import build
 from lmcore.models.attention import document_mask
 from lmcore.models.decoder import DecoderConfig
+from lmcore.models.mu_config import MuConfig
 
 LENGTHS = (5, 1, 9, 2, 7)  # of the documents in a row of 24
 
@@ -16,10 +17,16 @@ def documents(rows=2):
     return torch.repeat_interleave(torch.tensor([4, 9, 4, 2, 7]), torch.tensor(LENGTHS)).expand(rows, -1).int()
 
 
-@pytest.fixture(params=[("sdpa", "rope"), ("plain", "rope"), ("plain", "learned")], ids="-".join)
+CASES = [("sdpa", "rope"), ("plain", "rope"), ("plain", "learned"), ("sdpa", "mu"), ("plain", "mu")]
+
+
+@pytest.fixture(params=CASES, ids="-".join)
 def model(request):
     kernel, position = request.param
-    config = DecoderConfig(n_layers=3, d_model=32, n_heads=4, n_kv_heads=2, context=32, position=position)
+    if position == "mu":
+        config = MuConfig(n_layers=3, matrix=(4, 4), n_heads=4, context=32, dropout=0.0)
+    else:
+        config = DecoderConfig(n_layers=3, d_model=32, n_heads=4, n_kv_heads=2, context=32, position=position)
     model = build(config, 50, 1)
     model.attention = kernel
     draw = torch.Generator().manual_seed(5)

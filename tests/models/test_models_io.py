@@ -12,6 +12,7 @@ from safetensors import safe_open
 from lmcore.models import build, load_model, save_model
 from lmcore.models.config import DecoderConfig
 from lmcore.models.io import load_config
+from lmcore.models.mu_config import MuConfig
 from storage.errors import RunError
 
 CONFIG = DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=16)
@@ -47,7 +48,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("config", [CONFIG, GPT2, SOMA, CONFIG.model_copy(update={"tie_embeddings": False})])
+MU = MuConfig(n_layers=2, matrix=(4, 4), n_heads=4, context=16)
+
+
+@pytest.mark.parametrize("config", [CONFIG, GPT2, SOMA, CONFIG.model_copy(update={"tie_embeddings": False}), MU])
 def test_saved_and_loaded_give_equal_logits(tmp_path, config):
     model = build(config, 50, seed=3).eval()
     save_model(tmp_path, model)

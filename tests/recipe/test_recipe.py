@@ -112,6 +112,22 @@ def test_a_trusted_source_is_one_of_the_recipe():
     assert "the sources are " in told.value.mend
 
 
+@pytest.mark.parametrize(
+    ("code", "mend"), [("hun", "did you mean hu?"), ("hu-Latt", "did you mean hu-Latn?"), ("xyz", "ISO 639")]
+)
+def test_limits_are_for_languages_that_there_are(code, mend):
+    error = refused(changed("curate.rules.per_language", {"hu": {"min_words": 3}, code: {"min_words": 5}}))
+    assert f"mine.yaml: curate.rules.per_language names {code!r}" in error.what
+    assert mend in error.mend
+
+
+def test_a_source_may_have_a_language_of_its_own():
+    values = changed("curate.rules.per_language", {"aii": {"min_words": 5}})
+    refused(values)
+    values["sources"][0]["lang"] = "aii"
+    assert parse_recipe(values, "recipe.yaml").curate.rules.per_language["aii"] == {"min_words": 5}
+
+
 # what is refused, with the place and the way out
 
 

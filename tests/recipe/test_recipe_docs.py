@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from lmcore.collect.kinds import NAMES
+from lmcore.models.families import FAMILIES
 from lmcore.recipe import Recipe, load_recipe
 from storage.errors import UserError
 
@@ -32,6 +33,8 @@ def test_every_section_has_a_table(tool):
     sections = {name for name, field in Recipe.model_fields.items() if name == "sources" or tool.model_of(field)}
     tables = re.findall(r"<!-- options: (\w+) -->\n\| option", TEXT)
     assert sorted(tables) == sorted([*sections, "recipe", *NAMES])
+    families = re.findall(r"<!-- options: model\.(\w+) -->\n\| option", TEXT)
+    assert ["decoder", *families] == list(FAMILIES)
 
 
 def test_a_table_says_type_range_and_default(tool):

@@ -14,7 +14,6 @@ from lmcore.expect.metrics import METRICS
 from lmcore.expect.verdicts import judge, summary
 from lmcore.report.page import render
 
-
 OF_SHARDS = ("steps_per_epoch", "sequences")  # which the example has not
 
 

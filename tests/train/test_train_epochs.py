@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from lmcore.tokens.meta import read_meta
 from lmcore.train import epochs
 from lmcore.train.journal import Journal, newest_line, read_lines
 from lmcore.train.loop import train
@@ -33,6 +35,8 @@ def test_every_epoch_with_the_means_of_its_steps(job, every_epoch):
     metrics = run(values)
     found = told(values, "epoch")
     length = metrics["steps"] // 3
+    tokens = read_meta(Path(values["tokens"])).splits["train"].tokens
+    assert length == math.ceil(tokens / (64 * 32)), "tokens of a step: 64 rows of 32"
     assert [line["epoch"] for line in found] == [1, 2, 3]
     assert [line["step"] for line in found] == [length, 2 * length, 3 * length]
     steps = pq.read_table(Path(values["work"]) / "out" / "metrics.parquet")

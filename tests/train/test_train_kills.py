@@ -24,6 +24,7 @@ FEATURES = {
     "spike_rewind": (SPIKY | {"on_spike": "rewind", "rewind_every": 8}, {}),
     "early_stop": (RISING | {"steps": 40, "early_stop": {"patience": 4, "every": 0.05, "tokens": 300}}, {}),
     "save_async": ({}, {"save_async": True, "keep_best": True, "keep_every_steps": 3}),
+    "milestones": ({"milestone_every": 2, "optimizer": "schedule_free", "schedule": "constant"}, {"save_async": True}),
     "recomputed": ({}, {"activation_checkpointing": "on"}),
     "stages": (
         {"stages": [{"share": 0.3, "context": 8}, {"share": 0.3, "lr_factor": 0.5}, {"share": 0.4, "context": 16}]}, {},

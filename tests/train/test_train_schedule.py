@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -80,6 +82,24 @@ def test_the_rates_of_the_five_systems(system, schedule, final, step, rate):
     params = TrainParams(steps=steps, warmup_steps=warmup_steps, schedule=schedule, final_lr_share=final, lr=peak)
     warmup = warmup_share(params, make_horizon(params, 1, 1))
     assert params.lr * lr_share(step / steps, schedule, warmup=warmup, final=final) == pytest.approx(rate, abs=1e-12)
+
+
+def test_cllms_30_epochs_are_43_620_steps_whose_rate_rises_over_the_first_1000():
+    words, a_step = 5_952_986, 32 * 128  # the counts in CLLM's own vocab.txt; 16 rows of 256 tokens are as many
+    per_epoch = -(-(words // 256) // 16)  # as the loader cuts them
+    assert per_epoch == math.ceil(words / a_step) == 1454
+    params = TrainParams(epochs=30, warmup_steps=1000, schedule="constant", lr=1e-4)
+    horizon = make_horizon(params, a_step, per_epoch)
+    assert horizon.steps == math.ceil(words / a_step) * 30 == 43_620
+    warmup = warmup_share(params, horizon)
+    # As the loop reads it: at the middle of step n, counted from 1.
+    rates = [params.lr * lr_share(horizon.middle(n - 1, 0.0), "constant", warmup=warmup) for n in range(1, 1101)]
+    assert rates[0] == pytest.approx(5e-8)
+    assert rates == sorted(rates)
+    assert rates[499] == pytest.approx(5e-5, rel=2e-3)
+    assert rates[999] == pytest.approx(1e-4, rel=1e-3)
+    assert (rates[499] + rates[500]) / 2 == pytest.approx(5e-5)
+    assert rates[1000:] == [1e-4] * 100
 
 
 def test_one_cycle_is_torchs():
