@@ -55,9 +55,9 @@ from lmcore.train.params import (
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
-# What is read, into which line of releases, as whom, and who is told which token.
+# What is read, into which line of releases, as whom, who is told which token, and what is claimed of it.
 OWNED = (
-    *("name", "extends", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens"),
+    *("name", "extends", "expect", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens"),
     *(f"compare.classifier.{name}" for name in ("labelled", "digest", "text_field", "label_field")),
     "curate.decontaminate.evaluation_sets",
 )
