@@ -48,7 +48,7 @@ def show_step(store: Store, name: str, overrides: Sequence[str], console: Consol
     for label, fact in {
         "parameters": f"{tried.parameters:,}",
         "one step": f"{duration(tried.seconds)}, {per_step(recipe) / tried.seconds:,.0f} tokens a second",
-        "peak memory": f"{human_bytes(tried.peak_memory)} (at least about {human_bytes(needed)} by the ledger)",
+        "peak memory": f"{human_bytes(tried.peak_memory)} (about {human_bytes(tried.predicted_memory)} by the ledger)",
         "loss before it": f"{tried.loss:.3f} nats a token; ln V is {tried.uniform_loss:.3f}"
         + ("" if tried.admitted else "; the numbers were not finite, and no weight has changed"),
         "the whole run": projection(store, recipe, tried.seconds),

@@ -41,6 +41,7 @@ class Tried(Settings):
 
     seconds: float  # of the step, whose optimizer makes its state
     peak_memory: int  # bytes that the process has held on its device, torch itself included
+    predicted_memory: int  # bytes, by the ledger under the plan that was settled
     loss: float  # nats a token, before the step
     uniform_loss: float  # of a model that knows nothing: ln V
     parameters: int
@@ -55,6 +56,7 @@ def try_step(trial: Trial, allocator: str = "left as it is") -> Tried:
     from lmcore.train import machine, memory, plan
     from lmcore.train.journal import Journal
     from lmcore.train.params import Job
+    from lmcore.train.predict import predict
     from lmcore.train.run import new_run
     from lmcore.train.speed import random_batch
     from lmcore.train.step import one_step
@@ -80,6 +82,7 @@ def try_step(trial: Trial, allocator: str = "left as it is") -> Tried:
     return Tried(
         seconds=seconds,
         peak_memory=machine.peak_memory(how.device),
+        predicted_memory=predict(model.ledger(), params, run.plan, seconds, None).memory_bytes,
         loss=loss,
         uniform_loss=math.log(trial.vocab_size),
         parameters=parameters,
