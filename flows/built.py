@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from flows.plan import Plan
+from lmcore.expect.verdicts import Judged
 from storage.store import Artifact, Store
 
 
@@ -16,6 +18,7 @@ class Built:
     plan: Plan
     store: Store
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    claims: Sequence[Judged] = ()  # of the recipe's document, judged at the run's end
     artifacts: dict[str, list[Artifact]] = field(default_factory=dict)
 
     def add(self, *artifacts: Artifact) -> None:

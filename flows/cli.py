@@ -66,8 +66,15 @@ def params(
     recipes: Annotated[list[str], typer.Argument(help="Packaged recipes, or paths of YAML files.")],
     set_: SetOption = None,
     store: StoreOption = "",
+    step: Annotated[bool, typer.Option("--step", help="Make one real optimizer step of the full shape here.")] = False,
 ) -> None:
     """What a recipe would build: parameters by part, file size, memory, tokens and time; several side by side."""
+    if step:
+        from flows.trial import show_step
+
+        for recipe in recipes:
+            show_step(store_at(store), recipe, set_ or [], console)
+        return
     if len(recipes) > 1:
         _as_the_trainer()
         from flows.compare_params import show_comparison

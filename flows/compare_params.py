@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from flows.claims import in_range
 from flows.estimate import needs
 from flows.look import human_bytes
 from lmcore.recipe import Recipe, load_recipe
@@ -22,9 +23,21 @@ def show_comparison(store: Store, recipes: Sequence[str], overrides: Sequence[st
     loaded = [load_recipe(name, overrides) for name in recipes]
     columns = [facts(store, recipe) for recipe in loaded]
     table = Table("", *[recipe.name for recipe in loaded])
-    for name in columns[0]:
-        table.add_row(name, *[column[name] for column in columns])
+    for name in _all_names(columns):
+        table.add_row(name, *[column.get(name, "") for column in columns])
     console.print(table)
+
+
+def _all_names(columns: Sequence[dict[str, str]]) -> list[str]:
+    """Every name of some columns, each where it is first met: families have parts of their own."""
+    names: list[str] = []
+    for column in columns:
+        at = 0
+        for name in column:
+            if name not in names:
+                names.insert(at, name)
+            at = names.index(name) + 1
+    return names
 
 
 def facts(store: Store, recipe: Recipe) -> dict[str, str]:
@@ -44,8 +57,10 @@ def facts(store: Store, recipe: Recipe) -> dict[str, str]:
     costs = predict(needed.ledger, training, speed.plan, speed.step_seconds, horizon)
     seen = None if costs.seconds is None else costs.seconds * costs.tokens_per_second
     return {
-        "shape": f"{model.n_layers} x {model.d_model}, {model.n_heads} heads, context {model.context}",
+        "shape": needed.ledger.shape,
         "parameters": f"{needed.ledger.total:,}",
+        **{f"  {group}": f"{n:,}" for group, n in needed.ledger.groups.items() if n},
+        **({"claims of its document": told} if (told := in_range(recipe)) else {}),
         "model file (fp32)": human_bytes(costs.file_bytes),
         "training memory": human_bytes(costs.memory_bytes),
         "disk": human_bytes(needed.disk["total"]),

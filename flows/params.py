@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flows.claims import show_claims
 from flows.estimate import known_steps, needs
 from flows.look import human_bytes
 from lmcore.recipe import load_recipe
@@ -64,6 +65,7 @@ def show_params(recipe: str, overrides: Sequence[str], console: Console) -> None
     for name, fact in facts.items():
         summary.add_row(name, Text(fact))
     console.print(summary)
+    show_claims(loaded, console)
 
 
 def _milestones(training: TrainParams, each: int) -> str:

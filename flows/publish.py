@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def _source(store: Store, artifact: Artifact) -> str:
 
 def report_run(built: Built) -> Path:
     """Write `runs/<run>/report.html` from what the run has, and give its path."""
+    from lmcore.expect.verdicts import judge
     from lmcore.report import RunView, StageRow, write_report
 
     plan, store = built.plan, built.store
@@ -118,6 +120,8 @@ def report_run(built: Built) -> Path:
         card=_corpus_card(built),
         next_commands=next_commands(built),
     )
+    view = replace(view, claims=judge(view))
+    built.claims = view.claims
     path = run_folder(store, plan.run) / "report.html"
     write_report(path, view)
     show_run(view, path)

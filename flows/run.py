@@ -74,6 +74,10 @@ def _summary(built: Built, seconds: float, console: Console) -> None:
             beaten = "beaten" if baseline["beaten"] else "NOT beaten"
             table.add_row(f"{baseline['bits_per_byte']:.3f}", Text(f"{baseline['name']}: {beaten}"))
         console.print(table)
+    if built.claims:
+        from flows.claims import claims_table
+
+        console.print(claims_table(built.claims))
     minutes, rest = divmod(int(seconds), 60)
     console.print(
         Text(f"done in {minutes}:{rest:02d}; report: {run_folder(built.store, built.plan.run) / 'report.html'}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from lmcore.expect.verdicts import Judged, summary
 from lmcore.report import RunView
 from lmcore.report.words import clip, duration
 from tasks.prefect_ui import Page
@@ -34,8 +36,21 @@ def show_run(view: RunView, report: Path) -> None:
         f"{view.recipe}, edition {view.edition}: done in {duration(view.seconds)}",
         *parts,
         table(("stage", "state", ">time", "what it says"), stages),
+        *claims_parts(view.claims),
         "The whole report, with its charts, on the worker's machine:",
         fenced(str(report)),
         "Next, there:",
         fenced("\n".join(view.next_commands)),
     )
+
+
+def claims_parts(claims: Sequence[Judged]) -> list[str]:
+    """What a document claims of the system, judged: a heading and a table; nothing without claims."""
+    if not claims:
+        return []
+    headings = ("metric", "when", ">claimed", ">measured", "verdict", "where it is claimed")
+    rows = [
+        (one.metric, one.row.at, one.claim, one.shown, clip(one.told, LETTERS), clip(one.row.source, LETTERS))
+        for one in claims
+    ]
+    return [f"### What its document claims: {summary(claims)}", table(headings, rows)]

@@ -31,11 +31,13 @@ from lmcore.curate.params import (
     MeasureRuntime,
 )
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
+from lmcore.expect.rows import Expectation
 from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
 from lmcore.models.config import DecoderConfig
 from lmcore.models.families import FAMILIES, ModelSection, adaptable
 from lmcore.recipe_names import check_names
+from lmcore.recipe_overrides import apply_override, is_other_family
 from lmcore.recipe_paths import resolve_paths
 from lmcore.release import ReleaseParams
 from lmcore.strict_yaml import load_yaml
@@ -53,9 +55,9 @@ from lmcore.train.params import (
 from storage.errors import UserError
 
 MAX_EXTENDS = 8
-# What is read, into which line of releases, as whom, and who is told which token.
+# What is read, into which line of releases, as whom, who is told which token, and what is claimed of it.
 OWNED = (
-    *("name", "extends", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens"),
+    *("name", "extends", "expect", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens"),
     *(f"compare.classifier.{name}" for name in ("labelled", "digest", "text_field", "label_field")),
     "curate.decontaminate.evaluation_sets",
 )
@@ -113,6 +115,9 @@ class Recipe(Settings):
     evaluate: EvaluateParams = Field(default_factory=EvaluateParams, description="How it is judged.")
     export: ExportParams = Field(default_factory=ExportParams, description="What it is exported to.")
     release: ReleaseParams = Field(default_factory=ReleaseParams, description="When it becomes champion.")
+    expect: tuple[Expectation, ...] = Field(
+        default=(), description="What a document says that a run will show; told beside what is measured."
+    )
     runtime: RuntimeSettings = Field(default_factory=RuntimeSettings, description="How the work is done.")
     resources: Resources = Field(default_factory=Resources, description="Where the work is done.")
 
@@ -161,7 +166,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a packaged recipe or a file, with `a.b=value` overrides. Raises UserError for anything wrong in it."""
     values = _read(_locate(name_or_path, None), ())
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     resolve_paths(values, Path.cwd())
     return parse_recipe(values, name_or_path)
 
@@ -177,6 +182,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         check_processes(recipe.train, recipe.runtime.train.processes)
         check_stages(recipe.train, recipe.model.context)
         check_vocabulary(recipe.train, recipe.tokenizer.kind)
+        check_claims(recipe)
         if recipe.train.lora:
             adaptable(recipe.model)
         if recipe.export.hf:
@@ -184,6 +190,29 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     except UserError as error:
         raise UserError(f"{where}: {error.what}", error.mend) from error
     return recipe
+
+
+def counted_as(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
+    """A recipe with other settings, to be counted and not run. Raises UserError as `load_recipe` does."""
+    values = recipe.model_dump(mode="json") | {"expect": []}
+    values["export"]["hf"] = False  # a shape that nothing stock loads is counted as well
+    for override in overrides:
+        apply_override(values, override)
+    return parse_recipe(values, recipe.name)
+
+
+def check_claims(recipe: Recipe) -> None:
+    """Raise UserError for a claim about a stage that is not there, or with a difference that cannot be."""
+    for number, row in enumerate(recipe.expect):
+        if row.at.kind == "after stage N" and row.at.number > len(recipe.train.stages):
+            told = f"there is no stage {row.at.number}: train.stages has {len(recipe.train.stages)}"
+            raise UserError(f"expect.{number}.when: {told}", "count from 1")
+        if not row.differences:
+            continue
+        try:
+            counted_as(recipe, [setting for difference in row.differences for setting in difference.set])
+        except UserError as error:
+            raise UserError(f"expect.{number}.differences: {error.what}", error.mend) from error
 
 
 def check_settings(overrides: Sequence[str]) -> None:
@@ -253,14 +282,9 @@ def _read(path: Path, chain: tuple[Path, ...]) -> dict[str, Any]:
         for name in HORIZONS:
             train_below.pop(name, None)  # a new training budget replaces the old one
     model, model_below = values.get("model"), below.get("model")
-    if isinstance(model, dict) and isinstance(model_below, dict) and _is_other_family(model, model_below):
+    if isinstance(model, dict) and isinstance(model_below, dict) and is_other_family(model, model_below):
         below["model"] = {}  # nor do the settings of one family suit another
     return _merged(below, values)
-
-
-def _is_other_family(model: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
-    """Whether settings of a model name another family than those that they are put on."""
-    return "family" in model and model["family"] != below.get("family", "decoder")
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -269,44 +293,6 @@ def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         old = result.get(key)
         result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return result
-
-
-def _apply(values: dict[str, Any], override: str) -> None:
-    """Set one `a.b.0.c=VALUE`; the value is YAML. A new training budget replaces the old one."""
-    place, equals, text = override.partition("=")
-    if not equals or not place:
-        raise UserError(f"--set {override!r} is not of the form a.b=value", "for example --set train.minutes=1")
-    if place == "extends":
-        raise UserError("--set cannot change extends: the recipe is read before", "name the other recipe instead")
-    value = load_yaml(text, f"--set {place}: {text!r}")
-    *way, last = place.split(".")
-    target: Any = values
-    for number, key in enumerate(way):
-        if isinstance(target, list):
-            target = target[_index(target, key, place)]
-        else:
-            if target.get(key) is None:
-                target[key] = {}
-            target = target[key]
-        if not isinstance(target, (dict, list)):
-            raise UserError(
-                f"--set {place}: {'.'.join(way[: number + 1])} is a value, not a section", "set it as a whole"
-            )
-    if isinstance(target, list):
-        target[_index(target, last, place)] = value
-        return
-    if way == ["train"] and last in HORIZONS and value is not None:
-        for other in HORIZONS:
-            target.pop(other, None)
-    if way == ["model"] and _is_other_family({last: value}, target):
-        target.clear()
-    target[last] = value
-
-
-def _index(target: list[Any], key: str, place: str) -> int:
-    if not key.isdecimal() or int(key) >= len(target):
-        raise UserError(f"--set {place}: {key!r} is no index of a list of {len(target)}", "count from 0")
-    return int(key)
 
 
 def _explained(error: ValidationError, where: str) -> UserError:

@@ -47,6 +47,12 @@ class Ledger:
         return sum(row.parameters for row in self.rows)
 
     @property
+    def shape(self) -> str:
+        """The model's shape in a few words, for tables of several models."""
+        c = self.config
+        return f"{c.n_layers} x {c.d_model}, {c.n_heads} heads, context {c.context}"
+
+    @property
     def groups(self) -> dict[str, int]:
         """Parameters of each of GROUPS."""
         groups = dict.fromkeys(self.GROUPS, 0)

@@ -38,6 +38,14 @@ class MuLedger(Ledger):
         return next((group for start, group in by_name.items() if part.startswith(start)), "norms")
 
     @property
+    def shape(self) -> str:
+        """The model's shape in a few words."""
+        assert isinstance(self.config, MuConfig)
+        c = self.config
+        tiles = " in blocks of ".join(f"{rows} x {columns}" for rows, columns in (c.matrix, c.block))
+        return f"{c.n_layers} x {c.d_model} ({tiles}), {c.n_heads} heads, context {c.context}"
+
+    @property
     def attended(self) -> int:
         """Numbers of all heads of a layer that look at other tokens: D across blocks and D inside them."""
         assert isinstance(self.config, MuConfig)

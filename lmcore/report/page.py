@@ -40,6 +40,8 @@ def write_report(path: Path, view: RunView) -> None:
 
 def render(view: RunView) -> str:
     """The page as text."""
+    from lmcore.expect.verdicts import summary  # which writes figures in this package's words
+
     style = packaged("report.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return (
@@ -52,6 +54,7 @@ def render(view: RunView) -> str:
             view=view,
             started=_minute(view.started),
             recipe_text=words.clip(_as_yaml(view.resolved), RECIPE_LETTERS),
+            claims=summary(view.claims),
             headline=sections.headline(view),
             learning=sections.learning(view),
             corpus=sections.corpus(view),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from storage.registry import RegistryState
+
+if TYPE_CHECKING:
+    from lmcore.expect.verdicts import Judged
 
 
 @dataclass(frozen=True)
@@ -44,4 +47,5 @@ class RunView:
     registry: RegistryState | None = None  # all releases of this recipe
     release: int | None = None  # number of this run's release in it, promoted or refused
     card: str = ""  # the corpus card beside the report, if there is one
+    claims: Sequence[Judged] = ()  # what a document says of the system, judged
     next_commands: Sequence[str] = field(default_factory=tuple)

@@ -18,6 +18,7 @@ import torch
 from storage.errors import CollectTrainError
 
 _CGROUP = Path("/sys/fs/cgroup")
+_STATUS = Path("/proc/self/status")
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 PRODUCT_SIZE = {"cpu": 1024, "cuda": 4096, "mps": 2048}  # large enough to reach the peak, small enough to be quick
 HOPELESS = 3.0  # a number format without a unit of its own: bf16 takes 10 to 18 times as long on AVX2
@@ -80,6 +81,10 @@ def peak_memory(device: str) -> int:
     """Largest number of bytes this process has held on `device`: the resident set on a CPU."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
+    if _STATUS.exists():  # getrusage's figure is no smaller than that of the process that started this one
+        for line in _STATUS.read_text(errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

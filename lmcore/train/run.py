@@ -149,16 +149,24 @@ class Run:
         return lambda step: step == best or (every is not None and step % every == 0) or (rewinds and step == point)
 
 
+def new_run(job: Job, plan: Plan, model: Network, journal: Journal, team: Team) -> Run:
+    """A run at step 0 with the weights that `model` has, of no text yet."""
+    torch.manual_seed(job.params.seed)
+    # Muon in fp16 would lose what is small against the largest.
+    optimizer = Optimizer(model, job.params, torch.float32 if plan.precision == "fp16" else plan.dtype)
+    scale = LossScale() if plan.precision == "fp16" else None
+    guard = make_guard(job, model)
+    return Run(job, plan, model, optimizer, journal, Position(), guard, History(), team, scale)
+
+
 def begin_or_resume(job: Job, plan: Plan, model: Network, journal: Journal, team: Team) -> Run:
     """The run as its newest whole checkpoint has it, or at step 0 with the weights that `model` has.
 
     Every rank reads the same files, whichever number of ranks wrote them. Raises RunError when the checkpoint belongs
     to other settings or another text.
     """
-    torch.manual_seed(job.params.seed)
-    # Muon in fp16 would lose what is small against the largest.
-    optimizer = Optimizer(model, job.params, torch.float32 if plan.precision == "fp16" else plan.dtype)
-    scale = LossScale() if plan.precision == "fp16" else None
+    run = new_run(job, plan, model, journal, team)
+    run.data = train_digest(job.tokens)
     folder = job.work / "checkpoints"
     # Rank 0 first: it sets aside what is damaged.
     snapshot = team.first(
@@ -167,14 +175,12 @@ def begin_or_resume(job: Job, plan: Plan, model: Network, journal: Journal, team
     step = snapshot.step if snapshot else 0
     if not team.most(step) == step == -team.most(-step):
         raise RunError(f"the training processes read different checkpoints in {folder}", "run again to continue")
-    guard, data = make_guard(job, model), train_digest(job.tokens)
-    run = Run(job, plan, model, optimizer, journal, Position(), guard, History(), team, scale, data)
     if snapshot is None:
         return run
     state = snapshot.state
     if state["settings"] != _settings(job):
         raise RunError(f"{folder} belongs to a run with other settings", f"remove {job.work}, or use the old settings")
-    if state.get("data", data) != data:
+    if state.get("data", run.data) != run.data:
         raise RunError(f"{folder} belongs to a run on another text", f"remove {job.work}, or use the old tokens")
     restore(run, snapshot)
     journal.event("resumed", f"resuming at step {run.at.step:,}, {run.at.progress:.0%} done", step=run.at.step)

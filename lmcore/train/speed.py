@@ -42,7 +42,7 @@ def measure(params: TrainParams, vocab_size: int, runtime: TrainRuntime) -> Spee
         model = build(params.model, vocab_size, params.seed).train()
         if params.lora:
             add_adapters(model, params.lora, params.seed)
-        batch = _random_batch(params, vocab_size)
+        batch = random_batch(params, vocab_size)
         try:
             how = probe(model, batch, params, runtime, allocator="", run_seconds=lambda _: 0.0)
         except MemoryError as error:
@@ -64,7 +64,8 @@ def measure(params: TrainParams, vocab_size: int, runtime: TrainRuntime) -> Spee
     return Speed(how, step, batch.ids.numel() / step)
 
 
-def _random_batch(params: TrainParams, vocab_size: int) -> TokenBatch:
+def random_batch(params: TrainParams, vocab_size: int) -> TokenBatch:
+    """A batch of random tokens in the shape of `params`, each a byte long, one document a row."""
     shape = (params.batch, params.model.context)
     ids = torch.randint(0, vocab_size, shape, generator=torch.Generator().manual_seed(params.seed))
     return TokenBatch(

@@ -30,6 +30,14 @@ from storage.registry import Registry
 from storage.store import STAGES, Store
 
 CURATED = ("collect", "measure", "compare", "curate", "tokenizer", "tokens")
+CLAIMS = [
+    {"metric": "steps", "range": [STEPS, STEPS], "source": "line 1"},
+    {"metric": "initial_loss", "range": [None, 1.0], "source": "line 2"},
+    {"metric": "unique_line_share", "range": [0.1, 1.0], "source": "line 3"},
+    {"metric": "examples", "when": "after stage collect", "range": [5, None], "source": "line 4"},
+    {"metric": "perplexity", "range": [None, 9.0], "source": "line 5", "compare": False, "reason": "other tokens"},
+    {"metric": "train_loss", "when": "epoch 900", "range": [None, 1.0], "source": "line 6"},
+]
 LEARNT = ("train", "evaluate", "export", "release")
 
 
@@ -41,7 +49,7 @@ def site():
 
 @pytest.fixture(scope="module")
 def recipe(site, tmp_path_factory):
-    return write_recipe(tmp_path_factory.mktemp("recipe"), web_source(site.url))
+    return write_recipe(tmp_path_factory.mktemp("recipe"), web_source(site.url), expect=CLAIMS)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +101,16 @@ class TestFirstRun:
         assert f"{headline['bits_per_byte']:.3f} │ this model" in done.out
         assert "gzip -9: NOT beaten" in done.out
         assert 'collect-train generate tiny "The"' in done.out
+
+    def test_it_tells_which_claims_it_reached(self, first):
+        done, store = first
+        told = "3 reached, 1 not reached, 1 not comparable, 1 not measured"
+        assert f"what its document claims: {told}" in done.out
+        assert re.search(rf"steps +│ end +│ +{STEPS} │ +{STEPS} │ reached", done.out)
+        page = (store / re.search(r"report: (\S+report\.html)", done.out).group(1)).read_text()
+        section = page[page.index('<section id="claims">') :]
+        assert told in section
+        assert "not comparable</span> other tokens" in section
 
     def test_the_report_runs_no_script(self, first):
         done, store = first

@@ -37,6 +37,34 @@ def test_two_recipes_side_by_side(store, tmp_path):
     assert all(cell.endswith("minutes") for cell in rows["training time here"])
 
 
+def test_families_side_by_side_and_a_step_of_each(store, tmp_path):
+    """A decoder and an MU model: each has the parts of its own ledger, and a claim that is in range or not."""
+    model = {"family": "mu", "n_layers": 2, "matrix": [4, 4], "block": [2, 2], "n_heads": 2, "context": 64}
+    claim = {"metric": "parameters", "range": [1, 100_000], "source": "line 1"}
+    path = tmp_path / "matrices.yaml"
+    recipe = {
+        "extends": "quickstart",
+        "name": "matrices",
+        "model": model,
+        "tokenizer": {"vocab_size": 400},
+        "export": {"hf": False},
+    }
+    path.write_text(yaml.safe_dump(recipe | {"train": {"steps": 20, "batch": 2}, "expect": [claim]}))
+    done = collect("params", "quickstart", str(path), store=store.root, env={"COLUMNS": "150"})
+    cells = [line.split("│") for line in done.out.splitlines() if line.startswith("│")]
+    rows = {line[1].strip(): [cell.strip() for cell in line[2:4]] for line in cells}
+    assert rows["shape"] == ["4 x 128, 2 heads, context 256", "2 x 16 (4 x 4 in blocks of 2 x 2), 2 heads, context 64"]
+    assert [bool(cell) for cell in rows["attention"]] == [True, False]
+    assert [bool(cell) for cell in rows["block attention"]] == [False, True]
+    assert rows["claims of its document"] == ["", "1 of 1 in range"]
+    done = collect("params", "quickstart", str(path), "--step", "--set", "train.batch=2", store=store.root)
+    cells = [line.split("│") for line in done.out.splitlines() if line.startswith("│")]
+    steps = {line[1].strip(): [c[2].strip() for c in cells if c[1] == line[1]] for line in cells}
+    assert steps["parameters"] == rows["parameters"]
+    assert [float(told.split()[0]) for told in steps["loss before it"]] == pytest.approx([8.318, 5.991], abs=0.3)
+    assert steps["the whole run"][1].startswith("20 steps: about")
+
+
 def test_an_epoch_is_not_known_where_nothing_tells(store):
     recipe = load_recipe("quickstart")
     assert training_tokens(store, recipe) is None

@@ -23,6 +23,9 @@ RECIPE = {
         {"name": "notes", "kind": "files", "paths": ["*.txt"]},
     ],
     "train": {"steps": 10, "stages": [{"share": 1.0}]},
+    "expect": [
+        {"metric": "parameters", "range": [1.0, 2.0], "source": "line 1", "differences": [{"set": ["train.lr=0.1"]}]}
+    ],
 }
 SECTIONS = {  # section of the recipe: the stage whose key it enters
     "sources": "collect",
@@ -37,7 +40,7 @@ SECTIONS = {  # section of the recipe: the stage whose key it enters
     "export": "export",
     "release": "release",
 }
-NO_STAGE = {"name", "description", "timezone", "runtime", "resources", "target"}
+NO_STAGE = {"name", "description", "timezone", "runtime", "resources", "target", "expect"}
 HOW_OFTEN = {"sources.0.target", "sources.1.target"}  # how many rounds of collecting there are, each with its own key
 NAMES_AN_INPUT = {"train.init_from"}  # moves; what it means when the flow resolves it is in the key by its digest
 ONE_VALUE = {  # fields that can have one value only today
@@ -58,10 +61,13 @@ TOGETHER = {  # what has to change with a field to keep the recipe valid
     "train.tokens": {"train.steps": None},
     "train.epochs": {"train.steps": None},
     "train.minutes": {"train.steps": None},
+    "expect.0.compare": {"expect.0.reason": "another vocabulary"},
+    "expect.0.reason": {"expect.0.compare": False},
     "compare.classifier.good": {"compare.classifier.bad": ["other"]},
     "compare.classifier.bad": {"compare.classifier.good": ["other"]},
 }
 WORDS = ("x", "Europe/Budapest", "hu", "http://other.org/", "a.txt", "article", "HU", "MIT", packaged_rules()[-1].name)
+WORDS += ("vocab_size", "end")  # of a claim
 
 
 def keys(recipe):
@@ -215,6 +221,13 @@ def test_every_field_of_params_changes_the_key_of_its_stage_and_no_other(recipe,
         after = keys(changed)
         different = {stage for stage in STAGES if after[stage] != before[stage]}
         assert different == (set() if place in NAMES_AN_INPUT | HOW_OFTEN else {SECTIONS[section]}), place
+
+
+def test_claims_change_no_key(recipe, every_change):
+    claims = [place for place in every_change if place.startswith("expect.")]
+    assert len(claims) == 9
+    for place in claims:
+        assert keys(every_change[place]) == keys(recipe), place
 
 
 def test_names_and_descriptions_change_no_key(recipe, every_change):
