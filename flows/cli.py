@@ -174,7 +174,7 @@ def generate(
     translate: Annotated[
         str, typer.Option("--translate", "-t", metavar="TEXT", help="Translate this, instead of a prompt.")
     ] = "",
-    to: Annotated[str, typer.Option(help="Language to translate to, from the other: hu or en.")] = "hu",
+    to: Annotated[str, typer.Option(help="Language to translate to, from the other: hu or en [hu].")] = "",
     template: TemplateOption = "",
     max_tokens: MaxTokensOption = 200,
     temperature: TemperatureOption = 0.8,
@@ -195,9 +195,11 @@ def generate(
         raise UserError(f"{len(words)} texts are given", "put the prompt between quotes")
     if not words and not translate:
         raise UserError("there is no prompt", 'give one: collect-train generate MODEL "Once upon"')
+    if to and not translate:
+        raise UserError("--to is the language of a translation", 'give the text: --translate "Good morning"')
     named_model = one_model("".join(named), model)
     if translate:
-        work = partial(flows.talk.translate, named_model, prompt, to, store_at(store), template=template)
+        work = partial(flows.talk.translate, named_model, prompt, to or "hu", store_at(store), template=template)
     else:
         work = partial(flows.talk.continue_text, named_model, prompt, store_at(store))
     work(

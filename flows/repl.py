@@ -69,8 +69,6 @@ class Repl:
         while True:
             try:
                 line = input(self._prompt() if self._typed else "")
-                if line.strip() and not self._take(line):
-                    return
             except EOFError:
                 if self._typed:
                     sys.stdout.write("\n")
@@ -80,6 +78,15 @@ class Repl:
                     raise
                 sys.stdout.write("\n")
                 tell("Ctrl-D or /quit ends")
+                continue
+            try:
+                if line.strip() and not self._take(line):
+                    return
+            except KeyboardInterrupt:  # before the answer began
+                if not self._typed:
+                    raise
+                sys.stdout.write("\n")
+                tell("stopped")
             except CollectTrainError as error:
                 tell("; ".join(part for part in (error.what, error.mend) if part))
 
@@ -189,10 +196,8 @@ class Repl:
 
     def _greet(self) -> None:
         info = self._model.info()
-        self._console.print(
-            Text(f"{info['release'] or info['path']}: {info['parameters']:,} parameters; {info['chat']}", style="dim")
-        )
-        self._console.print(Text("/help lists the commands; Ctrl-D or /quit ends", style="dim"))
+        self._say(f"{info['release'] or info['path']}: {info['parameters']:,} parameters; {info['chat']}")
+        self._say("/help lists the commands; Ctrl-D or /quit ends")
 
     def _prompt(self) -> str:
         return "you> " if self._mode == "chat" else f"{self._mode_name()}> "

@@ -35,7 +35,7 @@ COMMANDS = {
 }
 MODES = ("chat", "translate", "code", "text")
 NUMBERS = {"/temp": "temperature", "/length": "max_tokens", "/tokens": "max_tokens"}  # settings of `Sampling`
-_OTHER_NAMES = {"/exit": "/quit", "/q": "/quit", "/?": "/help"}
+_OTHER_NAMES = {"/exit": "/quit", "/q": "/quit", "/?": "/help", "/": "/help"}
 # Without a slash only where nobody could mean it as a message.
 _BARE = re.compile(r"(?:(?:temp|length|tokens)\s+[-+.]?\d\S*|quit|exit)", re.IGNORECASE)
 
