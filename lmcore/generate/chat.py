@@ -27,11 +27,8 @@ STOPS: dict[Form, tuple[str, ...]] = {
     "script": tuple(f"\n{label(role)}" for role in ROLES),
 }
 OTHER_SIDE = {"hu": "en", "en": "hu"}  # what is translated from, by what is translated to
-# Texts that begin so show the form that a model was trained on. Some tokenizers join ">" to the word behind it.
-_BEGINNINGS: dict[Template, tuple[str, ...]] = {
-    "tags": ("<user>", "<user", "<system>", "<system"),
-    "script": ("User:", "System:"),
-}
+# Texts that begin so show the form that a model was trained on.
+_BEGINNINGS: dict[Template, tuple[str, ...]] = {"tags": ("<user>", "<system>"), "script": ("User:", "System:")}
 _OFTEN = -6.9  # natural logarithm of 1/1000: at least so many of its texts are conversations
 
 
@@ -101,20 +98,14 @@ def tagged(messages: Messages) -> str:
     return f"{_written(messages, 'tags')}<assistant>"
 
 
-def likelier_form(logprob: Callable[[str], float], tokenizer: Tokenizer) -> Template:
+def likelier_form(logprob: Callable[[str], float]) -> Template:
     """The form that the model's conversations had, by what it expects at the beginning of a document.
 
     `logprob` gives the natural logarithm of the probability that a document begins with a text. "script" for a model
     that expects neither.
     """
-    unknown = tokenizer.unk_id
-
-    def best(form: Template) -> float:
-        known = [text for text in _BEGINNINGS[form] if unknown is None or unknown not in tokenizer.encode(text)]
-        return max(map(logprob, known), default=float("-inf"))
-
-    tags = best("tags")
-    return "tags" if tags > _OFTEN and tags > best("script") else "script"
+    tags, script = (max(map(logprob, _BEGINNINGS[form])) for form in ("tags", "script"))
+    return "tags" if tags > _OFTEN and tags > script else "script"
 
 
 def _written(messages: Messages, template: Template) -> str:

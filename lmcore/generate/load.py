@@ -7,6 +7,7 @@ print(model.generate("The hero", max_tokens=100))
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from lmcore.generate.chat import (
     translation,
 )
 from lmcore.generate.engine import Generation, generate, stream
+from lmcore.generate.joint import last_given_back, log_probability
 from lmcore.generate.model_files import is_model_file, read_model_file
 from lmcore.generate.sampling import make_sampling
 from lmcore.models.decoder import Decoder
@@ -62,7 +64,12 @@ class LanguageModel:
         """How a conversation is put to it: in markers if tuned on them, else by `template`, else as it expects."""
         if self.chat_tuned:
             return "markers"
-        return self.template or likelier_form(self._logprob, self.tokenizer)
+        return self.template or likelier_form(self._logprob)
+
+    @cached_property
+    def _spelt(self) -> list[bytes]:
+        """The bytes of every token; none where tokens are words."""
+        return [] if self.tokenizer.lossy else self.tokenizer.token_bytes()
 
     def generate(self, prompt: str, max_tokens: int = 100, **sampling: Any) -> str:
         """The continuation of `prompt`, without it. `sampling`: the fields of `Sampling`, such as temperature, seed."""
@@ -87,7 +94,10 @@ class LanguageModel:
         check_messages(messages)
         chosen = make_sampling(max_tokens=max_tokens, **sampling)
         chosen = chosen.model_copy(update={"stop": (*chosen.stop, *STOPS[self.form])})
-        return stream(self.model, self.tokenizer, self.prompt_ids(messages), chosen, chat=self.chat_tuned)
+        ids, joint = self.prompt_ids(messages), None
+        if self.form == "tags" and self._spelt:  # after a tag the text goes on without a space
+            ids, joint = last_given_back(ids, self._spelt)
+        return stream(self.model, self.tokenizer, ids, chosen, chat=self.chat_tuned, joint=joint)
 
     def stream_translation(
         self, text: str, to: str, max_tokens: int = 200, **sampling: Any
@@ -132,6 +142,13 @@ class LanguageModel:
         ]
 
     def _logprob(self, text: str) -> float:
+        """How likely a document begins with this text; of words, in the tokens that it is encoded to."""
+        if self._spelt:
+            device = next(self.model.parameters()).device
+            logits = lambda ids: self.model(ids.to(device))  # noqa: E731
+            return log_probability(logits, self.tokenizer.bos_id, text.encode(), self._spelt)
+        if self.tokenizer.unk_id in self.tokenizer.encode(text):
+            return -math.inf
         return sum(token.logprob for token in self.logprobs(text))
 
     def info(self) -> dict[str, Any]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
-from talker_made import TEXTS, babbler_folder, talker_folder
+from talker_made import TEXTS, babbler_folder, talker_folder, whole_lines, words
 
 from lmcore.collect.parallel import Pair, ParallelSource, records
 from lmcore.conversation import CODE_TASK, translation_task
 from lmcore.generate.chat import left_out, prompt_ids, translation
+from lmcore.generate.joint import log_probability
 from lmcore.generate.load import load
-from lmcore.tokenizer import ByteBPE
 from storage.errors import UserError
 
 
@@ -37,6 +38,46 @@ def test_a_model_is_asked_in_the_form_of_its_texts(talker, tmp_path):
     assert load(babbler_folder(tmp_path)).form == "script"  # it expects neither
 
 
+@pytest.mark.parametrize("tokenizer", [words("llama3"), whole_lines()], ids=["llama3", "whole lines"])
+def test_an_answer_may_begin_inside_a_token(tokenizer, tmp_path):
+    """The model has learnt tokens that go across the end of the prompt, and knows no other way to answer."""
+    model = load(talker_folder(tmp_path, tokenizer=tokenizer))
+    whole = tokenizer.encode(TEXTS[0])
+    prompt = model.prompt_ids(translation("apple", "hu"))[1:]
+    assert prompt != whole[: len(prompt)]
+    assert model.form == "tags"
+    assert model.chat(said("Hello"), temperature=0) == "Szia!"
+    pieces = model.stream_translation("apple", "hu", temperature=0)
+    text = ""
+    while True:
+        try:
+            text += next(pieces)
+        except StopIteration as end:
+            result = end.value
+            break
+    assert text == result.text == "alma"
+    assert result.finish_reason == "stop"
+    assert result.prompt_tokens - 1 + len(result.ids) <= len(whole)
+    assert len(list(model.stream_translation("apple", "hu", max_tokens=1, temperature=0))) <= 1
+
+
+def test_the_chances_of_all_beginnings_sum_to_one(tmp_path):
+    model = load(babbler_folder(tmp_path))
+    tokenizer = model.tokenizer
+    spelt = tokenizer.token_bytes()
+    with torch.no_grad():
+        chances = torch.softmax(model.model(torch.tensor([[tokenizer.bos_id]]))[0, -1], -1)
+    specials = sum(chances[index].item() for index in tokenizer.specials.values())
+
+    def chance(text):
+        return math.exp(log_probability(model.model, tokenizer.bos_id, text, spelt))
+
+    assert sum(chance(bytes([byte])) for byte in range(256)) == pytest.approx(1 - specials, abs=1e-5)
+    after_t = sum(chance(b"T" + bytes([byte])) for byte in range(256))
+    assert 0 < after_t < chance(b"T")  # what is missing: texts that end, or go on with a special
+    assert after_t == pytest.approx(chance(b"T"), rel=0.1)
+
+
 def test_a_model_that_gives_no_numbers_can_still_be_described(tmp_path):
     broken = load(babbler_folder(tmp_path))
     with torch.no_grad():
@@ -45,9 +86,11 @@ def test_a_model_that_gives_no_numbers_can_still_be_described(tmp_path):
 
 
 def test_a_translation_is_asked_for_as_its_sources_write_it():
-    params = ParallelSource(kind="parallel", name="x", paths=["x"], source_lang="en", target_lang="hu", license="CC0-1.0")
+    params = ParallelSource(
+        kind="parallel", name="x", paths=["x"], source_lang="en", target_lang="hu", license="CC0-1.0"
+    )
     (forward, backward) = records(iter([Pair(1, "apple", "alma")]), params, "tsv")
-    tokenizer = ByteBPE.train(TEXTS, vocab_size=300, split="gpt2", min_frequency=2, max_token_length=20)
+    tokenizer = words()
     for text, to, item, answer in (("apple", "hu", forward, "alma"), ("alma", "en", backward, "apple")):
         assert translation(text, to)[0]["content"] == translation_task("en" if to == "hu" else "hu", to)
         prompt = tokenizer.decode(prompt_ids(translation(text, to), tokenizer, "tags"))
