@@ -2,7 +2,8 @@
 
 `script` is what a model of plain text is prompted with in a chat ("User: ...", new line, "Assistant: ..."); `tags` is
 the form of the LAi document (`<user>...</user><assistant>...</assistant>`), and the prompt of a model that has learnt
-such texts. A model tuned on turns is given chat markers instead (`lmcore.generate.chat`), whatever its texts looked like.
+such texts. A model tuned on turns is given chat markers instead (`lmcore.generate.chat`), whatever its texts looked
+like.
 
 The system messages of tasks stand here too: a model is asked in the very words that its texts had.
 """

@@ -41,8 +41,8 @@ def test_every_command_at_a_terminal(talker):
         say(screen, "And?", r"model> Again\.\s+you")
         stats = say(
             screen, "/stats",
-            r"last answer: (\d+) tokens in \d+\.\d\d s, [\d.]+ tokens a second\s+since the start: 2 answers, (\d+) tokens"
-            r" in [\d.]+ s, [\d.]+ tokens a second\s+context: (\d+) of 96 tokens used",
+            r"last answer: (\d+) tokens in \d+\.\d\d s, [\d.]+ tokens a second\s+since the start: 2 answers, (\d+)"
+            r" tokens in [\d.]+ s, [\d.]+ tokens a second\s+context: (\d+) of 96 tokens used",
         )  # fmt: skip
         last, all_, used = map(int, stats.groups())
         assert 0 < last < all_ < used
