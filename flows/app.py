@@ -29,6 +29,13 @@ RunArgument = Annotated[str, typer.Argument(help="A run's id; its first characte
 ModelArgument = Annotated[
     str, typer.Argument(metavar="MODEL", help="A release (NAME or NAME@NUMBER), a model folder or a model file.")
 ]
+MaxTokensOption = Annotated[
+    int, typer.Option("--max-tokens", "--tokens", "--length", help="The most tokens of one text or answer.")
+]
+TemperatureOption = Annotated[float, typer.Option("--temperature", "--temp", help="0: always the likeliest token.")]
+TemplateOption = Annotated[
+    str, typer.Option(help="How the model's texts write conversations: script or tags; empty: as it expects.")
+]
 ModelOption = Annotated[str, typer.Option("--model", metavar="PATH", help="The model, instead of the argument.")]
 
 

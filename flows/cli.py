@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -16,12 +17,15 @@ from rich.console import Console
 import flows.cli_corpus
 import flows.cli_operate  # noqa: F401 - both register their commands
 from flows.app import (
+    MaxTokensOption,
     ModelArgument,
     ModelOption,
     RecipeArgument,
     RunArgument,
     SetOption,
     StoreOption,
+    TemperatureOption,
+    TemplateOption,
     app,
     console,
     one_model,
@@ -169,12 +173,18 @@ def sql(
 @app.command()
 def generate(
     words: Annotated[
-        list[str], typer.Argument(metavar="[MODEL] PROMPT", help="The model, unless --model names it; how it begins.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="[MODEL] PROMPT", help="The model, unless --model names it; how it begins."),
+    ] = None,
     model: ModelOption = "",
     store: StoreOption = "",
-    max_tokens: Annotated[int, typer.Option(help="The most tokens to generate.")] = 200,
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
+    translate: Annotated[
+        str, typer.Option("--translate", "-t", metavar="TEXT", help="Translate this, instead of a prompt.")
+    ] = "",
+    to: Annotated[str, typer.Option(help="Language to translate to, from the other: hu or en [hu].")] = "",
+    template: TemplateOption = "",
+    max_tokens: MaxTokensOption = 200,
+    temperature: TemperatureOption = 0.8,
     top_k: Annotated[int, typer.Option(help="0: off.")] = 0,
     top_p: Annotated[float, typer.Option(help="1: off.")] = 0.95,
     min_p: Annotated[float, typer.Option(help="0: off.")] = 0.0,
@@ -183,16 +193,23 @@ def generate(
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal texts.")] = 0,
 ) -> None:
-    """Continue a text."""
-    from flows.talk import continue_text
+    """Continue a text, or translate one."""
+    import flows.talk
 
-    *named, prompt = words
+    words = words or []
+    *named, prompt = [*words, translate] if translate else words or [""]
     if len(named) > 1:
         raise UserError(f"{len(words)} texts are given", "put the prompt between quotes")
-    continue_text(
-        one_model("".join(named), model),
-        prompt,
-        store_at(store),
+    if not words and not translate:
+        raise UserError("there is no prompt", 'give one: collect-train generate MODEL "Once upon"')
+    if to and not translate:
+        raise UserError("--to is the language of a translation", 'give the text: --translate "Good morning"')
+    named_model = one_model("".join(named), model)
+    if translate:
+        work = partial(flows.talk.translate, named_model, prompt, to or "hu", store_at(store), template=template)
+    else:
+        work = partial(flows.talk.continue_text, named_model, prompt, store_at(store))
+    work(
         max_tokens=max_tokens,
         temperature=temperature,
         top_k=top_k,
@@ -210,15 +227,32 @@ def chat(
     model: ModelArgument = "",
     model_: ModelOption = "",
     store: StoreOption = "",
-    max_tokens: Annotated[int, typer.Option(help="The most tokens of one answer.")] = 200,
-    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.")] = 0.8,
-    seed: Annotated[int, typer.Option(help="Equal seeds give equal answers.")] = 0,
+    mode: Annotated[str, typer.Option(help="How it begins: chat, translate, code or text.")] = "chat",
+    to: Annotated[str, typer.Option(help="Language to translate to, from the other: hu or en.")] = "hu",
+    template: TemplateOption = "",
+    max_tokens: MaxTokensOption = 200,
+    temperature: TemperatureOption = 0.8,
+    top_k: Annotated[int, typer.Option(help="0: off.")] = 0,
+    top_p: Annotated[float, typer.Option(help="1: off.")] = 1.0,
+    repetition_penalty: Annotated[float, typer.Option(help="1: off.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Equal seeds and lines give equal answers.")] = 0,
 ) -> None:
-    """Talk to a model; an empty line or Ctrl-D ends."""
+    """Talk to a model, translate, ask for code, continue texts; /help lists the commands, Ctrl-D ends."""
     from flows.talk import converse
 
     converse(
-        one_model(model, model_), store_at(store), console, max_tokens=max_tokens, temperature=temperature, seed=seed
+        one_model(model, model_),
+        store_at(store),
+        console,
+        mode=mode,
+        to=to,
+        template=template,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        seed=seed,
     )
 
 

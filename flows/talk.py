@@ -1,17 +1,21 @@
-"""Commands that run a model: generate, chat, info."""
+"""Commands that run a model once: generate, info. `flows.repl` is the conversation."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Generator
-from typing import Any
+from typing import Any, get_args
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmcore.conversation import Template
 from lmcore.generate.engine import Generation
 from lmcore.generate.load import LanguageModel, load
+from lmcore.generate.sampling import make_sampling
+from storage.errors import UserError
 from storage.store import Store
 from storage.text import printable
 
@@ -20,57 +24,76 @@ def continue_text(model: str, prompt: str, store: Store, **sampling: Any) -> Non
     """Print the prompt and what the model makes of it, as it comes."""
     loaded = load(model, store.root)
     sys.stdout.write(prompt)
-    _print_as_it_comes(loaded.stream(prompt, **sampling))
+    print_as_it_comes(loaded.stream(prompt, **sampling))
 
 
-def converse(model: str, store: Store, console: Console, **sampling: Any) -> None:
-    """Read lines, answer each with the whole conversation in view. An empty line or end of input ends."""
-    loaded = load(model, store.root)
-    _greet(loaded, console)
-    messages: list[dict[str, str]] = []
-    while True:
-        try:
-            line = input("you> " if sys.stdin.isatty() else "").strip()
-        except EOFError:
-            break
-        if not line:
-            break
-        messages.append({"role": "user", "content": line})
-        sys.stdout.write("model> ")
-        answer = _print_as_it_comes(loaded.stream_chat(messages, **sampling))
-        messages.append({"role": "assistant", "content": answer})
+def translate(model: str, text: str, to: str, store: Store, *, template: str = "", **sampling: Any) -> None:
+    """Print the model's translation to "hu" or "en", from the other. Raises UserError for another language."""
+    print_as_it_comes(load_in_form(model, store, template).stream_translation(text, to, **sampling))
+
+
+def converse(model: str, store: Store, console: Console, *, mode: str, to: str, template: str, **sampling: Any) -> None:
+    """Read lines and answer them until they end. Raises UserError for a mode or a setting that there is not."""
+    from flows.repl import Repl
+
+    settings = make_sampling(**sampling)
+    Repl(load_in_form(model, store, template), console, settings, mode=mode, to=to).run()
 
 
 def show_info(model: str, store: Store, console: Console) -> None:
     """Print what a model is."""
+    print_info(load(model, store.root), console)
+
+
+def load_in_form(model: str, store: Store, template: str) -> LanguageModel:
+    """The model, which conversations are put to in this template ("": as it expects). UserError for another one."""
+    if template and template not in get_args(Template):
+        raise UserError(f"there is no template {template!r}", f"name one of {', '.join(get_args(Template))}")
+    loaded = load(model, store.root)
+    return dataclasses.replace(loaded, template=template) if template else loaded  # type: ignore[arg-type]
+
+
+def print_info(loaded: LanguageModel, console: Console) -> None:
+    """Print what a loaded model is."""
     table = Table(show_header=False)
-    for name, value in load(model, store.root).info().items():
+    for name, value in loaded.info().items():
         table.add_row(name, Text(_plain(value)))
     console.print(table)
 
 
-def _print_as_it_comes(pieces: Generator[str, None, Generation]) -> str:
-    """Print a text piece by piece, then what there is to say about it; give the text."""
+def print_as_it_comes(
+    pieces: Generator[str, None, Generation], *, stoppable: bool = False
+) -> tuple[str, Generation | None]:
+    """Print a text piece by piece, then what there is to say about it; give the text and what came of it.
+
+    When `stoppable`, Ctrl-C ends the text instead of the program, and nothing but the text is known.
+    """
     text = ""
-    while True:
-        try:
+    try:
+        while True:
             piece = next(pieces)
-        except StopIteration as end:
-            sys.stdout.write("\n")
-            if end.value.note:
-                sys.stderr.write(f"({end.value.note})\n")
-            return text
-        text += piece
-        sys.stdout.write(printable(piece))
-        sys.stdout.flush()
+            text += piece
+            sys.stdout.write(printable(piece))
+            sys.stdout.flush()
+    except StopIteration as end:
+        sys.stdout.write("\n")
+        result: Generation = end.value
+        if result.note:
+            tell(result.note)
+        return text, result
+    except KeyboardInterrupt:
+        if not stoppable:
+            raise
+        sys.stdout.write("\n")
+        tell("stopped")
+        return text, None
 
 
-def _greet(loaded: LanguageModel, console: Console) -> None:
-    info = loaded.info()
-    console.print(
-        Text(f"{info['release'] or info['path']}: {info['parameters']:,} parameters; {info['chat']}", style="dim")
-    )
-    console.print(Text("an empty line ends", style="dim"))
+def tell(note: str) -> None:
+    """A note beside the text, on one line."""
+    sys.stdout.flush()
+    sys.stderr.write(f"({printable(note)})\n")
+    sys.stderr.flush()
 
 
 def _plain(value: Any) -> str:

@@ -1,20 +1,41 @@
 """How a conversation is written as one text, for those who write such texts and for those who prompt with them.
 
 `script` is what a model of plain text is prompted with in a chat ("User: ...", new line, "Assistant: ..."); `tags` is
-the form of the LAi document (`<user>...</user><assistant>...</assistant>`). A model tuned on turns is given chat
-markers instead (`lmcore.generate.chat`), whatever its texts looked like.
+the form of the LAi document (`<user>...</user><assistant>...</assistant>`), and the prompt of a model that has learnt
+such texts. A model tuned on turns is given chat markers instead (`lmcore.generate.chat`), whatever its texts looked
+like.
+
+The system messages of tasks stand here too: a model is asked in the very words that its texts had.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import Literal
 
 ROLES = ("system", "user", "assistant")
 TAG = re.compile(rf"<(/?)({'|'.join(ROLES)})>")
 Template = Literal["script", "tags"]
 Pieces = list[tuple[str, str]]  # (role, text); what stands between turns has the role ""
+CODE_TASK = "Answer with code."  # the system message of a question that code shall answer
+
+
+def translation_task(given: str, wanted: str) -> str:
+    """The system message of a translation, from languages by their codes: "Translate English to Hungarian."."""
+    return f"Translate {language(given)} to {language(wanted)}."
+
+
+@cache
+def language(code: str) -> str:
+    """English name of a language (Unicode CLDR): Hungarian for hu; the code itself where there is none."""
+    import babel
+
+    try:
+        return babel.Locale.parse(code, sep="-").get_display_name("en") or code
+    except (babel.UnknownLocaleError, ValueError):
+        return code
 
 
 def label(role: str) -> str:

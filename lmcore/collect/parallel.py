@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Literal
@@ -20,7 +19,7 @@ from lmcore.collect.json_rows import JsonRow, json_lines
 from lmcore.collect.params import PathsSource, TextKind
 from lmcore.collect.turns import conversation
 from lmcore.collect.unpack import PIECE, Member, Unreadable, plain_name
-from lmcore.conversation import Template
+from lmcore.conversation import Template, translation_task
 
 _LANG = r"^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$"
 
@@ -94,22 +93,10 @@ def _problem(source: str, target: str) -> str:
 def _record(
     part: str, given: str, wanted: str, given_lang: str, wanted_lang: str, params: ParallelSource, extractor: str
 ) -> Item:
-    task = f"Translate {language(given_lang)} to {language(wanted_lang)}."
-    messages = [("system", task), ("user", given), ("assistant", wanted)]
+    messages = [("system", translation_task(given_lang, wanted_lang)), ("user", given), ("assistant", wanted)]
     meta = {"extractor": extractor, "source_lang": given_lang, "target_lang": wanted_lang}
     name = f"{part}/{given_lang}-{wanted_lang}"
     return conversation(name, messages, params.template, meta, lang=wanted_lang, origin=part)
-
-
-@cache
-def language(code: str) -> str:
-    """English name of a language (Unicode CLDR): Hungarian for hu; the code itself where there is none."""
-    import babel
-
-    try:
-        return babel.Locale.parse(code, sep="-").get_display_name("en") or code
-    except (babel.UnknownLocaleError, ValueError):
-        return code
 
 
 def is_language(code: str, wanted: str) -> bool:

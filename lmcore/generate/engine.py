@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from lmcore.generate.joint import Joint
 from lmcore.generate.sampler import Sampler
 from lmcore.generate.sampling import Sampling
 from lmcore.generate.streaming import TextStream
@@ -81,14 +82,16 @@ def stream(
     sampling: Sampling | None = None,
     *,
     chat: bool = False,
+    joint: Joint | None = None,
 ) -> Generator[str, None, Generation]:
     """Yield the continuation of `prompt` in pieces (whole characters, no specials); the `Generation` is its value.
 
     A text prompt starts a document: the mark goes before it and markers inside are plain text. Token ids are taken as
     they are. Padding and chat markers are never drawn; with `chat` the end of the turn may be, and ends the text.
+    What a `joint` owes is drawn first and counts as prompt.
     UserError for an empty list of ids or ids outside the vocabulary; RunError when the model gives no numbers.
     """
-    request = Request(model, tokenizer, prompt, sampling, chat=chat)
+    request = Request(model, tokenizer, prompt, sampling, chat=chat, joint=joint)
     cache = model.new_cache(1, request.length)
     while not request.ended:
         if request.begins_window:
@@ -111,6 +114,7 @@ class Request:
         sampling: Sampling | None = None,
         *,
         chat: bool = False,
+        joint: Joint | None = None,
     ) -> None:
         """See `stream` for what is taken and raised."""
         self._started = time.perf_counter()
@@ -120,7 +124,10 @@ class Request:
         self._ends = {tokenizer.bos_id} | ({tokenizer.specials[END_OF_TURN]} if chat else set())
         forbidden = set(tokenizer.specials.values()) | set(range(tokenizer.vocab_size, model.vocab_size))
         self._sampler = Sampler(self._sampling, self._prompt, forbidden - self._ends)
-        self._text = TextStream(tokenizer, self._prompt[-_JOINT:], self._sampling.stop)
+        self._joint = joint
+        owed = joint.owed if joint else b""
+        self._text = TextStream(tokenizer, self._prompt[-_JOINT:], self._sampling.stop, skip=len(owed.decode()))
+        self._most = self._sampling.max_tokens + len(owed)  # a byte is a token at least
         self._drawn: list[int] = []
         self._reason: Literal["stop", "length", "end"] = "length"
         self._windows, self._place = 0, 0  # how often the model began to read, and where in its context it is
@@ -132,7 +139,7 @@ class Request:
     @property
     def length(self) -> int:
         """Tokens of cache that it needs at most."""
-        return min(self._context, len(self._unread) + self._sampling.max_tokens)
+        return min(self._context, len(self._unread) + self._most)
 
     def unread(self) -> list[int]:
         """Tokens that the model is to read now: a whole window at its beginning, else the token drawn last."""
@@ -144,11 +151,12 @@ class Request:
 
     def take(self, logits: Tensor) -> str:
         """Draw a token from the logits (V,) of what comes after `unread`; gives the text that is now certain."""
-        token = self._sampler.pick(logits)
+        owed = self._joint if self._joint and self._joint.owed else None
+        token = self._sampler.pick(logits, owed.allowed() if owed else None)
         if token is None or token in self._ends:
             self._reason, self.ended = "end", True
             return ""
-        self._drawn.append(token)
+        (self._drawn if owed is None or owed.take(token) else self._prompt).append(token)
         piece = self._text.feed(token)
         self.ended = self._text.stopped or len(self._drawn) == self._sampling.max_tokens
         self.begins_window = self._place == self._context

@@ -7,16 +7,29 @@ print(model.generate("The hero", max_tokens=100))
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lmcore.generate.chat import MARKED, PLAIN, PLAIN_STOP, check_messages, marked_ids, plain_script
+from lmcore.conversation import Template
+from lmcore.generate.chat import (
+    DESCRIBED,
+    STOPS,
+    Form,
+    check_messages,
+    left_out,
+    likelier_form,
+    prompt_ids,
+    translation,
+)
 from lmcore.generate.engine import Generation, generate, stream
+from lmcore.generate.joint import last_given_back, log_probability
 from lmcore.generate.model_files import is_model_file, read_model_file
 from lmcore.generate.sampling import make_sampling
 from lmcore.models.io import CONFIG_FILE, load_config, load_model
@@ -44,6 +57,19 @@ class LanguageModel:
     release: str | None  # NAME@NUMBER when it was loaded by name
     chat_tuned: bool
     file: Mapping[str, Any] | None = None  # what a model file of another program says of itself
+    template: Template | None = None  # how its texts write conversations; None: as `form` finds out
+
+    @cached_property
+    def form(self) -> Form:
+        """How a conversation is put to it: in markers if tuned on them, else by `template`, else as it expects."""
+        if self.chat_tuned:
+            return "markers"
+        return self.template or likelier_form(self._logprob)
+
+    @cached_property
+    def _spelt(self) -> list[bytes]:
+        """The bytes of every token; none where tokens are words."""
+        return [] if self.tokenizer.lossy else self.tokenizer.token_bytes()
 
     def generate(self, prompt: str, max_tokens: int = 100, **sampling: Any) -> str:
         """The continuation of `prompt`, without it. `sampling`: the fields of `Sampling`, such as temperature, seed."""
@@ -56,7 +82,7 @@ class LanguageModel:
     def chat(self, messages: Sequence[Mapping[str, str]], max_tokens: int = 200, **sampling: Any) -> str:
         """The assistant's answer to messages such as [{"role": "user", "content": "Hello"}].
 
-        `info()["chat"]` says which template is used. UserError for messages of another form.
+        `info()["chat"]` says in which form they are put. UserError for messages of another shape.
         """
         pieces = list(self.stream_chat(messages, max_tokens, **sampling))
         return "".join(pieces).strip()
@@ -67,10 +93,30 @@ class LanguageModel:
         """The assistant's answer in pieces, as it comes; spaces around it are kept."""
         check_messages(messages)
         chosen = make_sampling(max_tokens=max_tokens, **sampling)
-        if self.chat_tuned:
-            return stream(self.model, self.tokenizer, marked_ids(messages, self.tokenizer), chosen, chat=True)
-        chosen = chosen.model_copy(update={"stop": (*chosen.stop, *PLAIN_STOP)})
-        return stream(self.model, self.tokenizer, plain_script(messages), chosen)
+        chosen = chosen.model_copy(update={"stop": (*chosen.stop, *STOPS[self.form])})
+        ids, joint = self.prompt_ids(messages), None
+        if self.form == "tags" and self._spelt:  # after a tag the text goes on without a space
+            ids, joint = last_given_back(ids, self._spelt)
+        return stream(self.model, self.tokenizer, ids, chosen, chat=self.chat_tuned, joint=joint)
+
+    def stream_translation(
+        self, text: str, to: str, max_tokens: int = 200, **sampling: Any
+    ) -> Generator[str, None, Generation]:
+        """A translation to "hu" or "en" from the other, in pieces. UserError for another language."""
+        return self.stream_chat(translation(text, to), max_tokens, **sampling)
+
+    def prompt_ids(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+        """The tokens that `chat` gives the model for these messages."""
+        return prompt_ids(messages, self.tokenizer, self.form)
+
+    def left_out(self, messages: Sequence[Mapping[str, str]], max_tokens: int = 200) -> int:
+        """How many of the first messages to leave out so that the others and an answer fit in the context.
+
+        An answer gets `max_tokens` but at most half the context, as where the engine begins a window. System messages
+        at the beginning are not counted: they stay.
+        """
+        context = self.model.config.context
+        return left_out(messages, self.tokenizer, self.form, context - min(max_tokens, context // 2))
 
     @torch.no_grad()
     def logprobs(self, text: str) -> list[TokenLogprob]:
@@ -95,6 +141,16 @@ class LanguageModel:
             for (start, stop), token, score in zip(encoding.offsets, encoding.ids.tolist(), scores, strict=True)
         ]
 
+    def _logprob(self, text: str) -> float:
+        """How likely a document begins with this text; of words, in the tokens that it is encoded to."""
+        if self._spelt:
+            device = next(self.model.parameters()).device
+            logits = lambda ids: self.model(ids.to(device))  # noqa: E731
+            return log_probability(logits, self.tokenizer.bos_id, text.encode(), self._spelt)
+        if self.tokenizer.unk_id in self.tokenizer.encode(text):
+            return -math.inf
+        return sum(token.logprob for token in self.logprobs(text))
+
     def info(self) -> dict[str, Any]:
         """What was loaded, as plain JSON: where from, shape, parameters by part, tokenizer, how it chats."""
         ledger = self.model.ledger()
@@ -109,7 +165,7 @@ class LanguageModel:
             "bytes": ledger.bytes(),
             "vocab_size": self.model.vocab_size,
             "tokenizer": {"vocab_size": self.tokenizer.vocab_size, "lossy": self.tokenizer.lossy},
-            "chat": MARKED if self.chat_tuned else PLAIN,
+            "chat": DESCRIBED[self.form],
             **({} if self.file is None else {"file": dict(self.file)}),
         }
 

@@ -40,12 +40,16 @@ class Sampler:
         self._text.append(token)
         self._seen.add(token)
 
-    def pick(self, logits: Tensor) -> int | None:
+    def pick(self, logits: Tensor, among: Sequence[int] | None = None) -> int | None:
         """The next token for `logits` (V,), which it then has seen; None when no token is allowed.
 
-        RunError when the model gives NaN or infinity.
+        Only of those `among`, where given. RunError when the model gives NaN or infinity.
         """
         scores = self.scores(logits)
+        if among is not None:
+            kept = scores[list(among)]
+            scores = torch.full_like(scores, NOTHING)
+            scores[list(among)] = kept
         if self.sampling.temperature == 0.0:
             token = int(scores.argmax())
             if scores[token] == NOTHING:

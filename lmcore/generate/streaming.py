@@ -14,10 +14,13 @@ REPLACEMENT = "\ufffd"  # what a decoder puts for bytes that are not (yet) a cha
 class TextStream:
     """Feed it tokens; it gives the text that is certain. All it gave, joined, is `text`."""
 
-    def __init__(self, tokenizer: Tokenizer, before: Sequence[int] = (), stop: Sequence[str] = ()) -> None:
-        """`before`: the last tokens of the prompt, for tokenizers whose spacing depends on what comes before."""
+    def __init__(
+        self, tokenizer: Tokenizer, before: Sequence[int] = (), stop: Sequence[str] = (), skip: int = 0
+    ) -> None:
+        """`before`: the last tokens of the prompt, for tokenizers whose spacing depends on what comes before. The
+        first `skip` characters are not given, as if they were of the prompt."""
         self._tokenizer = tokenizer
-        self._stop = stop
+        self._stop, self._skip = stop, skip
         self._ids = list(before)
         self._from, self._known = 0, len(self._ids)  # ids[from:known] are in the text; decoded again for the joint
         self._held = ""  # text that may turn out to be the start of a stop string
@@ -50,7 +53,9 @@ class TextStream:
         return self._tokenizer.decode(self._ids[self._from :])[len(known) :]
 
     def _give(self, piece: str) -> str:
-        self._held += piece
+        skipped = min(self._skip, len(piece))
+        self._skip -= skipped
+        self._held += piece[skipped:]
         found = [at for at in map(self._held.find, self._stop) if at >= 0]
         if found:
             given, self._held, self.stopped = self._held[: min(found)], "", True

@@ -108,9 +108,16 @@ class Terminal:
             stdin=other,
             stdout=other,
             stderr=other,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
         )
         os.close(other)
         self.text = ""
+
+    def send(self, keys: str) -> None:
+        """Press keys; what is on the screen until now is no longer looked at."""
+        self.text = ""
+        os.write(self._own, keys.encode())
 
     def read_until(self, pattern: str, patience: float = 60.0) -> re.Match[str]:
         """Wait for text on the screen; escape sequences are left out of it."""

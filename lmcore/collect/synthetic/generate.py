@@ -11,13 +11,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from lmcore.collect.parallel import language
 from lmcore.collect.records import Record
 from lmcore.collect.synthetic.instructions import draw_tasks
 from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.collect.synthetic.sentences import Draw, draw_sentence
 from lmcore.collect.synthetic.stories import draw_story
 from lmcore.collect.turns import conversation
+from lmcore.conversation import translation_task
 from lmcore.documents import MADE
 
 TRIES = 40
@@ -66,8 +66,7 @@ def _translation(draw: Draw, _lang: str, locator: str, params: SyntheticSource) 
     sides = {"en": both.en, "hu": both.hu}
     found = []
     for given, wanted in (("en", "hu"), ("hu", "en")):
-        system = f"Translate {language(given)} to {language(wanted)}."
-        messages = [("system", system), ("user", sides[given]), ("assistant", sides[wanted])]
+        messages = [("system", translation_task(given, wanted)), ("user", sides[given]), ("assistant", sides[wanted])]
         meta = {"extractor": "generator", "section": "translations", "source_lang": given, "target_lang": wanted}
         found.append(chat(f"{locator}/{given}-{wanted}", locator, messages, wanted, "pair", params, meta))
     return found
