@@ -39,11 +39,11 @@ def decide_and_clean(
     known: Parent | None,
     reusable: Parent | None,
     report: Report,
-) -> tuple[Decided, Cleaned]:
-    """The verdict on every record and what became of the texts; `records` is told their new sizes and digests.
+) -> tuple[Decided, Cleaned, Pairs]:
+    """The verdict on every record, what became of the texts, and which of them are alike.
 
-    `known` is the corpus before, `reusable` the same where it was made with the same settings. Leaves
-    `out/contamination.parquet`.
+    `records` is told the texts' new sizes and digests. `known` is the corpus before, `reusable` the same where it was
+    made with the same settings. Leaves `out/contamination.parquet`.
     """
     as_measured = [array.copy() for array in (records.text_id, records.words, records.n_bytes)]
     pairs = Pairs.of(*(read_pairs(folder) for folder in compared))
@@ -84,7 +84,7 @@ def decide_and_clean(
             array[:] = measured
     keys = [("set", "ascending"), ("item", "ascending"), ("record_id", "ascending")]
     write_parquet(work / "out" / HITS, pa.concat_tables(hits).sort_by(keys))
-    return decided, cleaned
+    return decided, cleaned, pairs
 
 
 def _lost(decided: Decided) -> list[Drop]:

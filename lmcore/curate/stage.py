@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lmcore.curate import gates
 from lmcore.curate.beside import Beside
 from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, REPEATED, clear
-from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided
+from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, NOBODY, Decided
 from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids
 from lmcore.curate.judge import LICENCE, Judge
@@ -78,7 +78,7 @@ def curate(
     reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
     base = whole if reusable else None
     measured_words = records.words.copy()
-    decided, cleaned = decide_and_clean(
+    decided, cleaned, pairs = decide_and_clean(
         work,
         paths,
         compared,
@@ -109,7 +109,9 @@ def curate(
 
     kept = decided.kept
     sides = whole.sides if whole else Sides.nobody()
-    sides.with_kept(records.page[kept], measured_words[kept], decided.split[kept]).write(out)
+    sides = sides.with_kept(records.page[kept], measured_words[kept], decided.split[kept])
+    copies = np.flatnonzero((decided.other != NOBODY) & (records.words == measured_words))  # as they are, not when cut
+    sides.with_copies(measured_words[copies], decided.split[decided.other[copies]], pairs).write(out)
     plan = plan_files(records, decided, base)
     write_splits(work, paths, records, decided, plan, cleaned, often)
     report(4, 4, f"{int(plan.new.sum()):,} texts written")
