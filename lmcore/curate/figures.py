@@ -34,8 +34,8 @@ def write_decisions(path: Path, files: Sequence[Path], records: Records, decided
         "url": urls,
         "verdict": pa.array(["dropped", "kept"]).take(pa.array(kept.astype(np.int8))),
         "rule": labels.take(pa.array(rule)),
-        "value": pa.array(decided.value, mask=kept),
-        "threshold": pa.array(decided.threshold, mask=kept),
+        "value": pa.array(decided.value, mask=kept | np.isnan(decided.value)),  # none where nothing was measured
+        "threshold": pa.array(decided.threshold, mask=kept | np.isnan(decided.threshold)),
         "other": _masked(other, ~alike | kept),
         "split": _masked(pa.array(SPLITS).take(pa.array(decided.split)), ~kept),
     }
