@@ -228,7 +228,7 @@ def test_sides_are_read_as_they_were_written(carried, tmp_path):
 
 
 def test_sides_of_version_2_have_kept_texts_only(carried, tmp_path):
-    names, sides = carried
+    _, sides = carried
     sides.write(tmp_path)
     path = tmp_path / FOLDER / "texts.parquet"
     table = read_parquet(path)

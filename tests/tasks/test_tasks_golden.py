@@ -41,7 +41,7 @@ TEXTS = (
     "\u200bToo short.\r\n",
 )
 GOLDEN = {
-    ("measure", 1): "6ad7c44168b2619837a752e29066e768f96c7af0507c0aad5bd93747e1eef587",
+    ("measure", 2): "34f93ef8d3463d7616d319245e99db3cc51ccc5a6c5269b17c96edf7d59239f2",
     ("compare", 1): "96a0c284f19e17c9eaf83efbdf75262d917a6e1a18fdb14eebb4514cd2dcefc7",
     ("curate", 2): "372771999dd436b24fe9f8543b9f3127ff1d010e881eb648efe1c0a173a2fc56",
     ("tokenizer", 2): "43756fab17345bc62c05cf33fc1ac5366d750b1c30974254ab9f00adf190590d",
