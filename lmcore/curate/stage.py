@@ -6,6 +6,7 @@ provenance/corpus.json (what it was made of).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from storage.atomic import disk_errors, fault, write_json
 from storage.digest import digest_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
+from storage.store import Store
 
 
 def curate(
@@ -104,7 +106,7 @@ def curate(
     write_json(out / "stats.json", figures)
     if len(records) and not decided.kept.any():
         raise _nothing_left(paths, records, decided)
-    gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
+    gates.require(checked, figures["rules"], len(records), _asked(work))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
 
     kept = decided.kept
@@ -144,6 +146,13 @@ def _nothing_left(files: Sequence[Path], records: Records, decided: Decided) -> 
         f"nothing is kept of {len(records):,} records; {rule} drops most, {dropped[worst]:,}: {'; '.join(shown)}",
         f"{_ELSEWHERE.get(rule, mend)}; nothing is measured again for that",
     )
+
+
+def _asked(work: Path) -> str:
+    """The command that tells why each text went, of a corpus that is not finished."""
+    which = f"where artifact = '{work.name}' order by rule"
+    query = f'"select rule, url, value, threshold from unfinished_decisions {which}"'  # noqa: S608  a key, digits
+    return f"`collect-train sql --store {shlex.quote(str(Store.of_work(work).root))} {query}`"
 
 
 _ELSEWHERE = {  # what drops texts beside the rules, and where it is set
