@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import storage  # noqa: F401, I001 - before pyarrow, as in every command: it says where Arrow takes its memory from
 import near_duplicates
 import psutil
 

@@ -29,10 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import pyarrow as pa
 
-from lmcore.curate.boilerplate import LINES, boilerplate_lines, boilerplate_share, line_table
+from lmcore.curate.boilerplate import LINES, boilerplate_share, line_table
 from lmcore.curate.classifier import train_classifier
 from lmcore.curate.hash_sample import HashSample
 from lmcore.curate.labelled import ClassifierParams
+from lmcore.curate.line_counts import boilerplate_lines
 from lmcore.curate.normalise import normalise
 from lmcore.curate.ranks import auc
 from lmcore.curate.reference import Reference
@@ -279,7 +280,7 @@ def boilerplate(corpus: dict[str, list[str]]) -> None:
             f"{size(texts) / 1e6 / seconds:.1f} MB/s, {on_disk / len(texts):.0f} bytes a document, "
             f"{on_disk / table.num_rows:.1f} a line"
         )
-        lines = boilerplate_lines([folder / "real"], [], memory_mb=500, temporary=folder / "t")
+        lines = boilerplate_lines([folder / "real"], [], memory_mb=125)
         start = time.process_time()
         share = boilerplate_share(texts, lines)
         print(f"{len(lines)} lines; share {size(texts) / 1e6 / (time.process_time() - start):.1f} MB/s")
@@ -301,7 +302,7 @@ def boilerplate(corpus: dict[str, list[str]]) -> None:
         new = folder / "new.parquet"
         write_parquet(new, pa.concat_tables([rows.slice(0, 36_000), rows.slice(90_000, 4_000)]).sort_by("line"))
         start = time.process_time()
-        found = boilerplate_lines([new], known, memory_mb=500, temporary=folder / "t")
+        found = boilerplate_lines([new], known, memory_mb=125)
         print(f"2,000 new against 1 M known documents: {time.process_time() - start:.2f} s, {len(found)} lines")
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from lmcore.collect.changes import NAMES, REMOVED, compare, names_of
 from lmcore.collect.editions import read_edition
+from lmcore.curate.privacy import blank
 from storage.errors import UserError
 from storage.parquet import read_parquet
 from storage.store import Artifact, Store
@@ -36,7 +37,7 @@ def show_diff(store: Store, source: str, console: Console, *, edition: str, agai
     for sign, style, urls in zip("+~-", ("green", "yellow", "red"), lists, strict=True):
         for url in urls[:limit]:
             reason = f"  ({why[url]})" if sign == "-" and url in why else ""
-            console.print(Text(printable(f"{sign} {url}{reason}"), style=style), soft_wrap=True)
+            console.print(Text(printable(f"{sign} {blank(url)}{reason}"), style=style), soft_wrap=True)
         if len(urls) > limit:
             console.print(Text(f"{sign} {len(urls) - limit:,} more: --limit {len(urls)}", style="dim"))
 

@@ -21,7 +21,7 @@ from storage.catalog import Catalog
 from storage.errors import RunError, UserError
 from storage.registry import Registry
 from storage.store import Artifact, Store
-from storage.text import printable
+from storage.text import number, printable
 from tasks.words import summarise
 
 WIDE = 110  # columns of a terminal from which there is room for what an artifact is
@@ -102,8 +102,11 @@ def show_recipe(name: str, overrides: Sequence[str], console: Console) -> None:
 
 
 def show_why(store: Store, page: str, console: Console) -> None:
-    """The decision on one collected text: rule, value, limit, the text it is like, what it overlaps with; masked."""
-    for row in Catalog(store).why(page):
+    """The decision on one collected text: rule, value, limit, the text it is like, what it overlaps with; masked.
+
+    `page` may be its true address, its address as it is shown, or its record id.
+    """
+    for row in Catalog(store).why(page, blank):
         table = Table(show_header=False)
         for name, value in row.items():
             for line in _overlaps(value) if name == "overlaps" and value else [value]:
@@ -121,7 +124,7 @@ def _overlaps(found: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _told(value: Any) -> str:
-    return f"{value:,.6g}" if isinstance(value, float) else str(value)
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def show_query(store: Store, query: str, console: Console, *, csv: bool) -> None:

@@ -15,7 +15,7 @@ from lmcore.curate.shown import shown_texts
 from storage.catalog import Catalog
 from storage.errors import UserError
 from storage.store import Store
-from storage.text import printable
+from storage.text import number, printable
 
 LETTERS = 1_000  # of a text
 
@@ -50,7 +50,8 @@ def show_sample(store: Store, name: str, console: Console, *, dropped: str, spli
         facts = {name: value for name, value in row.items() if name not in ("record_id", "url") and value is not None}
         facts = {"limit" if name == "threshold" else name: value for name, value in facts.items()}
         told = (
-            f"{name} {value:,.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in facts.items()
+            f"{name} {number(value)}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in facts.items()
         )
         console.print(Text(f"{row['record_id']}  " + ", ".join(told), style="dim"), soft_wrap=True)
         text = texts.get(row["record_id"], "(its text is not in the store any more)")
@@ -68,11 +69,11 @@ def _check_rule(catalog: Catalog, key: str, rule: str) -> None:
     if rule in found:
         return
     known = catalog.query(f"SELECT DISTINCT rule FROM trips WHERE artifact = '{key}'")["rule"].to_pylist()
-    near = difflib.get_close_matches(rule, [*found, *known], 1)
-    listed = ", ".join(found) or "none"
+    listed = f"those that did: {', '.join(found) or 'none'}"
     if rule in known:
-        raise UserError(f"the rule {rule} dropped no text of curate/{key[:12]}", f"those that did: {listed}")
+        raise UserError(f"the rule {rule} dropped no text of curate/{key[:12]}", listed)
+    near = difflib.get_close_matches(rule, found, 1)
     raise UserError(
         f"no rule {rule[:80]!r} dropped a text of curate/{key[:12]}",
-        f"did you mean {near[0]}?" if near else f"those that did: {listed}",
+        f"did you mean {near[0]}? {listed}" if near else listed,
     )

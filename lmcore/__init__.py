@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import storage as storage  # first: it says where Arrow takes its memory from
+
 if TYPE_CHECKING:
     from lmcore.generate.load import LanguageModel
 

@@ -19,7 +19,7 @@ import json
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,17 @@ _HELP = "`show tables` lists the views, `describe VIEW` the columns of one"
 
 # Newest decision first; a page that was collected but never curated, or never fetched well, has a row of its own.
 _WHY = """
-WITH names AS (
-    SELECT $what AS url UNION SELECT final_url FROM fetches WHERE url = $what AND outcome IN ('ok', 'duplicate')
+WITH named AS (
+    SELECT DISTINCT record_id FROM documents WHERE url IN (SELECT unnest($names))
 ), hits AS (
     SELECT * FROM decisions
-    WHERE url IN (SELECT url FROM names) OR record_id = $what OR ($prefix AND starts_with(record_id, $what))
+    WHERE record_id IN (FROM named) OR url IN (SELECT unnest($names))
+        OR (url IN (SELECT unnest($shown)) AND NOT EXISTS (FROM named))
+        OR record_id = $what OR ($prefix AND starts_with(record_id, $what))
 ), pages AS (
     SELECT artifact, record_id, source, url, title, edition FROM documents
-    WHERE url IN (SELECT url FROM names) OR record_id = $what OR ($prefix AND starts_with(record_id, $what))
+    WHERE url IN (SELECT unnest($names)) OR record_id IN (SELECT record_id FROM hits)
+        OR record_id = $what OR ($prefix AND starts_with(record_id, $what))
 ), page AS (
     SELECT record_id, any_value(title) AS title, string_agg(DISTINCT edition, ', ' ORDER BY edition) AS edition
     FROM pages GROUP BY record_id
@@ -87,10 +90,19 @@ UNION ALL
 SELECT 3, made.started, 'collect', fetches.artifact, NULL, NULL, url, NULL, NULL, 'not collected', outcome, reason,
     nullif(status, 0), NULL, NULL, nullif(final_url, url), NULL, NULL, NULL, NULL
 FROM fetches LEFT JOIN artifacts made ON made.stage = 'collect' AND made.key = fetches.artifact
-WHERE url = $what AND NOT EXISTS (FROM hits) AND NOT EXISTS (FROM pages)
+WHERE url IN (SELECT unnest($asked)) AND NOT EXISTS (FROM hits) AND NOT EXISTS (FROM pages)
 ORDER BY rank, started DESC NULLS LAST, artifact, record_id
 """
 
+# Which URLs may be shown as the one that is asked for: of these nothing but the personal data is another.
+_ALIKE = """
+SELECT url FROM (SELECT url FROM documents UNION SELECT url FROM fetches)
+WHERE starts_with(url, $before) AND ends_with(url, $after) ORDER BY url
+"""
+_NAMES = """
+SELECT unnest($asked) AS url UNION
+SELECT final_url FROM fetches WHERE url IN (SELECT unnest($asked)) AND outcome IN ('ok', 'duplicate')
+"""
 _NEAREST = """
 SELECT url FROM (SELECT url FROM decisions UNION SELECT url FROM documents UNION SELECT url FROM fetches)
 ORDER BY jaro_winkler_similarity(url, $what) DESC, url LIMIT 1
@@ -133,8 +145,11 @@ class Catalog:
         self._check(sql)
         return _plain_integers(self._run(sql, {}))
 
-    def why(self, url_or_record: str) -> list[dict[str, Any]]:
+    def why(self, url_or_record: str, shown: Callable[[str], str] = str) -> list[dict[str, Any]]:
         """What became of a page, newest decision first, by URL, record id or the first 8 or more digits of one.
+
+        Decisions have URLs without personal data. `shown` gives a URL as it stands there, so that a page is found by
+        its true URL too, and every page that may be meant by one as it is shown.
 
         Columns: started, stage, artifact, record_id, source, url, title, edition, verdict, rule, reason, value,
         threshold, other, other_url, split, jaccard (with the other text, of copies), overlaps (list of set, item, url,
@@ -145,15 +160,33 @@ class Catalog:
         """
         what = url_or_record.strip()
         prefix = bool(re.fullmatch(r"[0-9a-f]{8,32}", what))
-        table = self._run(_WHY, {"what": what, "prefix": prefix}).drop_columns(["rank"])
-        found: list[dict[str, Any]] = table.to_pylist()
+        found = self._why([what], what, prefix, shown)
+        if not found:
+            asked = self._shown_as(what, shown)
+            found = self._why(asked, what, prefix, shown) if asked else []
         if not found:
             near = [row["url"] for row in self._run(_NEAREST, {"what": what}).to_pylist()]
             raise UserError(
-                f"the store {self.root} knows no page or record {what[:200]!r}",
-                f"the nearest is {near[0]}" if near else "collect something first: `collect-train run RECIPE`",
+                f"the store {self.root} knows no page or record {(what if prefix else shown(what))[:200]!r}",
+                f"the nearest is {shown(near[0])}" if near else "collect something first: `collect-train run RECIPE`",
             )
         return found
+
+    def _why(self, asked: list[str], what: str, prefix: bool, shown: Callable[[str], str]) -> list[dict[str, Any]]:
+        """The rows of `why` for these true URLs."""
+        names = [row["url"] for row in self._run(_NAMES, {"asked": asked}).to_pylist()]
+        values: dict[str, Any] = {"what": what, "prefix": prefix, "asked": asked, "names": names}
+        values["shown"] = sorted(set(map(shown, names)))
+        found: list[dict[str, Any]] = self._run(_WHY, values).drop_columns(["rank"]).to_pylist()
+        return found
+
+    def _shown_as(self, what: str, shown: Callable[[str], str]) -> list[str]:
+        """The true URLs that are shown as `what`, which has words such as <email> in place of personal data."""
+        before, mark, _ = what.partition("<")
+        if not mark:
+            return []
+        values = {"before": before, "after": what.rpartition(">")[2]}
+        return [url for url in self._run(_ALIKE, values)["url"].to_pylist() if shown(url) == what]
 
     def lineage_of(self, digest: str) -> list[dict[str, Any]]:
         """An artifact and everything it was built from, back to the sources, nearest first.

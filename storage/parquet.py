@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,15 @@ from storage.atomic import disk_errors, fault, fsync_path
 from storage.errors import RunError
 
 ROWS_PER_GROUP = 10_000
+_SETTINGS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "use_dictionary": False,
+    "write_statistics": True,
+    "version": "2.6",
+    "data_page_version": "1.0",
+}
+PIECE_ROWS = 1024  # Arrow looks after every so many whether a page is full
 DAMAGE = (OSError, ValueError, pa.ArrowException)  # ValueError: names that are no UTF-8
 
 
@@ -22,23 +32,56 @@ def write_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GR
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         fault("parquet.write")
-        pq.write_table(
-            table.combine_chunks(),
-            path,
-            row_group_size=rows_per_group,
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=False,
-            write_statistics=True,
-            version="2.6",
-            data_page_version="1.0",
-        )
+        pq.write_table(table.combine_chunks(), path, row_group_size=rows_per_group, **_SETTINGS)
 
 
 def replace_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_GROUP) -> None:
     """Like `write_parquet`, and the file appears complete or not at all: a resumed run can trust whatever is there."""
     part = path.with_name(f".{path.name}.part")
     write_parquet(part, table, rows_per_group)
+    with disk_errors(path):
+        fsync_path(part)
+        os.replace(part, path)
+
+
+def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """The same bytes as `write_parquet` of all `groups` in one, holding one of them at a time.
+
+    All but the last have a multiple of ROWS_PER_GROUP rows. A group may consist of chunks, of which all but its
+    last have a multiple of PIECE_ROWS rows: so pages end where they would.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fault("parquet.write")
+        with pq.ParquetWriter(path, schema, **_SETTINGS) as file:
+            for group in groups:
+                file.write_table(group, row_group_size=ROWS_PER_GROUP)
+
+
+def stream_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Like `write_parquet` of all `tables` in one, without holding more than one of them and a row group.
+
+    The same rows give the same bytes however they are cut into tables.
+    """
+    write_groups(path, schema, _regrouped(schema, tables))
+
+
+def _regrouped(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    held, told = schema.empty_table(), 0
+    for table in tables:
+        held = pa.concat_tables([held, table.cast(schema)])
+        whole = held.num_rows - held.num_rows % ROWS_PER_GROUP
+        if whole:
+            yield held.slice(0, whole).combine_chunks()
+            held, told = held.slice(whole).combine_chunks(), told + whole
+    if held.num_rows or not told:
+        yield held.combine_chunks()
+
+
+def replace_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
+    """Like `write_groups`, and the file appears complete or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    write_groups(part, schema, groups)
     with disk_errors(path):
         fsync_path(part)
         os.replace(part, path)
@@ -56,14 +99,6 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise _unreadable(path, error) from error
 
 
-def row_count(path: Path) -> int:
-    """How many rows a file says it has; only its end is read. Raises RunError like `read_parquet`."""
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except DAMAGE as error:
-        raise _unreadable(path, error) from error
-
-
 def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> Iterator[pa.RecordBatch]:
     """Stream a file without holding it in memory. Raises RunError like `read_parquet`."""
     try:
@@ -73,6 +108,36 @@ def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> I
             for batch in file.iter_batches(batch_size=rows, columns=columns):
                 batch.validate(full=True)
                 yield batch
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def parquet_facts(path: Path) -> pq.FileMetaData:
+    """What a file says of itself: rows, row groups, metadata. Raises RunError like `read_parquet`."""
+    try:
+        return pq.read_metadata(path, memory_map=True)
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def read_between(path: Path, column: str, low: int, last: int, columns: list[str]) -> pa.Table:
+    """The row groups whose values of `column` may lie from `low` to `last`; all of them where the file does not say.
+
+    Raises RunError like `read_parquet`.
+    """
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            names = file.schema_arrow.names
+            if missing := {column, *columns} - set(names):
+                raise pa.ArrowInvalid(f"there is no column {min(missing)}")
+            wanted = []
+            for group in range(file.num_row_groups):
+                found = file.metadata.row_group(group).column(names.index(column)).statistics
+                if found is None or not found.has_min_max or (found.min <= last and found.max >= low):
+                    wanted.append(group)
+            table = file.read_row_groups(wanted, columns=columns)
+            table.validate(full=True)
+            return table
     except DAMAGE as error:
         raise _unreadable(path, error) from error
 

@@ -113,7 +113,7 @@ def show_collection(folder: Path, more: str) -> None:
 
 
 def _first(row: Mapping[str, Any] | None) -> tuple[str, str]:
-    return (clip(row["reason"], 120), clip(row["url"], 120)) if row else ("", "")
+    return (clip(blank(row["reason"]), 120), clip(blank(row["url"]), 120)) if row else ("", "")
 
 
 def show_corpus(folder: Path, more: str) -> None:

@@ -6,7 +6,10 @@ import os
 import random
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("any-machine", deadline=None)  # a loaded machine is no fault of the code
+settings.load_profile("any-machine")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

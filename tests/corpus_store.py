@@ -67,7 +67,7 @@ def documents(given: dict[str, str]) -> list[dict]:
             "record_id": record_id("texts", name, text),
             "source": "notes" if name.startswith("form") else "texts",
             "url": f"http://site.example/{name}" + (f"?by={EMAIL}" if "letter" in name else ""),
-            "title": f"About {name}",
+            "title": f"About {name}" + (f" by {EMAIL}" if "letter" in name else ""),
             "text": text,
             "kind": "prose",
             "lang": "en",

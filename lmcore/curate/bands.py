@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lmcore.curate.minhash import BANDS, BINS
 from storage.errors import RunError
-from storage.parquet import DAMAGE, read_parquet, row_count, write_parquet
+from storage.parquet import DAMAGE, parquet_facts, read_parquet, write_parquet
 
 INDEX = pa.schema(
     [
@@ -52,20 +52,18 @@ def write_bands(path: Path, words_hashes: Sequence[str], keys: NDArray[np.uint32
 
 def read_bands(path: Path) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
     """Words hashes (T, 2), compared as bytes, and band keys (T, 28). Raises RunError for a file of another form."""
-    table = read_parquet(path)
-    if not table.schema.equals(INDEX):
-        raise RunError(
-            f"{path} is no band index of this version",
-            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
-        )
-    rows = table.num_rows
-    columns = [_bytes(table[name], width) for name, width in (("words_hash", 16), ("keys", BINS))]
-    return columns[0].view(">u8").astype(np.uint64).reshape(rows, 2), columns[1].view("<u4").reshape(rows, BANDS)
+    table = _read(path, INDEX)
+    return _digests(table), _bytes(table["keys"], BINS).view("<u4").reshape(table.num_rows, BANDS)
+
+
+def read_words_hashes(path: Path) -> NDArray[np.uint64]:
+    """Words hashes (T, 2) alone, compared as bytes. Raises RunError for a file of another form."""
+    return _digests(_read(path, pa.schema([INDEX.field("words_hash")]), ["words_hash"]))
 
 
 def require_rows(part: Part) -> None:
     """Raise RunError when the band index of a shard has not a row for each of its texts."""
-    rows, texts = row_count(part.bands), row_count(part.measured)
+    rows, texts = parquet_facts(part.bands).num_rows, parquet_facts(part.measured).num_rows
     if rows != texts:
         raise RunError(
             f"{part.bands} has {rows:,} rows and {part.measured} has {texts:,}: they are of the same texts, row by row",
@@ -93,6 +91,20 @@ def read_rows(path: Path, column: str, rows: NDArray[np.signedinteger]) -> pa.Ar
             "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
         ) from error
     return pa.concat_arrays(pieces).cast(pa.large_string()) if pieces else pa.array([], pa.large_string())
+
+
+def _read(path: Path, wanted: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    table = read_parquet(path, columns)
+    if not table.schema.equals(wanted):
+        raise RunError(
+            f"{path} is no band index of this version",
+            "run `collect-train verify`; it sets damaged artifacts aside and the next run rebuilds them",
+        )
+    return table
+
+
+def _digests(table: pa.Table) -> NDArray[np.uint64]:
+    return _bytes(table["words_hash"], 16).view(">u8").astype(np.uint64).reshape(table.num_rows, 2)
 
 
 def _bytes(column: pa.ChunkedArray, width: int) -> NDArray[np.uint8]:

@@ -1,9 +1,9 @@
 """Boilerplate: lines that stand in many different texts, such as menus, licences and "read more".
 
 Measuring leaves one small table a shard (`line_table`); comparing asks over all of them which lines of the new texts
-stand in enough texts (`boilerplate_lines`), and gives each new text the share of its characters in such lines. Lines
-are compared without regard to case and to the white space around them; one of fewer than 20 characters counts only if
-it has four words and ten characters (a Chinese or Japanese character is a word).
+stand in enough texts (`lmcore.curate.line_counts`), and gives each new text the share of its characters in such lines.
+Lines are compared without regard to case and to the white space around them; one of fewer than 20 characters counts
+only if it has four words and ten characters (a Chinese or Japanese character is a word).
 
 What is counted is not texts but their sketches (`lmcore.curate.sketches`): copies of one text count once, near
 copies about once, wherever they were collected. Otherwise a poem that ten sites quote would be boilerplate in full.
@@ -18,10 +18,7 @@ Legend: T texts, L lines that are not blank, H boilerplate lines.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -29,8 +26,6 @@ from numpy.typing import NDArray
 from lmcore.curate.pieces import pieces, shares
 from lmcore.curate.sketches import Sketcher
 from lmcore.curate.words import Hashes, Integers, Split, run_starts, split
-from storage.errors import RunError
-from storage.parquet import read_parquet
 
 MIN_DOCUMENTS = 10
 LONG_LINE = 20  # characters
@@ -60,53 +55,6 @@ def line_table(texts: Sequence[str]) -> pa.Table:
     line, text = line[order], text[order]
     different = run_starts(line) | run_starts(text)
     return pa.table({"line": line[different], "text": text[different]}, schema=LINES)
-
-
-def boilerplate_lines(
-    new: Sequence[Path],
-    known: Sequence[Path],
-    *,
-    min_documents: int = MIN_DOCUMENTS,
-    memory_mb: int,
-    temporary: Path,
-) -> Hashes:
-    """Lines of the `new` tables that stand in at least `min_documents` different texts of all tables: (H,) sorted.
-
-    `new` and `known` are Parquet files of LINES. DuckDB keeps to `memory_mb` and writes what is more under
-    `temporary`. Raises RunError where a file cannot be read or neither memory nor disk suffice.
-    """
-    if not new:
-        return np.zeros(0, np.uint64)
-    # The first grouping is the cheap one: most lines stand in one text, and only the rest is compared text by text.
-    query = """
-        WITH everything AS (
-            SELECT line, text FROM read_parquet($all) WHERE line IN (SELECT line FROM read_parquet($new))
-        ), often AS (
-            SELECT line FROM everything GROUP BY line HAVING count(*) >= $least
-        ), different AS (
-            SELECT DISTINCT line, text FROM everything WHERE line IN (SELECT line FROM often)
-        )
-        SELECT line FROM different GROUP BY line HAVING count(*) >= $least ORDER BY line
-    """
-    files: dict[str, Any] = {"new": [str(file) for file in new], "all": [str(file) for file in (*new, *known)]}
-    temporary.mkdir(parents=True, exist_ok=True)
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "memory_limit": f"{memory_mb}MB",
-        "temp_directory": str(temporary),
-        "preserve_insertion_order": "false",
-        "threads": "2",
-    }
-    try:
-        with duckdb.connect(":memory:", config=settings) as connection:
-            found = connection.execute(query, {**files, "least": min_documents}).fetchnumpy()["line"]
-    except duckdb.Error as error:
-        for file in (*new, *known):  # DuckDB does not always say which file it is
-            read_parquet(file, LINES.names)
-        raise RunError(
-            f"counting repeated lines failed: {str(error).splitlines()[0]}",
-            "free memory or disk, or run `collect-train verify` if a file is damaged, and run again",
-        ) from error
-    return np.asarray(found, np.uint64)
 
 
 def boilerplate_share(texts: Sequence[str], lines: Hashes) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lmcore.curate.ids import Ids, places
+from lmcore.curate.ids import Ids, digests, places
 
 Integers = NDArray[np.int64]
 NONE = -1
@@ -33,7 +33,7 @@ class Pairs:
     def of(cls, *tables: pa.Table) -> Pairs:
         """The pairs of tables of PAIR rows."""
         a, b = (
-            np.frombuffer(b"".join(value for table in tables for value in table[name].to_pylist()), "S16")
+            np.concatenate([np.zeros(0, "S16"), *(digests(table[name]) for table in tables)])
             for name in ("a_words", "b_words")
         )
         return cls(a, b, np.concatenate([np.zeros(0), *(table["jaccard"].to_numpy() for table in tables)]))

@@ -22,15 +22,18 @@ from lmcore.curate.cuts import Cut, Turn, cut, cut_turns
 from lmcore.curate.decide import Decided
 from lmcore.curate.decontaminate import CONTAMINATION, scan
 from lmcore.curate.evaluation_sets import read_sets
-from lmcore.curate.exact import words_hash
+from lmcore.curate.exact import words_hashes
 from lmcore.curate.held_out import HeldOut, Item
 from lmcore.curate.ids import ids, places
+from lmcore.curate.memory import give_back
 from lmcore.curate.normalise import text_id
+from lmcore.curate.overlap import batched
 from lmcore.curate.params import CurateParams
 from lmcore.curate.parent import Parent
 from lmcore.curate.records import Records
 from lmcore.curate.split import TRAIN
 from lmcore.curate.substrings import Repeats, long_repeats
+from lmcore.curate.words import split
 from lmcore.documents import DOCUMENT, SPLITS
 from lmcore.progress import Report
 from storage.atomic import fault
@@ -106,20 +109,24 @@ def clean(
     done = _cleaner(params, lines, repeats, index, fresh)
     if done is None:
         return Cleaned(None), CONTAMINATION.empty_table()
+    give_back()
     steady = _steady(records, decided, params, parent)
-    hits = []
+    found = [folder / f"{number:05d}-hits.parquet" for number in range(len(files))]
     for number, path in enumerate(files):
-        file, found = folder / f"{number:05d}.parquet", folder / f"{number:05d}-hits.parquet"
+        file = folder / f"{number:05d}.parquet"
         if not file.exists():
             mine = np.flatnonzero(decided.kept & (records.file == number))
             changed, told = done.run(path, records, decided, mine, steady)
-            replace_parquet(found, told)
+            replace_parquet(found[number], told)
             replace_parquet(file, changed)
+            del changed, told
+            give_back()
             fault("curate.cleaned")
-        hits.append(read_parquet(found))
         report(number + 1, len(files), f"cleaned {number + 1:,} of {len(files):,} files")
+    del done, repeats, index, fresh
+    give_back()
     _apply(folder, files, records, decided, params)
-    return Cleaned(folder), pa.concat_tables([CONTAMINATION.empty_table(), *hits])
+    return Cleaned(folder), pa.concat_tables([CONTAMINATION.empty_table(), *(read_parquet(path) for path in found)])
 
 
 def _steady(records: Records, decided: Decided, params: CurateParams, parent: Parent | None) -> NDArray[np.bool_]:
@@ -249,22 +256,20 @@ class _Cleaner:
             for which, held_out in ((~steady[mine], self.index), (steady[mine], self.fresh))
             if held_out is not None
         ]
-        rows = [
-            {
-                "row": int(records.row[mine[place]]),
-                "text": texts[place],
-                "turns": turns[place],
-                "text_id": text_id(texts[place]),
-                "words_hash": words_hash(texts[place]),
-                "n_bytes": len(texts[place].encode()),
-                "n_words": _n_words(texts[place]),
-                "rule": rules[place],
-                "whole": whole[place],
-            }
-            for place in range(len(texts))
-            if rules[place]
-        ]
-        return pa.Table.from_pylist(rows, schema=CHANGED), pa.concat_tables([CONTAMINATION.empty_table(), *told])
+        places = [place for place, rule in enumerate(rules) if rule]
+        left = [texts[place] for place in places]
+        columns = {
+            "row": records.row[mine[places]].astype(np.int64),
+            "text": left,
+            "turns": [turns[place] for place in places],
+            "text_id": [text_id(text) for text in left],
+            "words_hash": words_hashes(left),
+            "n_bytes": [len(text.encode()) for text in left],
+            "n_words": _n_words(left),
+            "rule": [rules[place] for place in places],
+            "whole": [whole[place] for place in places],
+        }
+        return pa.table(columns, schema=CHANGED), pa.concat_tables([CONTAMINATION.empty_table(), *told])
 
     def _lines_out(self, texts: list[str], kinds: list[str], turns: list[list[Turn] | None], rules: list[str]) -> None:
         if not len(self.lines):
@@ -358,10 +363,12 @@ def _drop_copies(changed: NDArray[np.int64], records: Records, decided: Decided)
             decided.other[record] = other
 
 
-def _n_words(text: str) -> int:
-    from lmcore.curate.words import split
-
-    return len(split([text]).word_hash)
+def _n_words(texts: Sequence[str]) -> NDArray[np.int64]:
+    """(T,) words of each text."""
+    counts = np.zeros(len(texts), np.int64)
+    for first, last in batched(texts):
+        counts[first:last] = np.diff(split(texts[first:last]).text_words)
+    return counts
 
 
 def _replaced(column: pa.Array, mask: pa.BooleanArray, new: pa.Array) -> pa.Array:

@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from lmcore.curate.bands import Part, require_rows
 from lmcore.curate.beside import BESIDE, BOILERPLATE, CLASSIFIER, FILE, REFERENCE, TEMPLATE
-from lmcore.curate.boilerplate import boilerplate_lines, boilerplate_share
+from lmcore.curate.boilerplate import boilerplate_share
 from lmcore.curate.classifier import Classifier, train_classifier
+from lmcore.curate.copies import one_of_copies
 from lmcore.curate.labelled import read_labelled
+from lmcore.curate.line_counts import boilerplate_lines
 from lmcore.curate.measure import bands_file, lines_file, measured_files
 from lmcore.curate.pairs import PAIR, find_pairs
 from lmcore.curate.params import CompareParams, CompareRuntime
@@ -32,11 +34,14 @@ from lmcore.curate.templates import TemplateCounts
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
 from storage.errors import UserError
-from storage.parquet import read_parquet, replace_parquet, write_parquet
+from storage.parquet import batches, parquet_facts, read_parquet, replace_parquet, write_parquet
 
 PAIRS, LINES, COUNTS = "pairs.parquet", "boilerplate.parquet", "templates.parquet"
 LINE = pa.schema([pa.field("line", pa.uint64(), nullable=False)])  # hash of a line, see `boilerplate`
 Floats = NDArray[np.float64]
+Signals = dict[str, Callable[[list[str]], Floats]]
+_ROWS = 250  # texts looked at together
+_LINES_SHARE = 4  # of the memory allowed, one part is for counting lines
 
 
 def compare_measured(
@@ -57,32 +62,22 @@ def compare_measured(
     """
     out = work / "out"
     if not (out / PAIRS).exists():
-        pairs = find_pairs(
-            _parts(new), _parts(known), min_jaccard=params.min_jaccard, memory_mb=runtime.memory_mib, report=report
-        )
-        replace_parquet(out / PAIRS, pairs)
+        near, memory = params.min_jaccard, runtime.memory_mib
+        replace_parquet(
+            out / PAIRS, find_pairs(_parts(new), _parts(known), min_jaccard=near, memory_mb=memory, report=report)
+        )  # not held by a name: templates need the memory
     fault("compare.pairs")
     files = [path for folder in new for path in measured_files(folder)]
     report(0, None, "looking for boilerplate")
-    lines = _lines(work, new, known, earlier, params, runtime)
+    lines = _lines(new, known, earlier, params, runtime)
     write_parquet(out / LINES, pa.table({"line": lines}, schema=LINE))
     lines = np.unique(np.concatenate([lines, read_boilerplate(earlier)]))
-    lasting = earlier[0] if earlier else out
-    signals: dict[str, Callable[[list[str]], Floats]] = {BOILERPLATE: lambda texts: boilerplate_share(texts, lines)}
-    signals[TEMPLATE] = _templates(files, out, earlier, report).share
-    if params.reference.sources:
-        signals[REFERENCE] = _reference(files, lasting, params, report).bits
-    if params.classifier.wanted:
-        signals[CLASSIFIER] = _classifier(files, lasting, params, report).quality
-    tables = [BESIDE.empty_table()]
-    for number, path in enumerate(files):
-        tables.append(_beside(path, signals))
-        report(number + 1, len(files), f"{number + 1:,} of {len(files):,} files beside the others")
-    write_parquet(out / FILE, pa.concat_tables(tables).sort_by("record_id"))
+    table = _beside_all(files, _signals(files, lines, out, earlier, params, report), report)
+    write_parquet(out / FILE, table.sort_by("record_id"))
     figures = {
-        "texts": sum(table.num_rows for table in tables),
-        "pairs": read_parquet(out / PAIRS, ["jaccard"]).num_rows,
-        "boilerplate_lines": read_parquet(out / LINES).num_rows,
+        "texts": table.num_rows,
+        "pairs": parquet_facts(out / PAIRS).num_rows,
+        "boilerplate_lines": parquet_facts(out / LINES).num_rows,
     }
     write_json(out / "stats.json", figures)
     return figures
@@ -107,39 +102,58 @@ def _parts(folders: Sequence[Path]) -> list[Part]:
 
 
 def _lines(
-    work: Path,
     new: Sequence[Path],
     known: Sequence[Path],
     earlier: Sequence[Path],
     params: CompareParams,
     runtime: CompareRuntime,
 ) -> NDArray[np.uint64]:
-    temporary = work / "lines"
     files = ([lines_file(path) for folder in some for path in measured_files(folder)] for some in (new, known))
-    least = params.boilerplate.min_documents
-    found = boilerplate_lines(*files, min_documents=least, memory_mb=runtime.memory_mib, temporary=temporary)
-    shutil.rmtree(temporary, ignore_errors=True)
+    found = boilerplate_lines(
+        *files, min_documents=params.boilerplate.min_documents, memory_mb=runtime.memory_mib // _LINES_SHARE
+    )
     return np.setdiff1d(found, read_boilerplate(earlier))
+
+
+def _signals(
+    files: Sequence[Path],
+    lines: NDArray[np.uint64],
+    out: Path,
+    earlier: Sequence[Path],
+    params: CompareParams,
+    report: Report,
+) -> Signals:
+    """What gives each signal that is asked for. The models first: learning takes memory that templates then take."""
+    lasting = earlier[0] if earlier else out
+    signals: Signals = {BOILERPLATE: lambda texts: boilerplate_share(texts, lines)}
+    if params.reference.sources:
+        signals[REFERENCE] = _reference(files, lasting, params, report).bits
+    if params.classifier.wanted:
+        signals[CLASSIFIER] = _classifier(files, lasting, params, report).quality
+    signals[TEMPLATE] = _templates(files, out, earlier, report).share
+    return signals
 
 
 def _templates(files: Sequence[Path], out: Path, earlier: Sequence[Path], report: Report) -> TemplateCounts:
     """Runs of words counted over the first texts of the corpus, and over these texts."""
     report(0, None, "counting templates")
+    once = one_of_copies(files)
     if earlier:
         counts = TemplateCounts.load(earlier[0] / COUNTS)
     else:
-        words = sum(int(read_parquet(file, ["n_words"])["n_words"].to_numpy().sum()) for file in files)
-        counts = TemplateCounts.for_words(words)
-    seen: set[str] = set()
-    for file in files:
-        table = read_parquet(file, ["words_hash", "text"])
-        hashes = table["words_hash"].to_pylist()
-        once = [place for digest, place in {d: n for n, d in enumerate(hashes)}.items() if digest not in seen]
-        seen.update(hashes)
-        counts.add(table["text"].take(pa.array(once, pa.int64())).to_pylist())
+        counts = TemplateCounts.for_words(sum(_words(file) for file in files))
+    first = 0
+    for batch in _batches(files, "text"):
+        wanted = once[first : first + batch.num_rows]
+        first += batch.num_rows
+        counts.add(batch["text"].filter(pa.array(wanted)).to_pylist())
     if not earlier:
         counts.save(out / COUNTS)
     return counts
+
+
+def _words(file: Path) -> int:
+    return int(read_parquet(file, ["n_words"])["n_words"].to_numpy().sum())
 
 
 def _reference(files: Sequence[Path], lasting: Path, params: CompareParams, report: Report) -> Reference:
@@ -192,20 +206,34 @@ def _texts_of(files: Sequence[Path], sources: Sequence[str]) -> Iterator[str]:
     for file in files:
         if not set(read_parquet(file, ["source"])["source"].unique().to_pylist()) & set(sources):
             continue
-        table = read_parquet(file, ["source", "text"])
-        for source, text in zip(table["source"].to_pylist(), table["text"].to_pylist(), strict=True):
-            if source in sources:
-                yield text
+        for batch in _batches([file], "source", "text"):
+            for source, text in zip(batch["source"].to_pylist(), batch["text"].to_pylist(), strict=True):
+                if source in sources:
+                    yield text
 
 
-def _beside(path: Path, signals: dict[str, Callable[[list[str]], Floats]]) -> pa.Table:
-    """BESIDE rows of one measured file."""
-    table = read_parquet(path, ["record_id", "text"])
-    texts = table["text"].to_pylist()
+def _beside_all(files: Sequence[Path], signals: Signals, report: Report) -> pa.Table:
+    """BESIDE rows of all files, in their order."""
+    tables = [BESIDE.empty_table()]
+    for number, path in enumerate(files):
+        tables += [_beside(batch, signals) for batch in _batches([path], "record_id", "text")]
+        report(number + 1, len(files), f"{number + 1:,} of {len(files):,} files beside the others")
+    return pa.concat_tables(tables)
+
+
+def _beside(batch: pa.RecordBatch, signals: Signals) -> pa.Table:
+    """BESIDE rows of some measured texts."""
+    texts = batch["text"].to_pylist()
     columns = {
         name: np.round(signals[name](texts), 6).astype(np.float32)
         if name in signals
         else np.full(len(texts), np.nan, np.float32)
         for name in BESIDE.names[1:]
     }
-    return pa.table({"record_id": table["record_id"], **columns}, schema=BESIDE)
+    return pa.table({"record_id": batch["record_id"], **columns}, schema=BESIDE)
+
+
+def _batches(files: Sequence[Path], *columns: str) -> Iterator[pa.RecordBatch]:
+    """Measured rows, some MiB of text at a time."""
+    for file in files:
+        yield from batches(file, list(columns), _ROWS)

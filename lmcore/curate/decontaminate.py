@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from lmcore.config import Params
@@ -69,6 +71,9 @@ class DecontaminateParams(Params):
     def size(self) -> Size:
         """How long an overlap is at least."""
         return Size(self.n_words, self.n_chars)
+
+
+_ASKED = 1 << 16  # windows looked up together: the index is on disk, and every look has its price
 
 
 @dataclass
@@ -133,13 +138,22 @@ def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, par
 
 def _overlaps(texts: Sequence[str], held_out: HeldOut) -> _Overlaps:
     parts: list[tuple[Integers, ...]] = [(np.zeros(0, np.int64),) * 4]
+    asked: list[tuple[NDArray[Any], ...]] = []  # text, start, end and hash of windows that may be held out
     for first, tokens in () if held_out.empty else pieces(texts, held_out.size):
         start, end, hashes = held_out.windows(tokens)
-        if len(start):
-            which, item = held_out.find(hashes)
-            start, end = start[which], end[which]
-            parts.append((first + tokens.text_of(start), tokens.start[start], tokens.end[end - 1], item))
+        asked.append((first + tokens.text_of(start), tokens.start[start], tokens.end[end - 1], hashes))
+        if sum(len(hashes) for *_, hashes in asked) > _ASKED:
+            parts.append(_found(asked, held_out))
+            asked = []
+    if asked:
+        parts.append(_found(asked, held_out))
     return _Overlaps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _found(asked: Sequence[tuple[NDArray[Any], ...]], held_out: HeldOut) -> tuple[Integers, ...]:
+    text, start, end, hashes = (np.concatenate(column) for column in zip(*asked, strict=True))
+    which, item = held_out.find(hashes)
+    return text[which], start[which], end[which], item
 
 
 def _counted(found: _Overlaps) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,42 +13,64 @@ from numpy.typing import NDArray
 
 from lmcore.curate.decide import NOBODY, Decided
 from lmcore.curate.gates import Gate
-from lmcore.curate.ids import hexes
+from lmcore.curate.ids import hexes, ids
 from lmcore.curate.records import Records
+from lmcore.curate.rules import KEPT
 from lmcore.documents import DECISION, FORGOTTEN, SPLITS, validate
-from storage.parquet import read_parquet, write_parquet
+from storage.parquet import ROWS_PER_GROUP, read_parquet, write_groups
 
 
 def write_decisions(path: Path, files: Sequence[Path], records: Records, decided: Decided, forgotten: pa.Table) -> None:
     """Write one DECISION row for every record and every forgotten one, sorted by record id."""
     urls = _urls(files, records)
-    kept = decided.kept
-    sources = pa.DictionaryArray.from_arrays(records.source, pa.array(records.names["source"], pa.string()))
+    gone = ids(forgotten["record_id"])
+    order = np.argsort(np.concatenate((records.ids, gone)), kind="stable")
+    count = len(records)
+
+    def groups() -> Iterator[pa.Table]:
+        for first in range(0, len(order), ROWS_PER_GROUP):
+            some = order[first : first + ROWS_PER_GROUP]
+            judged, left_out = some[some < count], some[some >= count] - count
+            table = _decisions(judged, urls, records, decided)
+            if len(left_out):
+                table = pa.concat_tables([table, _forgotten(forgotten.take(pa.array(left_out)))]).sort_by("record_id")
+            yield validate(table.combine_chunks(), DECISION, path.name)
+
+    write_groups(path, DECISION, groups())
+
+
+def _decisions(which: NDArray[np.int64], urls: pa.Array, records: Records, decided: Decided) -> pa.Table:
+    """DECISION rows of these records."""
+    kept = decided.rule[which] == KEPT
+    sources = pa.DictionaryArray.from_arrays(records.source[which], pa.array(records.names["source"], pa.string()))
     labels = pa.array([*decided.rules, "kept"], pa.string())  # KEPT is the last index
-    rule = np.where(kept, len(decided.rules), decided.rule)
-    alike = decided.other != NOBODY
-    other = hexes(records.ids[np.where(alike, decided.other, 0)]) if len(records) else pa.array([], pa.string())
+    rule = np.where(kept, len(decided.rules), decided.rule[which])
+    value, threshold = decided.value[which], decided.threshold[which]  # NaN where nothing was measured
+    other = decided.other[which]
+    alike = other != NOBODY
     columns = {
-        "record_id": hexes(records.ids),
+        "record_id": hexes(records.ids[which]),
         "source": sources.cast(pa.string()),
-        "url": urls,
+        "url": urls.take(pa.array(which)),
         "verdict": pa.array(["dropped", "kept"]).take(pa.array(kept.astype(np.int8))),
         "rule": labels.take(pa.array(rule)),
-        "value": pa.array(decided.value, mask=kept | np.isnan(decided.value)),  # none where nothing was measured
-        "threshold": pa.array(decided.threshold, mask=kept | np.isnan(decided.threshold)),
-        "other": _masked(other, ~alike | kept),
-        "split": _masked(pa.array(SPLITS).take(pa.array(decided.split)), ~kept),
+        "value": pa.array(value, mask=kept | np.isnan(value)),
+        "threshold": pa.array(threshold, mask=kept | np.isnan(threshold)),
+        "other": _masked(hexes(records.ids[np.where(alike, other, 0)]), ~alike | kept),
+        "split": _masked(pa.array(SPLITS).take(pa.array(decided.split[which])), ~kept),
     }
-    table = pa.table(columns, schema=DECISION)
-    if forgotten.num_rows:
-        facts = {
-            "verdict": ["dropped"] * forgotten.num_rows,
-            "rule": [FORGOTTEN] * forgotten.num_rows,
-            **{name: forgotten[name] for name in ("record_id", "source", "url")},
-        }
-        gone = {field.name: facts.get(field.name, pa.nulls(forgotten.num_rows, field.type)) for field in DECISION}
-        table = pa.concat_tables([table, pa.table(gone, schema=DECISION)]).sort_by("record_id")
-    write_parquet(path, validate(table, DECISION, path.name))
+    return pa.table(columns, schema=DECISION)
+
+
+def _forgotten(rows: pa.Table) -> pa.Table:
+    """DECISION rows of records that are forgotten."""
+    facts = {
+        "verdict": ["dropped"] * rows.num_rows,
+        "rule": [FORGOTTEN] * rows.num_rows,
+        **{name: rows[name] for name in ("record_id", "source", "url")},
+    }
+    columns = {field.name: facts.get(field.name, pa.nulls(rows.num_rows, field.type)) for field in DECISION}
+    return pa.table(columns, schema=DECISION)
 
 
 def gate_values(records: Records, decided: Decided) -> dict[str, float]:

@@ -1,9 +1,9 @@
 """The index of texts that must not be trained on: which windows of words they have, and which items have them.
 
-It is a folder. `grams-N.npy` (uint64, ascending) and `items-N.npy` (uint32) are sorted runs of (hash of a window,
-number of an item), `filter.npy` has one bit for every window, `short-*.npy` what is known of items shorter than a
-window and `items.parquet` the items' names. Building it takes no more memory than it is given, plus the names; so
-does reading: the filter is held, the runs lie on disk and are looked up only for windows that pass the filter.
+It is a folder. `grams` (uint64, ascending) and `items` (uint32) are rows of (hash of a window, number of an item; see
+`postings`), `filter.npy` has one bit for every window, `short-*.npy` what is known of items shorter than a window and
+`items.parquet` the items' names. Building it takes a few MiB, plus the filter and the names; so does reading: the
+filter is held, the rows lie on disk and are looked up only for windows that pass the filter.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from lmcore.curate.hash_filter import make_filter, passing
 from lmcore.curate.normalise import normalise
 from lmcore.curate.overlap import SLICE_CHARS, Grams, Hashes, Integers, Size, Tokens, pieces
+from lmcore.curate.postings import Postings, PostingsWriter
 from lmcore.curate.words import run_starts
 from storage.atomic import disk_errors, write_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
 
-VERSION = 1
+VERSION = 2
 SHORT_WORDS = 5
 """A text shorter than a window is looked for as a whole when it has that many words."""
 MOST_ITEMS = 64
@@ -45,7 +46,6 @@ ITEM_NAMES = pa.schema([ITEM.field("set"), ITEM.field("item")])
 Item = tuple[str, str, str]  # name of the set, id within it, text
 
 _BATCH = 1 << 20  # characters that are held before they are looked at
-_BYTES_A_GRAM = 48  # while a run is sorted: both columns, their order, both columns in order
 
 
 COUNT = pa.schema([ITEM.field("set"), pa.field("items", pa.int64(), nullable=False)])
@@ -66,7 +66,7 @@ class HeldOut:
     size: Size
     items: pa.Table  # ITEM
     _filter: NDArray[np.uint8]
-    _runs: tuple[tuple[Hashes, NDArray[np.uint32]], ...]
+    _postings: Postings
     _anchors: Hashes  # (S,) ascending: what items shorter than a window begin with
     _lengths: Integers  # (S,) how many tokens they have
     _anchor_filter: NDArray[np.uint8]
@@ -94,16 +94,12 @@ class HeldOut:
             about = json.loads((folder / "about.json").read_text())
             if about["version"] != VERSION:
                 raise ValueError(f"version {about['version']}, this program reads {VERSION}")
-            runs = [
-                (np.load(folder / f"grams-{i}.npy", mmap_mode="r"), np.load(folder / f"items-{i}.npy", mmap_mode="r"))
-                for i in range(about["runs"])
-            ]
             return cls(
                 folder,
                 Size(about["words"], about["chars"]),
                 read_parquet(folder / "items.parquet"),
                 np.load(folder / "filter.npy"),
-                tuple(runs),
+                Postings.open(folder),
                 np.load(folder / "short-anchors.npy"),
                 np.load(folder / "short-lengths.npy"),
                 np.load(folder / "short-filter.npy"),
@@ -116,7 +112,7 @@ class HeldOut:
     @property
     def empty(self) -> bool:
         """Whether nothing is held out."""
-        return not self._runs
+        return not len(self._postings)
 
     def windows(self, tokens: Tokens) -> tuple[Integers, Integers, Hashes]:
         """First token, end and hash of those runs of `tokens` that may be in the index, as the filter has it."""
@@ -134,21 +130,7 @@ class HeldOut:
     def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
         """Which of `hashes` are windows of which items: pairs of (place in `hashes`, number of the item), in order."""
         distinct, back = np.unique(hashes, return_inverse=True)
-        places, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        for grams, items in self._runs:
-            first = np.searchsorted(grams, distinct, side="left")
-            count = np.searchsorted(grams, distinct, side="right") - first
-            place = np.repeat(np.arange(len(distinct)), count)
-            within = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
-            places.append(place)
-            numbers.append(items[first[place] + within].astype(np.int64))
-        place, number = np.concatenate(places), np.concatenate(numbers)
-        order = np.lexsort((number, place))
-        place, number = place[order], number[order]
-        kept = run_starts(place) | run_starts(number)
-        place, number = place[kept], number[kept]
-        kept = _rank(place) < MOST_ITEMS
-        place, number = place[kept], number[kept]
+        place, number = self._postings.find(distinct)
         # from the distinct ones back to all
         count = np.bincount(place, minlength=len(distinct))
         first = np.cumsum(count) - count
@@ -173,14 +155,12 @@ class HeldOut:
 
 
 class _Building:
-    """What becomes the index: windows are collected up to so many bytes, then sorted and written as one run."""
+    """What becomes the index."""
 
     def __init__(self, folder: Path, size: Size, memory: int) -> None:
         self._folder, self._size, self._memory = folder, size, memory
         self.names = _Names()
-        self._grams: list[Hashes] = []
-        self._items: list[NDArray[np.uint32]] = []
-        self._held = self._total = self._runs = 0
+        self._postings = PostingsWriter(folder, memory, MOST_ITEMS)
         self._anchors: list[Hashes] = []
         self._lengths: list[Integers] = []
 
@@ -198,19 +178,18 @@ class _Building:
 
     def finish(self) -> None:
         """Write what is left, the filter and the names."""
-        self._flush()
+        postings, runs = self._postings.finish()
         anchors = np.concatenate([np.zeros(0, np.uint64), *self._anchors])
         lengths = np.concatenate([np.zeros(0, np.int64), *self._lengths])
         order = np.lexsort((lengths, anchors))
         anchors, lengths = anchors[order], lengths[order]
         kept = run_starts(anchors) | run_starts(lengths)
-        runs = (np.load(self._folder / f"grams-{i}.npy", mmap_mode="r") for i in range(self._runs))
-        about = {"version": VERSION, "words": self._size.words, "chars": self._size.chars, "runs": self._runs}
+        about = {"version": VERSION, "words": self._size.words, "chars": self._size.chars, "runs": runs}
         with disk_errors(self._folder):
             np.save(self._folder / "short-anchors.npy", anchors[kept])
             np.save(self._folder / "short-lengths.npy", lengths[kept])
             np.save(self._folder / "short-filter.npy", make_filter([anchors[kept]], int(kept.sum()), self._memory))
-            np.save(self._folder / "filter.npy", make_filter(runs, self._total, self._memory))
+            np.save(self._folder / "filter.npy", make_filter(postings.hashes(), len(postings), self._memory))
         write_parquet(self._folder / "items.parquet", self.names.table())
         write_json(self._folder / "about.json", about)
 
@@ -222,27 +201,7 @@ class _Building:
 
     def _take(self, hashes: Hashes, owners: NDArray[np.uint32]) -> None:
         self.names.count(owners)
-        self._grams.append(hashes)
-        self._items.append(owners)
-        self._held += len(hashes)
-        if self._held * _BYTES_A_GRAM > self._memory:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self._held:
-            return
-        grams, items = np.concatenate(self._grams), np.concatenate(self._items)
-        self._grams, self._items, self._held = [], [], 0
-        order = np.lexsort((items, grams))
-        grams, items = grams[order], items[order]
-        kept = run_starts(grams) | run_starts(items)
-        grams, items = grams[kept], items[kept]
-        kept = _rank(grams) < MOST_ITEMS
-        with disk_errors(self._folder):
-            np.save(self._folder / f"grams-{self._runs}.npy", grams[kept])
-            np.save(self._folder / f"items-{self._runs}.npy", items[kept])
-        self._total += int(kept.sum())
-        self._runs += 1
+        self._postings.add(hashes, owners)
 
 
 class _Names:
@@ -301,9 +260,3 @@ def _texts(items: Iterable[Item], names: _Names) -> Iterator[tuple[list[str], ND
 
 def _short_weight(size: Size) -> int:
     return min(SHORT_WORDS, size.words) * size.chars
-
-
-def _rank(ranked: NDArray[np.generic]) -> Integers:
-    """The place of each value among its equals, in a sorted array."""
-    first = np.flatnonzero(run_starts(ranked)) if len(ranked) else np.zeros(0, np.int64)
-    return np.arange(len(ranked)) - np.repeat(first, np.diff(np.append(first, len(ranked))))

@@ -22,6 +22,7 @@ from lmcore.curate import measure_shard
 from lmcore.curate.language import require_known
 from lmcore.curate.measured import bounds, text_bytes
 from lmcore.curate.params import MeasureParams, MeasureRuntime
+from lmcore.curate.privacy import blank_all
 from lmcore.curate.processes import in_processes
 from lmcore.documents import DOCUMENT, validate
 from lmcore.progress import Report
@@ -122,8 +123,9 @@ def _cut(table: pa.Table) -> list[pa.Table]:
 
 
 def _facts(documents: pa.Table) -> pa.Table:
-    columns = {name: documents[name] for name in ("record_id", "source", "url")}
-    return pa.table({**columns, "bytes": text_bytes(documents)}, schema=FORGOTTEN_ROW)
+    columns = {name: documents[name] for name in ("record_id", "source")}
+    urls = pa.array(blank_all(documents["url"].to_pylist()), pa.string())
+    return pa.table({**columns, "url": urls, "bytes": text_bytes(documents)}, schema=FORGOTTEN_ROW)
 
 
 def _is_measured(out: Path, number: int) -> bool:

@@ -15,7 +15,7 @@ from lmcore.curate.language import languages, resolve, same_language
 from lmcore.curate.names import AMHARIC, LANGUAGE, SAFETY, SHAPE
 from lmcore.curate.normalise import text_id
 from lmcore.curate.params import MeasureParams
-from lmcore.curate.privacy import mask
+from lmcore.curate.privacy import blank_all, mask
 from lmcore.curate.signals import SIGNALS, signals
 from lmcore.curate.signals_ethiopic import ethiopic_counts
 from lmcore.curate.spelling import clean_all, normalise_all, spell_all
@@ -33,7 +33,7 @@ MEASURED_SIGNALS: dict[str, str] = {**SIGNALS, **SHAPE, **LANGUAGE, **SAFETY, **
 
 MEASURED = pa.schema(
     [
-        *(DOCUMENT.field(name) for name in _TAKEN),
+        *(DOCUMENT.field(name) for name in _TAKEN),  # title masked as the text is, url masked in any case
         DOCUMENT.field("lang"),  # as declared; where that is unknown, as found
         DOCUMENT.field("turns"),
         pa.field("text", pa.string(), nullable=False),  # normalised and masked
@@ -58,6 +58,8 @@ def measure(documents: pa.Table, params: MeasureParams) -> pa.Table:
     masked = mask(spell_all(plain, langs, params.normalise), params.privacy)
     texts = masked.texts
     columns: dict[str, Any] = {name: documents[name] for name in _TAKEN}
+    columns["url"] = pa.array(blank_all(documents["url"].to_pylist()), pa.string())
+    columns["title"] = pa.array(mask(documents["title"].to_pylist(), params.privacy).texts, pa.string())
     columns["lang"] = pa.array(langs, pa.string())
     columns["turns"] = _turns(documents["turns"], langs, params)
     columns["text"] = pa.array(texts, pa.string())

@@ -5,9 +5,9 @@ is sorted by (a, b) and depends on the texts alone, not on how or in which order
 (equal words hash) form a star around the one with the lowest record id, and only that one is compared further; large
 groups of near-duplicates are connected, but not listed pair by pair (see `candidates`).
 
-Memory: some 80 bytes for each new text and for each known one that shares a band key with a new one. Their band keys
-(112 bytes each) and the shingle sets of the candidates go to temporary files once they take a quarter of `memory_mb`
-each. Texts are read for candidates only.
+Memory: some 200 bytes for each new text and for each known one that shares a band key with a new one, some 250 for
+each pair. Their band keys (112 bytes each) and the shingle sets of the candidates go to temporary files once they take
+a quarter of `memory_mb` each. Texts are read for candidates only.
 
 Legend: T texts, N pairs.
 """
@@ -42,7 +42,8 @@ PAIR = pa.schema(
 )
 MIN_JACCARD = 0.7
 _SPREAD = 0.2  # signatures of a pair may agree in that much less than its similarity: 4 deviations of 112 bytes
-_READ_ROWS = 2_000  # texts verified at once
+_READ_ROWS = 2_000  # texts whose sets are made at once
+_VERIFIED = 1_000  # pairs after which what was read of the file of sets is let go
 _Copies = tuple[pa.Array, NDArray[np.uint64], Integers, Integers]
 
 
@@ -62,7 +63,33 @@ def find_pairs(
     if not 0.5 <= min_jaccard <= 1:
         raise UserError(f"min_jaccard is {min_jaccard}", "give a number from 0.5 to 1")
     parts = [*new, *known]
-    limit = memory_mb << 18  # a quarter of it, in bytes
+    near, copies = _compared(new, known, parts, min_jaccard, memory_mb << 18, report)  # what it held is free again
+    named = np.unique(np.concatenate((near.a, near.b)))
+    ids = _record_ids(near.part, near.row, named, parts)
+    a, b = np.searchsorted(named, near.a), np.searchsorted(named, near.b)
+    table = _pairs(ids, near.hashes[named], a, b, near.jaccard)
+    result = pa.concat_tables([table, _pairs(*copies, np.ones(len(copies[2])))])
+    del near, copies, table, ids
+    report(4, 4, f"{result.num_rows:,} pairs")
+    return result.sort_by([("a", "ascending"), ("b", "ascending")]).combine_chunks()
+
+
+@dataclass(frozen=True)
+class _Near:
+    """N verified pairs of some texts, and where those stand."""
+
+    a: Integers  # (N,) which of the texts below
+    b: Integers  # (N,)
+    jaccard: NDArray[np.float64]  # (N,)
+    hashes: NDArray[np.uint64]  # (T, 2)
+    part: NDArray[np.int32]  # (T,)
+    row: NDArray[np.int32]  # (T,)
+
+
+def _compared(
+    new: Sequence[Part], known: Sequence[Part], parts: Sequence[Part], min_jaccard: float, limit: int, report: Report
+) -> tuple[_Near, _Copies]:
+    """The pairs that are like enough, and the exact copies; each spool holds `limit` bytes."""
     with Spool(np.uint32, limit) as key_spool, Spool(np.uint32, limit) as set_spool:
         rows = _load(new, known, key_spool)
         report(1, 4, f"{len(rows.keys):,} texts to compare")
@@ -76,15 +103,10 @@ def find_pairs(
         small, large = np.minimum(sets.count[a], sets.count[b]), np.maximum(sets.count[a], sets.count[b])
         possible = small >= min_jaccard * large
         a, b = a[possible], b[possible]
-        found = jaccard(sets, a, b)
+        found = _verified(sets, a, b, set_spool)
     enough = found >= min_jaccard
-    a, b, found = a[enough], b[enough], found[enough]
-    named = np.unique(np.concatenate((a, b)))
-    ids = _record_ids(rows.part, rows.row, used[named], parts)
-    table = _pairs(ids, rows.hashes[used[named]], np.searchsorted(named, a), np.searchsorted(named, b), found)
-    result = pa.concat_tables([table, _pairs(*copies, np.ones(len(copies[2])))])
-    report(4, 4, f"{result.num_rows:,} pairs")
-    return result.sort_by([("a", "ascending"), ("b", "ascending")]).combine_chunks()
+    near = _Near(a[enough], b[enough], found[enough], rows.hashes[used], rows.part[used], rows.row[used])
+    return near, copies
 
 
 @dataclass(frozen=True)
@@ -185,6 +207,16 @@ def _sets_of(used: Integers, rows: _Rows, parts: Sequence[Part], spool: Spool[np
             start[some], count[some], digest[some] = sets.start + spool.size, sets.count, sets.digest
             spool.add(sets.hashes)
     return Sets(start, count, spool.array(), digest)
+
+
+def _verified(sets: Sets, a: Integers, b: Integers, spool: Spool[np.uint32]) -> NDArray[np.float64]:
+    """True similarity of every pair."""
+    found = np.zeros(len(a))
+    for low in range(0, len(a), _VERIFIED):
+        some = slice(low, low + _VERIFIED)
+        found[some] = jaccard(sets, a[some], b[some])
+        spool.release()
+    return found
 
 
 def _record_ids(part: NDArray[np.int32], row: NDArray[np.int32], places: Integers, parts: Sequence[Part]) -> pa.Array:

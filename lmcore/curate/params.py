@@ -69,7 +69,12 @@ class CompareParams(Params):
 class CompareRuntime(Runtime):
     """How much may be held."""
 
-    memory_mib: int = Field(default=1024, ge=64, description="MiB that comparing may use beside the program itself.")
+    memory_mib: int = Field(
+        default=512,
+        ge=64,
+        description="MiB that comparing may use beside the program itself, and 100 to 250 bytes each text and pair; "
+        "less than 512 saves little: templates take 256 and the texts looked at some 100.",
+    )
 
 
 class DuplicatesParams(Params):

@@ -1,6 +1,6 @@
 """Personal data and secrets in texts: found, counted, and replaced by a stable word for each type.
 
-`mask` is what curation does to every text; `blank` is for whatever a person sees of one (samples, reasons, URLs).
+`mask` is what curation does to every text and title; `blank` to every URL, and to whatever a person sees of a text.
 Only what is found changes: all else stays as it was, to the code point. Masking what is masked finds nothing more.
 """
 
@@ -106,13 +106,26 @@ def blank(text: str, regions: tuple[str, ...] = ()) -> str:
 
     Stricter than `mask`: telephone numbers that are part of a URL go too.
     """
+    return blank_all([text], regions)[0]
+
+
+def blank_all(texts: Sequence[str], regions: tuple[str, ...] = ()) -> list[str]:
+    """`blank` of every text: of many short ones, such as the URLs of a shard, far faster than one by one."""
     params = PrivacyParams(regions=regions)
-    while True:
-        text = mask([text], params).texts[0]
-        glued: _Found = [("phone", *span) for span in phones_in_urls(text)]
-        if not glued:
-            return text
-        text = _replaced(text, glued, params)  # what stands beside a mask may read differently now
+    return [_unglued(text, params) for text in mask(texts, params).texts]
+
+
+def is_blanked(text: str) -> bool:
+    """Whether the word of a mask stands in `text`: an address like that may be the one shown for several pages."""
+    return any(word in text for word in MASKS.values())
+
+
+def _unglued(text: str, params: PrivacyParams) -> str:
+    """A masked text without the telephone numbers that are part of a URL."""
+    while glued := [("phone", *span) for span in phones_in_urls(text)]:
+        # what stands beside a mask may read differently now
+        text = mask([_replaced(text, glued, params)], params).texts[0]
+    return text
 
 
 _Found = list[tuple[str, int, int]]

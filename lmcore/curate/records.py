@@ -19,6 +19,7 @@ from lmcore.curate.beside import Beside
 from lmcore.curate.facts import FACTS, facts
 from lmcore.curate.ids import Ids, ids, places
 from lmcore.curate.judge import Judge
+from lmcore.curate.memory import give_back
 from lmcore.curate.split import page_hashes
 from lmcore.documents import MADE
 from storage.errors import RunError
@@ -118,6 +119,7 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
                 **{field.name: getattr(judged, field.name) for field in fields(judged)},
             }
         )
+        give_back()
     return _sorted(parts, codes)
 
 
@@ -129,15 +131,16 @@ def _coded(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int32]:
     return found
 
 
-def _sorted(parts: Sequence[Mapping[str, NDArray[np.generic]]], codes: Mapping[str, Mapping[str, int]]) -> Records:
+def _sorted(parts: Sequence[dict[str, NDArray[np.generic]]], codes: Mapping[str, Mapping[str, int]]) -> Records:
+    """All records in order; `parts` are emptied."""
     names_of_columns = [field.name for field in fields(Records) if field.name != "names"]
-    joined: dict[str, NDArray[Any]]
+    joined: dict[str, NDArray[Any]] = {}
     if parts:
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in names_of_columns}
+        order = np.argsort(np.concatenate([part["ids"] for part in parts]), kind="stable")
+        for name in names_of_columns:  # one after the other, so that there is no second copy of all
+            joined[name] = np.concatenate([part.pop(name) for part in parts])[order]
     else:
         joined = {name: np.zeros(0, _TYPES.get(name, np.int64)) for name in names_of_columns}
-    order = np.argsort(joined["ids"], kind="stable")
-    joined = {name: array[order] for name, array in joined.items()}
     names: dict[str, list[str]] = {}
     for name in _CODED:  # in an order that does not hang on which file came first
         names[name] = sorted(codes[name])

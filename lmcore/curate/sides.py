@@ -19,7 +19,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmcore.curate.choose import Pairs
-from lmcore.curate.ids import Ids, places
+from lmcore.curate.ids import Ids, digests, places
 from lmcore.curate.split import TRAIN
 from lmcore.documents import SPLITS
 from storage.parquet import read_parquet, write_parquet
@@ -58,7 +58,7 @@ class Sides:
         """Those of a curated artifact. Raises RunError naming a damaged file."""
         pages = read_parquet(folder / FOLDER / "pages.parquet")
         texts = read_parquet(folder / FOLDER / "texts.parquet")
-        words = np.frombuffer(b"".join(texts["words"].to_pylist()), "S16")
+        words = digests(texts["words"])
         # corpora of the stage's version 2 and before have kept texts only
         kept = texts["kept"].to_numpy() if "kept" in texts.column_names else ~_no(len(words))
         return cls(pages["page"].to_numpy(), pages["side"].to_numpy(), words, texts["side"].to_numpy(), kept)

@@ -23,6 +23,7 @@ from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids
 from lmcore.curate.judge import LICENCE, Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
+from lmcore.curate.memory import give_back
 from lmcore.curate.mix import RULE as MIX
 from lmcore.curate.mix import repeats
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
@@ -40,6 +41,7 @@ from storage.digest import digest_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
 from storage.store import Store
+from storage.text import number
 
 
 def curate(
@@ -93,6 +95,7 @@ def curate(
         reusable=base,
         report=report,
     )
+    give_back()
     often = _mixed(records, decided, params)
     report(2, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
     fault("curate.before-decisions")
@@ -108,6 +111,7 @@ def curate(
         raise _nothing_left(paths, records, decided)
     gates.require(checked, figures["rules"], len(records), _asked(work))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
+    give_back()
 
     kept = decided.kept
     sides = whole.sides if whole else Sides.nobody()
@@ -139,7 +143,7 @@ def _nothing_left(files: Sequence[Path], records: Records, decided: Decided) -> 
     for record in np.flatnonzero(decided.rule == worst)[:3].tolist():
         url = read_parquet(files[records.file[record]], ["url"])["url"][int(records.row[record])].as_py()
         value, limit = decided.value[record], decided.threshold[record]
-        shown.append(blank(url) + ("" if np.isnan(value) else f" has {value:,.4g}, the limit is {limit:,.4g}"))
+        shown.append(blank(url) + ("" if np.isnan(value) else f" has {number(value)}, the limit is {number(limit)}"))
     rule = decided.rules[worst]
     mend = f"loosen it (curate.rules.limits: {{{rule}: …}}) or switch it off (curate.rules.off: [{rule}])"
     return RunError(

@@ -26,13 +26,14 @@ from lmcore.curate.pieces import PIECE_CHARS, pieces, shares
 from lmcore.curate.words import Hashes, Integers, Split, gram_hashes, mixed, run_starts, split
 from lmcore.curate.words_tables import ALONE
 from storage.errors import RunError
-from storage.parquet import read_parquet, write_parquet
+from storage.parquet import ROWS_PER_GROUP, batches, parquet_facts, stream_parquet
 
 RUN = 6  # words
 CJK_RUN = 12  # in a text mostly of characters that are words by themselves: about six words of their languages
 OTHERS = 10  # other texts with a run that make it a template
 _LOAD = 3  # runs a counter that `for_words` allows
 _FULL = 255
+_SAVED = 1 << 20  # counters looked at together when they are saved
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 
 COUNTS = pa.schema(
@@ -97,25 +98,33 @@ class TemplateCounts:
 
     def save(self, file: Path) -> None:
         """Write the counters that are not zero; equal counts give equal bytes."""
-        filled = np.flatnonzero(self._counters)
-        table = pa.table(
-            {"gap": np.diff(filled, prepend=-1).astype(np.uint32), "texts": self._counters[filled]}, schema=COUNTS
-        )
         facts = {"bits": str(self.bits), "thinning": str(self.thinning)}
-        write_parquet(file, table.replace_schema_metadata(facts))
+        stream_parquet(file, COUNTS.with_metadata(facts), self._filled())
 
     @classmethod
     def load(cls, file: Path) -> TemplateCounts:
         """Read what `save` wrote. Raises RunError for anything else."""
-        table = read_parquet(file)
         try:
-            facts = {key.decode(): int(value) for key, value in (table.schema.metadata or {}).items()}
-            counts = cls(bits=facts["bits"], thinning=facts["thinning"])
-            filled = np.cumsum(table["gap"].to_numpy().astype(np.int64)) - 1
-            counts._counters[filled] = table["texts"].to_numpy()
+            facts = parquet_facts(file).metadata or {}
+            counts = cls(bits=int(facts[b"bits"]), thinning=int(facts[b"thinning"]))
+            last = -1
+            for batch in batches(file, COUNTS.names, ROWS_PER_GROUP):
+                filled = last + np.cumsum(batch["gap"].to_numpy().astype(np.int64))
+                counts._counters[filled] = batch["texts"].to_numpy()
+                last = filled[-1]
         except (KeyError, ValueError, IndexError) as error:
             raise RunError(f"{file} holds no counts of templates", "run `collect-train verify`, then again") from error
         return counts
+
+    def _filled(self) -> Iterator[pa.Table]:
+        """COUNTS, some MiB at a time."""
+        last = -1
+        for low in range(0, len(self._counters), _SAVED):
+            filled = np.flatnonzero(self._counters[low : low + _SAVED]) + low
+            if len(filled):
+                gaps = np.diff(filled, prepend=last).astype(np.uint32)
+                yield pa.table({"gap": gaps, "texts": self._counters[filled]}, schema=COUNTS)
+                last = filled[-1]
 
     def _uses(self, texts: Sequence[str]) -> Iterator[tuple[Integers, Integers]]:
         """Batches of runs that are counted: whose each is, and its counter."""

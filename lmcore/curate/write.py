@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 
 from lmcore.curate.clean import Cleaned
 from lmcore.curate.decide import Decided
-from lmcore.curate.ids import hexes, places
+from lmcore.curate.ids import Ids, hexes, places
+from lmcore.curate.memory import give_back
 from lmcore.curate.parent import SAME, Parent, link
 from lmcore.curate.records import Records
 from lmcore.documents import CURATED, SPLITS, validate
 from storage.atomic import disk_errors, fault
-from storage.parquet import read_parquet, replace_parquet, write_parquet
+from storage.parquet import PIECE_ROWS, ROWS_PER_GROUP, read_parquet, replace_groups, replace_parquet, write_parquet
 
 FILE_BYTES = 64 << 20  # of text in one file, about
+_PIECE_ROWS = 2 * PIECE_ROWS  # put in order at once
 _TAKEN = [
     *("record_id", "text_id", "text", "n_bytes", "source", "url", "title", "kind", "lang", "license", "synthetic"),
     *("page_of_origin", "turns"),
@@ -99,14 +101,19 @@ def write_splits(
         with disk_errors(done):
             done.parent.mkdir(parents=True, exist_ok=True)
             done.touch()
+        give_back()
         fault("curate.sorted")
     for index, name in enumerate(SPLITS):
+        members = np.flatnonzero(plan.new & (decided.split == index))
         for bucket in range(buckets[index]):
             path = out / name / f"{plan.batch:03d}-{bucket:05d}.parquet"
             if not path.exists():
-                table = _bucket(sorted_, index, bucket, buckets[index])
-                if table.num_rows:
-                    replace_parquet(path, validate(table, CURATED, f"{name}/{path.name}"))
+                low, high = np.searchsorted(records.ids[members], _bounds(buckets[index])[bucket : bucket + 2])
+                if low < high:
+                    groups = _groups(sorted_, index, records, members, int(low), int(high))
+                    where = f"{name}/{path.name}"
+                    replace_groups(path, CURATED, (validate(group, CURATED, where) for group in groups))
+                give_back()
                 fault("curate.file")
         if not any((out / name).glob("*.parquet")):
             write_parquet(out / name / "000-00000.parquet", validate(CURATED.empty_table(), CURATED))
@@ -129,24 +136,38 @@ def _buckets(records: Records, decided: Decided, plan: Plan, split: int) -> int:
     return max(1, math.ceil(size / FILE_BYTES))
 
 
-def _bounds(count: int) -> list[str]:
-    """The lowest record id, in hex, of each of `count` buckets."""
-    return [f"{(number << 128) // count:032x}" for number in range(count)]
+def _bounds(count: int) -> Ids:
+    """(count + 1,) the lowest record id of each of `count` buckets, and one that is greater than all."""
+    lowest = [((number << 128) // count).to_bytes(16, "big") for number in range(count)]
+    return np.array([*lowest, b"\xff" * 17])
 
 
-def _bucket(folder: Path, split: int, bucket: int, count: int) -> pa.Table:
-    """All rows of one bucket of a split, sorted by record id; nothing else is read into memory."""
-    bounds = _bounds(count)
-    low, high = bounds[bucket], bounds[bucket + 1] if bucket + 1 < count else None
-    found = []
-    for path in sorted(folder.glob(f"*-{split}.arrow")):
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
-            inside = pc.greater_equal(table["record_id"], low)
-            if high is not None:
-                inside = pc.and_(inside, pc.less(table["record_id"], high))
-            found.append(table.filter(inside))
-    return pa.concat_tables([CURATED.empty_table(), *found]).combine_chunks().sort_by("record_id")
+def _groups(
+    folder: Path, split: int, records: Records, members: NDArray[np.int64], low: int, high: int
+) -> Iterator[pa.Table]:
+    """Members `low` to `high` of a split, sorted by record id, a row group at a time.
+
+    `members` are all records that are written to that split, in order. The files in `folder` have theirs in order, too,
+    so what is wanted of one of them is always what follows; only the texts of some pieces are in memory.
+    """
+    done = np.bincount(records.file[members[:low]], minlength=int(records.file.max()) + 1)
+    for start in range(low, high, ROWS_PER_GROUP):
+        stop = min(start + ROWS_PER_GROUP, high)
+        pieces = []
+        for first in range(start, stop, _PIECE_ROWS):
+            files = records.file[members[first : min(first + _PIECE_ROWS, stop)]]
+            tables = []
+            for number, count in zip(*(array.tolist() for array in np.unique(files, return_counts=True)), strict=True):
+                with pa.memory_map(str(folder / f"{number:05d}-{split}.arrow")) as source:
+                    rows = pa.array(np.arange(done[number], done[number] + count))
+                    tables.append(pa.ipc.open_file(source).read_all().take(rows))  # a copy: the map can go
+                done[number] += count
+            place = np.empty(len(files), np.int64)  # of each row in what the files gave one after the other
+            place[np.argsort(files, kind="stable")] = np.arange(len(files))
+            pieces.append(pa.concat_tables(tables).take(pa.array(place)).combine_chunks())
+            del tables
+        give_back()
+        yield pa.concat_tables(pieces)
 
 
 def _curated(

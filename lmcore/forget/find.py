@@ -14,6 +14,7 @@ from typing import Any
 
 from lmcore.collect.editions import REFERENCES
 from lmcore.collect.links import canonical_url
+from lmcore.curate.privacy import blank, is_blanked
 from lmcore.documents import SPLITS
 from lmcore.forget.places import Place, places_of_texts
 from lmcore.forget.texts import Forgotten, all_of, spellings, text_digest
@@ -47,6 +48,11 @@ def find(store: Store, what: str, tombstones: Sequence[Tombstone]) -> Found:
 
     Raises UserError when nothing is known of it, or when digits fit several records; RunError for a damaged artifact.
     """
+    if is_blanked(what):
+        raise UserError(
+            f"{what[:200]!r} is an address as it is shown, masked: more pages than one may be shown as that",
+            "name the record: `collect-train why` shows the ids of all that it may be",
+        )
     places = places_of_texts(store)
     found = _asked(store, places, what, tombstones)
     hashed: frozenset[str] | None = None  # the texts that all others were compared with
@@ -58,9 +64,10 @@ def find(store: Store, what: str, tombstones: Sequence[Tombstone]) -> Found:
         if found.meant == before:
             break
     if not found.rows and not any(tombstone.what == found.what for tombstone in tombstones):
+        shown = blank(what)[:200]
         raise UserError(
-            f"the store {store.root} holds no text of {what[:200]!r}",
-            f"`collect-train why {what[:200]}` says what is known of it; `deny` in a source keeps pages from being "
+            f"the store {store.root} holds no text of {shown!r}",
+            f"`collect-train why {shown}` says what is known of it; `deny` in a source keeps pages from being "
             "collected",
         )
     for artifact in store.readable("collect"):
@@ -115,7 +122,10 @@ def _asked(store: Store, places: list[Place], what: str, tombstones: Sequence[To
             for batch in place.batches(["record_id", "url"]):
                 for row in batch.to_pylist():
                     if row["record_id"].startswith(what):
-                        urls.setdefault(row["record_id"], set()).add(row["url"])
+                        # what was measured has the address as it is shown
+                        pages = urls.setdefault(row["record_id"], set())
+                        if not is_blanked(row["url"]):
+                            pages.add(row["url"])
     if not urls:
         return Found(what, Forgotten())
     if len(urls) > 1:

@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from storage.text import number
+
 # Control characters, and marks that turn the direction of the text around them: in a report they only deceive.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 MISSING = "–"
@@ -81,10 +83,10 @@ def plain(value: Any) -> str:
     """Any JSON value in one short line."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int) or (isinstance(value, float) and value.is_integer() and abs(value) < 1e15):
-        return f"{int(value):,}"
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return number(value, 4)
     if value is None:
         return MISSING
     if isinstance(value, (list, tuple)):

@@ -344,7 +344,7 @@ def test_a_measured_file_without_a_column(three):
         assert str(three.measured) in caught.value.what
 
 
-@pytest.mark.parametrize("column", ["record_id", "text", "words_hash", "n_words"])
+@pytest.mark.parametrize("column", ["record_id", "text", "n_words"])
 def test_comparing_a_measured_file_without_a_column(three, column):
     rewritten(three.measured, without(column))
     with pytest.raises(RunError, match=rf"\b{column}\b") as caught:
@@ -452,11 +452,11 @@ def test_limits_that_drop_everything(tmp_path, pages, collected, run_curate):
     work = tmp_path / "work"
     folder = collected(tmp_path / "in", pages[:40])
     with pytest.raises(RunError) as caught:
-        run_curate([folder], work=work, rules={"limits": {"min_words": 1_000_000}})
+        run_curate([folder], work=work, rules={"limits": {"min_words": 100_000}})
     what, mend = caught.value.what, caught.value.mend
     assert "nothing is kept of 40 records; min_words drops most, 40" in what
     assert sum(what.count(page["url"]) for page in pages[:40]) == 3
-    assert "the limit is 1,000,000" in what or "the limit is 1e+06" in what
+    assert what.count("the limit is 100,000") == 3
     assert "curate.rules.limits" in mend
     verdicts = told(work / "curate" / "out")
     assert len(verdicts) == 40

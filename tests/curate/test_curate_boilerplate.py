@@ -1,20 +1,23 @@
 """Lines that stand in many texts: against counting by hand, and whatever the cut and order of shards."""
 
 import random
+import tracemalloc
 from collections import defaultdict
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmcore.curate import boilerplate as room
 from lmcore.curate import pieces as cutting
-from lmcore.curate.boilerplate import boilerplate_lines, boilerplate_share, line_table, without_lines
+from lmcore.curate.boilerplate import LINES, boilerplate_share, line_table, without_lines
+from lmcore.curate.line_counts import boilerplate_lines
 from lmcore.curate.sketches import sketches
 from lmcore.curate.words import split
 from storage.errors import RunError
-from storage.parquet import write_parquet
+from storage.parquet import read_parquet, write_parquet
 
 MENU = "Home | About | Contact | Imprint"
 
@@ -63,7 +66,7 @@ def pages(docstrings):
 
 
 def ask(tmp_path, new, known=(), least=10):
-    return boilerplate_lines(new, known, min_documents=least, memory_mb=200, temporary=tmp_path / "temp")
+    return boilerplate_lines(new, known, min_documents=least, memory_mb=50)
 
 
 def test_a_menu_is_boilerplate_and_what_a_page_says_is_not(tmp_path, pages):
@@ -89,6 +92,43 @@ def test_lines_of_the_new_are_counted_over_old_and_new(tmp_path, pages):
     assert not len(ask(tmp_path, [write(tmp_path, "empty.parquet", [])], [old]))
 
 
+def tables(folder, name, files, rows, pick):
+    """Line tables made up: half of the rows are of 500 lines that come again and again."""
+    for number in range(files):
+        every = pick.integers(0, 2**64 - 1, rows, dtype=np.uint64)
+        every[::2] = pick.integers(0, 500, len(every[::2]), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        texts = pick.integers(0, 40 * files, rows, dtype=np.uint32)
+        table = pa.table({"line": every, "text": texts}, schema=LINES)
+        table = table.group_by(LINES.names).aggregate([]).sort_by([(name, "ascending") for name in LINES.names])
+        write_parquet(folder / f"{name}-{number}.parquet", table.cast(LINES))
+        yield folder / f"{name}-{number}.parquet"
+
+
+def test_memory_decides_nothing(tmp_path, seed):
+    pick = np.random.default_rng(seed)
+    new, known = list(tables(tmp_path, "new", 3, 2_000, pick)), list(tables(tmp_path, "known", 9, 2_000, pick))
+    seen = defaultdict(set)
+    for file in (*new, *known):
+        for row in read_parquet(file).to_pylist():
+            seen[row["line"]].add(row["text"])
+    fresh = {line for file in new for line in read_parquet(file)["line"].to_pylist()}
+    expected = sorted(line for line in fresh if len(seen[line]) >= 12)
+    assert 50 < len(expected) < 500
+    for memory in (50, 0):  # 0: 64 KiB, so slices, and more known rows than a slice should hold
+        assert boilerplate_lines(new, known, min_documents=12, memory_mb=memory).tolist() == expected
+
+
+def test_memory_does_not_grow_with_the_tables(tmp_path, seed):
+    files = list(tables(tmp_path, "new", 40, 5_000, np.random.default_rng(seed)))
+    most = []
+    for some in (files[:10], files):
+        tracemalloc.start()
+        boilerplate_lines(some, [], memory_mb=1)
+        most.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert most[1] < 1.2 * most[0] < 1 << 20, most
+
+
 def test_any_cut_and_order_gives_the_same_lines_and_the_same_bytes(tmp_path, pages, seed):
     pick = random.Random(seed)
     whole = ask(tmp_path, [write(tmp_path, "whole.parquet", pages)])
@@ -106,7 +146,7 @@ def test_any_cut_and_order_gives_the_same_lines_and_the_same_bytes(tmp_path, pag
 @given(texts=st.lists(text, max_size=10), least=st.integers(1, 3))
 def test_against_counting_by_hand(tmp_path_factory, texts, least):
     folder = tmp_path_factory.mktemp("hand")
-    found = boilerplate_lines([write(folder, "x", texts)], [], min_documents=least, memory_mb=100, temporary=folder)
+    found = boilerplate_lines([write(folder, "x", texts)], [], min_documents=least, memory_mb=0)
     expected = lines_of(texts, least)
     assert found.tolist() == expected.tolist()
     named = set(expected.tolist())

@@ -1,5 +1,6 @@
 """Overlaps with held-out texts: against a slow second opinion, planted in real text, and at the edges."""
 
+import json
 import random
 import re
 import unicodedata
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from lmcore.curate import overlap
 from lmcore.curate.decontaminate import CONTAMINATION, DecontaminateParams, scan
-from lmcore.curate.held_out import MOST_ITEMS, SHORT_WORDS, HeldOut
+from lmcore.curate.held_out import MOST_ITEMS, SHORT_WORDS, VERSION, HeldOut
 from storage.errors import RunError
 
 SMALL = DecontaminateParams(n_words=3, n_chars=6, min_left_words=0)
@@ -173,7 +174,7 @@ def test_batches_slices_and_memory_change_nothing(items, given_texts, size, tmp_
     whole = run(given_texts, index(items, tmp_path))
     with small_batches(size):
         held_out = index(items, tmp_path, memory_mb=0)  # a run for every batch
-        assert len(held_out._runs) > 1
+        assert json.loads((held_out.folder / "about.json").read_text())["runs"] > 1
         parts = run(given_texts, held_out)
     assert (parts.texts, parts.spans) == (whole.texts, whole.spans)
     assert parts.hits.equals(whole.hits)
@@ -278,7 +279,7 @@ def test_a_template_of_many_items_is_removed_and_named_a_few_times(tmp_path):
     rows = [("quiz", str(number), f"{template} question{number}") for number in range(300)]
     with small_batches(1000):
         held_out = HeldOut.build(rows, DecontaminateParams().size, tmp_path / "index", memory_mb=0)
-    assert len(held_out._runs) > 3
+    assert json.loads((held_out.folder / "about.json").read_text())["runs"] > 3
     found = run([f"We told them: {template} and they did."], held_out, DecontaminateParams())
     assert found.texts == ["We told them: and they did."]
     assert sorted(map(int, found.hits["item"].to_pylist())) == list(range(MOST_ITEMS))
@@ -296,7 +297,11 @@ def test_nothing_held_out_and_nothing_to_scan(tmp_path):
 def test_index_from_another_version_or_damaged_says_so(tmp_path):
     held_out = index(["one two three four five"], tmp_path)
     about = held_out.folder / "about.json"
-    about.write_text(about.read_text().replace('"version": 1', '"version": 0').replace('"version":1', '"version":0'))
+    about.write_text(
+        about.read_text()
+        .replace(f'"version": {VERSION}', '"version": 0')
+        .replace(f'"version":{VERSION}', '"version":0')
+    )
     with pytest.raises(RunError, match="version 0"):
         HeldOut.open(held_out.folder)
     held_out = index(["one two three four five"], tmp_path)

@@ -11,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lmcore.curate.privacy import COUNTS, PrivacyParams, blank, mask
+from lmcore.curate.measured import measure
+from lmcore.curate.params import MeasureParams
+from lmcore.curate.privacy import COUNTS, PrivacyParams, blank, blank_all, is_blanked, mask
 from lmcore.curate.privacy_secrets import entropy, looks_random
 from lmcore.curate.privacy_text import MASKS, is_mark
+from lmcore.documents import DOCUMENT, make_table
 
 BLOCK = "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEpAIBAAKCAQEA7bq5\n" * 8 + "-----END RSA PRIVATE KEY-----"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI5ODcifQ.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U"
@@ -127,6 +130,35 @@ def test_a_private_key_never_reaches_into_the_next_text():
     begin, end = BLOCK.split("MIIE", 1)[0] + "MIIEpAIBAAKCAQEA7bq5\n" * 4, "-----END RSA PRIVATE KEY-----"
     masked = mask([begin, end, "a@b.co"], PrivacyParams())
     assert masked.texts == [begin, end, "<email>"]
+
+
+@pytest.mark.parametrize("action", ["mask", "keep"])
+def test_titles_are_masked_as_texts_are_and_urls_in_any_case(row, action):
+    url = "file:cv/jane.roe%40mail.org.txt#3"
+    plain = row("One two three.", url="http://site/plain")
+    given = row("Ask jane@mail.org, or +36 1 234 5678.", url=url, title="By jane@mail.org, +36 1 234 5678")
+    params = MeasureParams(privacy=PrivacyParams(email=action, regions=("HU",)))
+    found = measure(make_table([plain, given], DOCUMENT), params)
+    address = "<email>" if action == "mask" else "jane@mail.org"
+    told = found.to_pylist()
+    assert [row["title"] for row in told] == [plain["title"], f"By {address}, <phone>"]
+    assert [row["url"] for row in told] == ["http://site/plain", "file:cv/<email>.txt#3"]
+    assert told[1]["text"] == f"Ask {address}, or <phone>."
+    assert [row["n_emails"] for row in told] == [0, 1], "of the text"
+    assert told[1]["page_of_origin"] == given["page_of_origin"], "what pages are dealt by"
+
+
+def test_many_are_blanked_as_one_is():
+    urls = [
+        "http://x.org/call/+36-30-123-4567",
+        "http://x.org/?m=jane%40mail.org&tel=%2B36301234567",
+        "http://x.org/plain",
+        "",
+    ]
+    assert blank_all(urls) == [blank(url) for url in urls]
+    assert [is_blanked(url) for url in blank_all(urls)] == [True, True, False, False]
+    assert not any(map(is_blanked, urls))
+    assert blank_all([]) == []
 
 
 def test_blank_masks_urls_and_titles():

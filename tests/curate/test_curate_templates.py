@@ -14,7 +14,7 @@ from lmcore.curate.pieces import pieces
 from lmcore.curate.templates import TemplateCounts
 from lmcore.curate.words import split
 from storage.errors import RunError
-from storage.parquet import write_parquet
+from storage.parquet import read_parquet, write_parquet
 
 TOWNS = [
     f"The town of A{i}b had a population of {i * 37:,} people at the census of 20{i % 90 + 10}." for i in range(40)
@@ -119,7 +119,7 @@ def test_what_is_no_count_is_refused(tmp_path):
         TemplateCounts(bits=12).merge(TemplateCounts(bits=20))
     counts = counted(TOWNS)
     counts.save(tmp_path / "counts")
-    table = room.read_parquet(tmp_path / "counts")
+    table = read_parquet(tmp_path / "counts")
     for facts in ({}, {"bits": "10", "thinning": "0"}, {"bits": "x", "thinning": "0"}):
         write_parquet(tmp_path / "odd", table.replace_schema_metadata(facts))
         with pytest.raises(RunError, match="odd"):

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from flows.look import show_why
 from flows.sample import show_sample
 from flows.train_text import export_text
 from lmcore.curate.line_files import vocabulary_size
+from lmcore.curate.privacy import blank
 from lmcore.recipe import load_recipe
 from storage.catalog import Catalog
 from storage.errors import RunError, UserError
@@ -111,6 +113,8 @@ def test_a_sample_of_what_is_kept(made):
         ({"dropped": "min_word"}, "no rule 'min_word'", "did you mean min_words?"),
         ({"dropped": "zzz' OR true --"}, "no rule", "those that did: "),
         ({"dropped": "max_words"}, "max_words dropped no text", "those that did: "),
+        ({"dropped": "max_template"}, "no rule 'max_template' dropped a text", "those that did: "),
+        ({"dropped": "exact_duplicates"}, "no rule", "did you mean exact_duplicate? those that did: "),
         ({"split": "dev"}, "no split 'dev'", "train, val and test"),
     ],
 )
@@ -120,6 +124,11 @@ def test_a_sample_of_nothing_names_what_there_is(made, settings, what, mend):
         show_sample(store, corpus.key, Console(), **{"dropped": "", "split": "train", "n": 1, "seed": 0} | settings)
     assert what in caught.value.what
     assert mend in caught.value.mend
+    if settings.get("dropped"):
+        rules = caught.value.mend.partition("those that did: ")[2].split(", ")
+        sql = f"SELECT DISTINCT rule FROM decisions WHERE artifact = '{corpus.key}' AND verdict = 'dropped'"
+        assert set(rules) == set(Catalog(store).query(sql)["rule"].to_pylist())
+        assert "did you mean" not in caught.value.mend or caught.value.mend[13:].partition("?")[0] in rules
 
 
 def test_wc_grep_and_sort_agree_with_the_stats_of_what_is_exported(tmp_path):
@@ -257,6 +266,60 @@ def test_why_is_masked(made):
     printed, _ = told(lambda console: show_why(store, f"http://site.example/short-letter?by={EMAIL}", console))
     assert cells(printed)["url"] == ["http://site.example/short-letter?by=<email>"]
     assert EMAIL not in printed
+
+
+def test_nothing_but_pages_of_origin_has_personal_data(made):
+    catalog = Catalog(made[0])
+    for view in ("measured", "curated", "decisions"):
+        texts = catalog.query(f"FROM {view}").drop_columns(["page_of_origin"] if view != "decisions" else [])
+        assert EMAIL not in str(texts.to_pylist()), view
+        assert "<email>" in str(texts["url"].to_pylist())
+    assert "About letter by <email>" in catalog.query("FROM curated")["title"].to_pylist()
+    assert EMAIL in str(catalog.query("FROM documents").to_pylist()), "else this proves nothing"
+
+
+def test_a_page_is_found_by_its_true_address_and_by_the_one_that_is_shown(tmp_path):
+    store = Store(tmp_path / "store")
+    names = [f"cv/{who}@firm-of-hers.com" for who in ("jane.roe", "john.doe")]
+    corpus = make_corpus(store, {name: text_of(n) for n, name in enumerate(names)}, with_tokens=False)
+    true = [f"http://site.example/{name}" for name in names]
+    shown = "http://site.example/cv/<email>"
+    records = {}
+    for address in true:
+        (row,) = Catalog(store).why(address, blank)
+        assert (row["url"], row["verdict"]) == (shown, "kept"), "just the one that was asked for"
+        assert Catalog(store).why(address) == [row], "also without a word on how it is shown"
+        records[row["record_id"]] = address
+    assert len(records) == 2
+    assert {row["record_id"] for row in Catalog(store).why(shown, blank)} == set(records)
+    printed, _ = told(lambda console: show_why(store, shown, console))
+    assert all(record in printed for record in records)
+    assert "firm-of-hers" not in printed
+
+    shutil.rmtree(corpus.path)
+    assert {row["rule"] for row in Catalog(store).why(shown, blank)} == {"not curated yet"}
+    assert {row["url"] for row in Catalog(store).why(shown, blank)} == set(true)
+    (row,) = Catalog(store).why(true[0], blank)
+    assert row["url"] == true[0]
+
+
+def test_a_true_address_is_found_when_what_was_collected_is_gone(tmp_path):
+    store = Store(tmp_path / "store")
+    names = [f"cv/{who}@firm-of-hers.com" for who in ("jane.roe", "john.doe")]
+    make_corpus(store, {name: text_of(n) for n, name in enumerate(names)}, with_tokens=False)
+    for collection in list(store.artifacts("collect")):
+        shutil.rmtree(collection.path)
+    rows = Catalog(store).why(f"http://site.example/{names[0]}", blank)
+    assert len(rows) == 2, "any that is shown like that"
+
+
+@pytest.mark.parametrize("address", [f"http://site.example/leter?by={EMAIL}", "http://site.example/leter?by=<email>"])
+def test_an_unknown_page_is_told_of_masked(made, address):
+    store, _ = made
+    with pytest.raises(UserError) as caught:
+        show_why(store, address, Console())
+    assert "'http://site.example/leter?by=<email>'" in caught.value.what
+    assert caught.value.mend == "the nearest is http://site.example/letter?by=<email>"
 
 
 def command(*arguments):

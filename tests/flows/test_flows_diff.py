@@ -73,6 +73,12 @@ def test_the_newest_edition_against_the_one_before(editions):
     assert lines == ["- file:e.txt  (not found any more)"]
 
 
+def test_addresses_are_masked(editions):
+    editions.collect("four", **{"jane.roe@firm-of-hers.com": "sixth"})
+    _, counts, lines = diff(editions)
+    assert (counts[0], lines) == (1, ["+ file:<email>.txt"])
+
+
 def test_two_editions_by_name(editions):
     title, counts, lines = diff(editions, edition="two", against="one")
     assert title == "stories: two against one"

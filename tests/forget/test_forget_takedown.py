@@ -260,3 +260,37 @@ def test_nobody_uses_the_store_meanwhile(shelf):
         pass
     with shelf.store.alone(), pytest.raises(Locked), shelf.store.alone():
         pass
+
+
+def test_a_page_whose_address_is_personal_goes_by_its_true_address_or_its_record(tmp_path):
+    """Measured and curated rows have the address masked, the same for both of these pages: only one is meant."""
+    names = ["jane.roe@firm-of-hers.com", "john.doe@firm-of-hers.com"]
+    texts = shop.write_texts(
+        tmp_path / "texts", range(8), **{name: shop.text_of(20 + n) for n, name in enumerate(names)}
+    )
+    store = Store(tmp_path / "store")
+    collected = shop.collected(store, texts, "one")
+    made = shop.corpus(store, collected)
+    shown, true = "file:<email>.txt", [f"file:{name.replace('@', '%40')}.txt" for name in names]
+    held = {row["url"]: row["record_id"] for row in documents_of(collected)}
+    assert set(true) < set(held)
+    with pytest.raises(UserError, match="masked: more pages than one") as caught:
+        plan_takedown(store, shown)
+    assert "record" in caught.value.mend
+    with pytest.raises(UserError, match=r"holds no text of 'file:<email>\.txt'"):
+        plan_takedown(store, "file:joan.doe%40firm-of-hers.com.txt")
+    for name in (true[0], held[true[0]]):
+        tombstone = plan_takedown(store, name).tombstone
+        assert (tombstone.urls, tombstone.records) == ((true[0],), (held[true[0]],))
+    forget(store, held[true[0]])
+    left = {row["record_id"] for row in documents_of(collected)}
+    assert left == set(held.values()) - {held[true[0]]}
+    decisions = read_documents(made.file("decisions.parquet"), DECISION).to_pylist()
+    assert [row["record_id"] for row in decisions if row["rule"] == "forgotten"] == [held[true[0]]]
+    assert sorted(row["url"] for row in decisions).count(shown) == 2
+
+
+def documents_of(collected):
+    """What an edition holds itself."""
+    paths = sorted((collected.path / "documents").glob("*.parquet"))
+    return [row for path in paths for row in read_parquet(path, ["record_id", "url"]).to_pylist()]

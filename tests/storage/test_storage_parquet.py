@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lmcore.documents import CURATED, DOCUMENT
 from storage.digest import canonical_json, digest_file, digest_json
 from storage.errors import RunError, StorageError
-from storage.parquet import ROWS_PER_GROUP, batches, read_parquet, write_parquet
+from storage.parquet import ROWS_PER_GROUP, batches, read_between, read_parquet, stream_parquet, write_parquet
 
 SCHEMA = pa.schema(
     [
@@ -78,6 +78,33 @@ def test_a_large_table_is_cut_into_fixed_groups(tmp_path, seed):
     streamed = list(batches(tmp_path / "a.parquet", ["n"], rows=999))
     assert max(batch.num_rows for batch in streamed) <= 999
     assert pa.Table.from_batches(streamed)["n"].to_pylist() == table["n"].to_pylist()
+
+
+def test_a_stream_of_tables_gives_the_bytes_of_the_whole(tmp_path, seed):
+    pick = random.Random(seed)
+    schema = pa.schema([pa.field("n", pa.uint64(), nullable=False)], metadata={b"of": b"numbers"})
+    for rows in (0, 1, ROWS_PER_GROUP, 3 * ROWS_PER_GROUP + 17):
+        table = pa.table({"n": [pick.randrange(2**64) for _ in range(rows)]}, schema=schema)
+        ends = sorted({0, rows, *(pick.randint(0, rows) for _ in range(5))})
+        write_parquet(tmp_path / "whole", table)
+        stream_parquet(tmp_path / "cut", schema, (table.slice(a, b - a) for a, b in itertools.pairwise(ends)))
+        assert (tmp_path / "cut").read_bytes() == (tmp_path / "whole").read_bytes(), rows
+
+
+def test_the_groups_between_two_values_hold_every_row_between_them(tmp_path, seed):
+    pick = random.Random(seed)
+    values = sorted(pick.randrange(2**64) for _ in range(5_000))
+    write_parquet(tmp_path / "t", pa.table({"n": pa.array(values, pa.uint64())}), rows_per_group=100)
+    for _ in range(20):
+        low, last = sorted((pick.randrange(2**64), pick.randrange(2**64)))
+        found = read_between(tmp_path / "t", "n", low, last, ["n"])["n"].to_pylist()
+        between = [value for value in values if low <= value <= last]
+        assert [value for value in found if low <= value <= last] == between
+        assert len(found) <= len(between) + 200
+    with pytest.raises(RunError, match="no column m"):
+        read_between(tmp_path / "t", "m", 0, 1, ["n"])
+    with pytest.raises(RunError, match="nothing"):
+        read_between(tmp_path / "nothing", "n", 0, 1, ["n"])
 
 
 @pytest.mark.parametrize("schema", [DOCUMENT, CURATED], ids=["document", "curated"])

@@ -95,11 +95,11 @@ def test_what_to_set_follows_from_what_is_set():
 
 @pytest.mark.slow
 def test_one_sequence_that_does_not_fit_names_the_shape_and_not_the_micro_batch(job, tmp_path):
-    values = job(**WIDE | {"batch": 1, "micro_batch": 1, "model": WIDE["model"] | {"context": 1024}, "steps": 1})
+    values = job(**WIDE | {"batch": 1, "micro_batch": 1, "model": WIDE["model"] | {"context": 1344}, "steps": 1})
     failed = limited(values, tmp_path, 600)
     assert failed.returncode == 1
     assert "ran out of memory; it may use 600 MiB" in failed.stderr
-    assert "set runtime.train.activation_checkpointing=on, or set model.context (1,024)" in failed.stderr
+    assert "set runtime.train.activation_checkpointing=on, or set model.context (1,344)" in failed.stderr
     assert "micro_batch" not in failed.stderr
     assert "Traceback" not in failed.stderr
 

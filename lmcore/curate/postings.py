@@ -1,0 +1,176 @@
+"""Which hash stands in which items: rows (hash, item) on disk, sorted in a fixed memory and looked up piece by piece.
+
+Rows are collected up to some MiB, sorted and written as a run; then the runs are merged, one range of hashes after the
+other, into one. Looking up maps only that range of the file which it is about, and lets go of it: neither building
+nor looking up holds more when there are more rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmcore.curate.words import run_starts
+from storage.atomic import disk_errors
+
+Hashes = NDArray[np.uint64]
+Integers = NDArray[np.int64]
+
+_RUN_BYTES = 24 << 20  # a run is not larger, however much may be held: sorting more at once is no faster
+_BYTES_A_ROW = 48  # while rows are sorted: both columns, their order, both columns in order
+_RANGES = 4096  # of hashes, by their first bits
+_MOST_MAPS = 64  # pieces of the file that are looked at one after the other
+_PIECE = 1 << 20  # rows read at once
+
+
+@dataclass(frozen=True)
+class Postings:
+    """R rows in a folder, ascending by hash and item, none twice."""
+
+    folder: Path
+    bounds: Integers  # (_RANGES + 1,) first row of each range of hashes, and R
+
+    @classmethod
+    def open(cls, folder: Path) -> Postings:
+        """Raises OSError or ValueError for what is not there or damaged."""
+        found = cls(folder, np.load(folder / "bounds.npy"))
+        rows = int(found.bounds[-1])
+        for name, width in (("grams", 8), ("items", 4)):
+            if (size := (folder / name).stat().st_size) != rows * width:
+                raise ValueError(f"{name} has {size:,} bytes instead of {rows * width:,}")
+        return found
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    def hashes(self) -> Iterator[Hashes]:
+        """The hashes of all rows, piece by piece."""
+        for first in range(0, len(self), _PIECE):
+            yield np.fromfile(self.folder / "grams", np.uint64, min(_PIECE, len(self) - first), offset=8 * first)
+
+    def find(self, wanted: Hashes) -> tuple[Integers, Integers]:
+        """The items of distinct ascending hashes: pairs of (place in `wanted`, item), in order."""
+        maps = _MOST_MAPS if len(self) > _PIECE // 16 else 1
+        bounds = self.bounds[:: _RANGES // maps].tolist()
+        cuts = [*np.searchsorted(wanted, _range_starts(maps)).tolist(), len(wanted)]
+        places, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for (low, high), (first, last) in zip(itertools.pairwise(cuts), itertools.pairwise(bounds), strict=True):
+            if low == high or first == last:
+                continue
+            grams = np.memmap(self.folder / "grams", np.uint64, "r", 8 * first, (last - first,))
+            at = np.searchsorted(grams, wanted[low:high])
+            hit = np.flatnonzero(grams[np.minimum(at, len(grams) - 1)] == wanted[low:high])
+            if not len(hit):
+                continue
+            at = at[hit]
+            count = np.searchsorted(grams, wanted[low:high][hit], side="right") - at
+            within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+            items = np.memmap(self.folder / "items", np.uint32, "r", 4 * first, (last - first,))
+            places.append(np.repeat(low + hit, count))
+            numbers.append(items[np.repeat(at, count) + within].astype(np.int64))
+        return np.concatenate(places), np.concatenate(numbers)
+
+
+class PostingsWriter:
+    """Takes rows in any order; of one hash the `most` lowest items stay."""
+
+    def __init__(self, folder: Path, memory: int, most: int) -> None:
+        """Writes to `folder`, which is there, and holds about `memory` bytes, and never more than a few MiB."""
+        self._folder, self._memory, self._most = folder, min(memory, _RUN_BYTES), most
+        self._grams: list[Hashes] = []
+        self._items: list[NDArray[np.uint32]] = []
+        self._held = 0
+        self._runs: list[Integers] = []  # the bounds of each
+
+    def add(self, hashes: Hashes, items: NDArray[np.uint32]) -> None:
+        """So many rows more. Raises StorageError."""
+        self._grams.append(hashes)
+        self._items.append(items)
+        self._held += len(hashes)
+        if self._held * _BYTES_A_ROW > self._memory:
+            self._flush()
+
+    def finish(self) -> tuple[Postings, int]:
+        """All rows in order, and how many runs they were merged from. Raises StorageError."""
+        self._flush()
+        counts = np.zeros(_RANGES, np.int64)
+        with (
+            disk_errors(self._folder),
+            open(self._folder / "grams", "wb") as grams_file,
+            open(self._folder / "items", "wb") as items_file,
+        ):
+            for low, high in self._ranges():
+                grams, items = self._sorted(*self._read(low, high))
+                counts += _counts(grams)
+                grams.tofile(grams_file)
+                items.tofile(items_file)
+            np.save(self._folder / "bounds.npy", np.concatenate(([0], np.cumsum(counts))))
+            for path in self._folder.glob("run-*"):
+                path.unlink()
+        return Postings.open(self._folder), len(self._runs)
+
+    def _flush(self) -> None:
+        if not self._held:
+            return
+        grams, items = np.concatenate(self._grams), np.concatenate(self._items)
+        self._grams, self._items, self._held = [], [], 0
+        grams, items = self._sorted(grams, items)
+        with disk_errors(self._folder):
+            grams.tofile(self._folder / f"run-{len(self._runs)}.grams")
+            items.tofile(self._folder / f"run-{len(self._runs)}.items")
+        self._runs.append(np.concatenate(([0], np.cumsum(_counts(grams)))))
+
+    def _sorted(self, grams: Hashes, items: NDArray[np.uint32]) -> tuple[Hashes, NDArray[np.uint32]]:
+        order = np.lexsort((items, grams))
+        grams, items = grams[order], items[order]
+        kept = run_starts(grams) | run_starts(items)
+        grams, items = grams[kept], items[kept]
+        kept = rank(grams) < self._most
+        return grams[kept], items[kept]
+
+    def _ranges(self) -> Iterator[tuple[int, int]]:
+        """Ranges of hashes, as many in a row as may be held together; nothing where there are no rows."""
+        if not self._runs:
+            return
+        most = max(1, self._memory // _BYTES_A_ROW)
+        bounds = np.sum(self._runs, axis=0)
+        low = 0
+        while low < _RANGES:
+            high = max(low + 1, int(np.searchsorted(bounds, bounds[low] + most, side="right")) - 1)
+            yield low, min(high, _RANGES)
+            low = high
+
+    def _read(self, low: int, high: int) -> tuple[Hashes, NDArray[np.uint32]]:
+        grams, items = [], []
+        for number, bounds in enumerate(self._runs):
+            first, count = int(bounds[low]), int(bounds[high] - bounds[low])
+            if count:
+                run = self._folder / f"run-{number}"
+                grams.append(np.fromfile(run.with_suffix(".grams"), np.uint64, count, offset=8 * first))
+                items.append(np.fromfile(run.with_suffix(".items"), np.uint32, count, offset=4 * first))
+        return np.concatenate([np.zeros(0, np.uint64), *grams]), np.concatenate([np.zeros(0, np.uint32), *items])
+
+
+def rank(ranked: NDArray[np.generic]) -> Integers:
+    """The place of each value among its equals, in a sorted array."""
+    first = np.flatnonzero(run_starts(ranked)) if len(ranked) else np.zeros(0, np.int64)
+    return np.arange(len(ranked)) - np.repeat(first, np.diff(np.append(first, len(ranked))))
+
+
+def _range_starts(count: int) -> Hashes:
+    """The lowest hash of each of `count` ranges, a power of two."""
+    return (
+        np.arange(count, dtype=np.uint64) << np.uint64(64 - (count - 1).bit_length())
+        if count > 1
+        else np.zeros(1, np.uint64)
+    )
+
+
+def _counts(grams: Hashes) -> Integers:
+    """(_RANGES,) how many of these ascending hashes are in each range."""
+    return np.diff(np.append(np.searchsorted(grams, _range_starts(_RANGES)), len(grams)))
