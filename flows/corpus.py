@@ -148,6 +148,9 @@ def _known(
     if len(whole) < len(earlier) or len(whole) >= MAX_BATCHES:
         return [], []
     made = [artifact.manifest.provenance for artifact in whole]
+    if older := sorted({m.stage_version for m in made} - {compare.version}):
+        told = f"  compare: built by version {older[0]}, this is version {compare.version}: all texts are compared anew"
+        say(told, "yellow")
     if any((m.stage_version, m.params) != (compare.version, recipe.compare.key_values()) for m in made):
         return [], []
     by_key = {artifact.key: artifact for artifact in measures}

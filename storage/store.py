@@ -177,6 +177,10 @@ class Store:
                 raise ArtifactDamaged(folder, problem)
         return Artifact(stage, key, str(self.root))
 
+    def is_there(self, stage: str, key: str) -> bool:
+        """Whether an artifact was finished, without a look at its files."""
+        return (self.root / stage / key / MANIFEST).exists()
+
     def artifacts(self, *stages: str) -> Iterator[Artifact]:
         """Every finished artifact, of these stages or of all, in order of stage and key; damaged manifests too."""
         for stage in stages or STAGES:

@@ -37,6 +37,19 @@ def _columns(**types: pa.DataType) -> pa.Schema:
     return pa.schema(list(types.items()))
 
 
+_DECISION = _columns(
+    record_id=_TEXT,
+    source=_TEXT,
+    url=_TEXT,
+    verdict=_TEXT,
+    rule=_TEXT,
+    value=_REAL,
+    threshold=_REAL,
+    other=_TEXT,
+    split=_TEXT,
+)
+
+
 @dataclass(frozen=True)
 class FileView:
     """One kind of Parquet file: which stage leaves it, its name inside the artifact, its columns.
@@ -156,21 +169,9 @@ FILE_VIEWS = {
         ),
         folder="split",
     ),
-    "decisions": FileView(
-        "curate",
-        re.compile(r"decisions\.parquet"),
-        _columns(
-            record_id=_TEXT,
-            source=_TEXT,
-            url=_TEXT,
-            verdict=_TEXT,
-            rule=_TEXT,
-            value=_REAL,
-            threshold=_REAL,
-            other=_TEXT,
-            split=_TEXT,
-        ),
-    ),
+    "decisions": FileView("curate", re.compile(r"decisions\.parquet"), _DECISION),
+    # of corpora that failed their gates, by the folder of their work in place of an artifact
+    "unfinished_decisions": FileView(".work", re.compile(r"out/decisions\.parquet"), _DECISION),
     "trips": FileView(
         "curate",
         re.compile(r"trips\.parquet"),
@@ -188,6 +189,13 @@ FILE_VIEWS = {
         "curate",
         re.compile(r"contamination\.parquet"),
         _columns(set=_TEXT, item=_TEXT, record_id=_TEXT, n_grams=_WHOLE, chars=_WHOLE),
+    ),
+    "evaluation_sets": FileView("curate", re.compile(r"evaluation_sets\.parquet"), _columns(set=_TEXT, items=_WHOLE)),
+    "token_documents": FileView(
+        "tokens",
+        re.compile(r"(train|val|test)/documents\.parquet"),
+        _columns(record_id=_TEXT, n_tokens=_WHOLE, n_bytes=_WHOLE),
+        folder="split",
     ),
     "metrics": FileView(
         "train",

@@ -55,6 +55,8 @@ def read_store(store: Store) -> Contents:
         for name, view in FILE_VIEWS.items():
             if view.stage == artifact.stage:
                 files[name] += _present(root, artifact, view.name, contents.left_out.append)
+    unfinished = sorted(root.glob(".work/curate-*/out/decisions.parquet"))
+    files["unfinished_decisions"] = [os.fspath(path) for path in unfinished]
     facts["releases"] = list(_releases(Registry(store.root), contents.left_out.append))
     for name, schema in FACT_VIEWS.items():
         contents.views[name] = pa.Table.from_pylist(facts[name], schema=schema)

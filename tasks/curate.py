@@ -18,7 +18,7 @@ from tasks.step import step
 from tasks.ui_pages import show_corpus
 
 
-@step("curate", version=2, pages=show_corpus)
+@step("curate", version=3, pages=show_corpus)
 def curate(
     work: Path,
     collected: Sequence[Artifact],

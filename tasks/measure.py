@@ -13,7 +13,7 @@ from storage.store import Artifact
 from tasks.step import step
 
 
-@step("measure", version=1)
+@step("measure", version=2)
 def measure(
     work: Path, collected: Artifact, *, params: MeasureParams, runtime: MeasureRuntime, report: Report
 ) -> dict[str, Any]:

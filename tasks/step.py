@@ -84,7 +84,7 @@ def step(
         taken = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][1:]
         names, later = [p.name for p in taken], {p.name for p in taken if p.default is not p.empty}
 
-        def key_of(inputs: Inputs, params: Params) -> str:
+        def key_of(inputs: Inputs, params: Params, version: int = version) -> str:
             given = {name: _digests(stage, value) for name, value in inputs.items()}
             named = {name: digests for name, digests in given.items() if digests or name not in later}
             return Store.key(stage, version, params.key_values(), named)
@@ -130,6 +130,9 @@ def step(
                 if found := _repaired(store, stage, key, is_pure, watch):
                     store.clear_work(stage, key)
                     return _reused(found, watch, pages)
+                before = ((older, key_of(inputs, params, older)) for older in range(version - 1, 0, -1))
+                if older := next((older for older, name in before if store.is_there(stage, name)), 0):
+                    watch.note(f"built by version {older}, this is version {version}: built again")
                 artifact = _build(store, stage, key, version, is_pure, build, inputs, params, runtime, watch)
             watch.end("Completed", summarise(artifact.metrics))
             show_finished(pages, watch.label, artifact)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+import pyarrow as pa
 from store_words import text_of
 
 from lmcore.collect.editions import own_records
@@ -27,7 +28,7 @@ from lmcore.documents import DOCUMENT, make_table, record_id
 from lmcore.progress import silent
 from storage.digest import digest_json
 from storage.manifest import InputEntry, Provenance
-from storage.parquet import write_parquet
+from storage.parquet import read_parquet, write_parquet
 from storage.store import Store
 
 EMAIL = "jane.roe@firm-of-hers.com"
@@ -145,8 +146,19 @@ def make_corpus(store: Store, given: dict[str, str], *, name: str = "texts", wit
     compared = publish(store, "compare", [measured], compare)
     corpus = publish(store, "curate", [collected, measured, compared], judge, params=params.key_values())
     if with_tokens:
-        counts = {"tokens_train": 1234, "tokens_val": 56, "tokens_test": 78}
-        publish(store, "tokens", [corpus], lambda work: (work / "out" / "a").write_text("a"), metrics=counts)
+        counts = {"train": 1234, "val": 56, "test": 78}
+
+        def tokenise(work):
+            """So many tokens for all texts of a split, one for each but the first."""
+            for split, tokens in counts.items():
+                files = (corpus.path / split).glob("*.parquet")
+                names = [name for path in sorted(files) for name in read_parquet(path)["record_id"].to_pylist()]
+                each = [tokens - len(names) + 1, *[1] * (len(names) - 1)]
+                table = pa.table({"record_id": names, "n_tokens": each[: len(names)], "n_bytes": [9] * len(names)})
+                write_parquet(work / "out" / split / "documents.parquet", table)
+
+        metrics = {f"tokens_{split}": tokens for split, tokens in counts.items()}
+        publish(store, "tokens", [corpus], tokenise, metrics=metrics)
     return corpus
 
 
@@ -154,7 +166,8 @@ def whole_store(folder) -> tuple[Store, object]:
     """A store with a corpus that has something of everything, and another corpus, of which no card may tell."""
     folder.mkdir(parents=True, exist_ok=True)
     held = folder / "held.jsonl"
-    held.write_text(json.dumps({"question": text_of(7).split("\n")[1] + " " + text_of(7).split("\n")[2]}) + "\n")
+    asked = [text_of(7).split("\n")[1] + " " + text_of(7).split("\n")[2], text_of(301), text_of(302)]
+    held.write_text("".join(json.dumps({"question": text}) + "\n" for text in asked))
     store = Store(folder / "store")
     contaminate = {"evaluation_sets": [{"name": "quiz", "path": str(held)}]}
     corpus = make_corpus(store, texts(), decontaminate=contaminate)

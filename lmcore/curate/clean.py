@@ -41,6 +41,7 @@ from storage.parquet import read_parquet, replace_parquet
 
 CONTAMINATED, REPEATED, BOILERPLATE, SAME_LEFT = "contaminated", "long_repeat", "boilerplate", "exact_duplicate"
 HITS = "contamination.parquet"
+INDEX = "index"  # folder of what is held out
 
 CHANGED = pa.schema(
     [
@@ -170,7 +171,7 @@ def _held_out(
         if sets:
             yield from read_sets(settings.evaluation_sets)
 
-    every = HeldOut.build(items(held, sets=True), settings.size, folder / "index", memory_mb=memory_mib)
+    every = HeldOut.build(items(held, sets=True), settings.size, folder / INDEX, memory_mb=memory_mib)
     since = held & ~was
     if parent is None or not settings.look_back or not since.any():
         return every, None

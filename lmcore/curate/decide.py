@@ -2,6 +2,7 @@
 
 Every time all records are judged anew, so that a copy comes back when the text that it was a copy of leaves. What was
 kept before comes first, on the side where it was: another night or other settings move nothing between the splits.
+What was ever held out binds the texts that are like it, also while it is away: see `sides`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from lmcore.curate.sides import UNKNOWN
 from lmcore.curate.split import SplitParams
 
 EXACT, NEAR, HELD_OUT = "exact_duplicate", "near_duplicate", "held_out_duplicate"
+BEFORE = "held_out_before"  # on another side now than where it, or one that it is like and that is away, was held out
 NOBODY = -1
 
 
@@ -87,15 +89,20 @@ def decide(
 ) -> Decided:
     """Judge every record by what is known of it; `rules` are those that judged `records`.
 
-    Of texts that are alike stays, in this order: one kept before, one written by people, one that is learnt from more
-    often (`weights`, (N,); none of 0 stays in training), one of a source that comes first in `trusted`, the one with
-    the highest quality, the longest, the lowest record id. `files` are the measured files that `records` tells of,
-    `gone` is what an earlier round found out.
+    Of texts that are alike stays, in this order: one kept before, one held out before, one written by people, one that
+    is learnt from more often (`weights`, (N,); none of 0 stays in training), one of a source that comes first in
+    `trusted`, the one with the highest quality, the longest, the lowest record id. A text that was held out, or is like
+    one that was, and comes on another side stands behind all these, and is dropped where it is like none that stays.
+    `files` are the measured files that `records` tells of, `gone` is what an earlier round found out.
     """
     known = places(records.ids, parent.ids) >= 0 if parent else np.zeros(len(records), bool)
     side = _sides(records, splitting, parent)
+    bound, held = np.full(len(records), split.TRAIN, np.int8), np.zeros(len(records), bool)
+    if parent:
+        bound, held = parent.sides.bound(records.words, pairs)
+    strays = (bound != split.TRAIN) & (side != bound)
     decided = Decided(
-        rules=[*rules, split.RULE, EXACT, NEAR, HELD_OUT],
+        rules=[*rules, split.RULE, EXACT, NEAR, HELD_OUT, BEFORE],
         rule=records.rule.copy(),
         value=records.value.copy(),
         threshold=records.threshold.copy(),
@@ -112,30 +119,35 @@ def decide(
     for drop in gone:
         decided.drop(drop.rule, drop.records, drop.value, drop.threshold)
 
-    left = np.flatnonzero(decided.kept)
-    order = np.lexsort(
-        (
-            np.arange(len(left)),
-            -records.n_chars[left],
-            -records.quality[left],
-            -weights[left],
-            _trust(records, trusted)[left],
-            records.synthetic[left],
-            ~known[left],
+    while True:
+        left = np.flatnonzero(decided.kept)
+        order = np.lexsort(
+            (
+                np.arange(len(left)),
+                -records.n_chars[left],
+                -records.quality[left],
+                -weights[left],
+                _trust(records, trusted)[left],
+                records.synthetic[left],
+                np.select([strays, known, held], [3, 0, 1], 2)[left],
+            )
         )
-    )
-    rank = np.empty(len(left), np.int64)
-    rank[order] = np.arange(len(left))
-    chosen = settle(
-        records.words[left],
-        rank,
-        pairs,
-        files,
-        records.file[left],
-        records.row[left],
-        min_jaccard=min_jaccard,
-        memory_mib=memory_mib,
-    )
+        rank = np.empty(len(left), np.int64)
+        rank[order] = np.arange(len(left))
+        chosen = settle(
+            records.words[left],
+            rank,
+            pairs,
+            files,
+            records.file[left],
+            records.row[left],
+            min_jaccard=min_jaccard,
+            memory_mib=memory_mib,
+        )
+        astray = left[(chosen.best == np.arange(len(left))) & strays[left]]
+        if not len(astray):
+            break
+        decided.drop(BEFORE, astray, np.nan, np.nan)
     decided.cluster_size[left] = chosen.size
     best = left[chosen.best]
     copy = best != left

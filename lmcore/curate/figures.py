@@ -45,6 +45,7 @@ def _decisions(which: NDArray[np.int64], urls: pa.Array, records: Records, decid
     sources = pa.DictionaryArray.from_arrays(records.source[which], pa.array(records.names["source"], pa.string()))
     labels = pa.array([*decided.rules, "kept"], pa.string())  # KEPT is the last index
     rule = np.where(kept, len(decided.rules), decided.rule[which])
+    value, threshold = decided.value[which], decided.threshold[which]  # NaN where nothing was measured
     other = decided.other[which]
     alike = other != NOBODY
     columns = {
@@ -53,8 +54,8 @@ def _decisions(which: NDArray[np.int64], urls: pa.Array, records: Records, decid
         "url": urls.take(pa.array(which)),
         "verdict": pa.array(["dropped", "kept"]).take(pa.array(kept.astype(np.int8))),
         "rule": labels.take(pa.array(rule)),
-        "value": pa.array(decided.value[which], mask=kept),
-        "threshold": pa.array(decided.threshold[which], mask=kept),
+        "value": pa.array(value, mask=kept | np.isnan(value)),
+        "threshold": pa.array(threshold, mask=kept | np.isnan(threshold)),
         "other": _masked(hexes(records.ids[np.where(alike, other, 0)]), ~alike | kept),
         "split": _masked(pa.array(SPLITS).take(pa.array(decided.split[which])), ~kept),
     }

@@ -52,10 +52,10 @@ def check_gates(params: GatesParams, values: Mapping[str, float]) -> list[Gate]:
     return gates
 
 
-def require(gates: Sequence[Gate], drops: Mapping[str, int], records: int, decisions: str) -> None:
+def require(gates: Sequence[Gate], drops: Mapping[str, int], records: int, asked: str) -> None:
     """Raise one RunError that tells every failed gate, with value and limit; nothing when all passed.
 
-    `drops` counts the records each rule dropped out of `records`; `decisions` is the path where each is explained.
+    `drops` counts the records each rule dropped out of `records`; `asked` is the command that tells why each went.
     """
     failed = [gate for gate in gates if not gate.passed]
     if not failed:
@@ -71,7 +71,7 @@ def require(gates: Sequence[Gate], drops: Mapping[str, int], records: int, decis
     what = "gate" if len(failed) == 1 else "gates"
     raise RunError(
         f"the curated corpus fails {len(failed)} data {what}: {told}",
-        f"{', '.join(mends)}; why each text went: {decisions}",
+        f"{', '.join(mends)}; why each text went: {asked}",
     )
 
 

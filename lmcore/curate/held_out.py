@@ -48,6 +48,16 @@ Item = tuple[str, str, str]  # name of the set, id within it, text
 _BATCH = 1 << 20  # characters that are held before they are looked at
 
 
+COUNT = pa.schema([ITEM.field("set"), pa.field("items", pa.int64(), nullable=False)])
+
+
+def item_counts(index: Path) -> pa.Table:
+    """COUNT rows: how many different items each set of an index has, by name of the set."""
+    items = read_parquet(index / "items.parquet", ["set", "item"])
+    counted = items.group_by("set").aggregate([("item", "count_distinct")]).sort_by("set")
+    return pa.table([counted["set"], counted["item_count_distinct"]], schema=COUNT)
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """The index, opened. Several processes may have it open at once."""

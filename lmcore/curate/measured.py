@@ -74,7 +74,7 @@ def measure(documents: pa.Table, params: MeasureParams) -> pa.Table:
     columns |= of_text | _known({name: of_text[name] for name in ("stop_words", "stop_word_share")}, listed)
     columns |= {name: count.astype(np.float64) for name, count in masked.counts.items()}
     columns |= _known(toxicity(texts, langs), [bool(offensive_words(lang)) for lang in langs])
-    columns |= _amharic(texts, of_text["ethiopic_share"])
+    columns |= ethiopic_counts(texts)
     columns["lang_score"] = np.array([_score_of(lang, top) for lang, top in zip(langs, found.top, strict=True)])
     columns["expected_share"] = found.expected_share if params.language.expected else np.full(len(texts), np.nan)
     turns = pc.list_value_length(documents["turns"]).cast(pa.float64())
@@ -111,16 +111,6 @@ def _known(columns: dict[str, NDArray[np.float64]], known: list[bool]) -> dict[s
 def _score_of(lang: str, top: Sequence[tuple[str, float]]) -> float:
     """How sure it is that a text is in its own language."""
     return max((score for found, score in top if same_language(found, lang)), default=0.0)
-
-
-def _amharic(texts: Sequence[str], share: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-    """The counts that the original Amharic formulas need; 0 for texts without an Ethiopic letter."""
-    some = np.flatnonzero(share > 0)
-    counts = ethiopic_counts([texts[place] for place in some.tolist()])
-    whole = {name: np.zeros(len(texts)) for name in AMHARIC}
-    for name, column in counts.items():
-        whole[name][some] = column
-    return whole
 
 
 def _turns(turns: pa.ChunkedArray, langs: Sequence[str], params: MeasureParams) -> pa.ChunkedArray:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from lmcore.curate.carried import still_lost
 from lmcore.curate.choose import Pairs
-from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, HITS, REPEATED, Cleaned, clean
+from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, HITS, INDEX, REPEATED, Cleaned, clean
 from lmcore.curate.compare import read_pairs
 from lmcore.curate.decide import NOBODY, Decided, Drop, decide
+from lmcore.curate.held_out import COUNT, item_counts
 from lmcore.curate.ids import hexes
 from lmcore.curate.mix import weights
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
@@ -23,6 +24,7 @@ from lmcore.curate.records import Records
 from lmcore.progress import Report
 from storage.parquet import write_parquet
 
+SETS = "evaluation_sets.parquet"  # how many items of each set the training texts were compared with
 _LOSSES = (CONTAMINATED, REPEATED, BOILERPLATE)
 
 
@@ -39,11 +41,11 @@ def decide_and_clean(
     known: Parent | None,
     reusable: Parent | None,
     report: Report,
-) -> tuple[Decided, Cleaned]:
-    """The verdict on every record and what became of the texts; `records` is told their new sizes and digests.
+) -> tuple[Decided, Cleaned, Pairs]:
+    """The verdict on every record, what became of the texts, and which of them are alike.
 
-    `known` is the corpus before, `reusable` the same where it was made with the same settings. Leaves
-    `out/contamination.parquet`.
+    `records` is told the texts' new sizes and digests. `known` is the corpus before, `reusable` the same where it was
+    made with the same settings. Leaves `out/contamination.parquet` and `out/evaluation_sets.parquet`.
     """
     as_measured = [array.copy() for array in (records.text_id, records.words, records.n_bytes)]
     pairs = Pairs.of(*(read_pairs(folder) for folder in compared))
@@ -84,7 +86,9 @@ def decide_and_clean(
             array[:] = measured
     keys = [("set", "ascending"), ("item", "ascending"), ("record_id", "ascending")]
     write_parquet(work / "out" / HITS, pa.concat_tables(hits).sort_by(keys))
-    return decided, cleaned
+    counts = item_counts(folder / INDEX) if params.decontaminate.enabled else COUNT.empty_table()
+    write_parquet(work / "out" / SETS, counts)
+    return decided, cleaned, pairs
 
 
 def _lost(decided: Decided) -> list[Drop]:

@@ -6,6 +6,7 @@ provenance/corpus.json (what it was made of).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from lmcore.curate import gates
 from lmcore.curate.beside import Beside
 from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, REPEATED, clear
-from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, Decided
+from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, NOBODY, Decided
 from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids
 from lmcore.curate.judge import LICENCE, Judge
@@ -39,6 +40,7 @@ from storage.atomic import disk_errors, fault, write_json
 from storage.digest import digest_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
+from storage.store import Store
 from storage.text import number
 
 
@@ -80,7 +82,7 @@ def curate(
     reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
     base = whole if reusable else None
     measured_words = records.words.copy()
-    decided, cleaned = decide_and_clean(
+    decided, cleaned, pairs = decide_and_clean(
         work,
         paths,
         compared,
@@ -107,13 +109,15 @@ def curate(
     write_json(out / "stats.json", figures)
     if len(records) and not decided.kept.any():
         raise _nothing_left(paths, records, decided)
-    gates.require(checked, figures["rules"], len(records), str(out / "decisions.parquet"))
+    gates.require(checked, figures["rules"], len(records), _asked(work))
     report(3, 4, f"{int(decided.kept.sum()):,} of {len(records):,} records kept")
     give_back()
 
     kept = decided.kept
     sides = whole.sides if whole else Sides.nobody()
-    sides.with_kept(records.page[kept], measured_words[kept], decided.split[kept]).write(out)
+    sides = sides.with_kept(records.page[kept], measured_words[kept], decided.split[kept])
+    copies = np.flatnonzero((decided.other != NOBODY) & (records.words == measured_words))  # as they are, not when cut
+    sides.with_copies(measured_words[copies], decided.split[decided.other[copies]], pairs).write(out)
     plan = plan_files(records, decided, base)
     write_splits(work, paths, records, decided, plan, cleaned, often)
     report(4, 4, f"{int(plan.new.sum()):,} texts written")
@@ -146,6 +150,13 @@ def _nothing_left(files: Sequence[Path], records: Records, decided: Decided) -> 
         f"nothing is kept of {len(records):,} records; {rule} drops most, {dropped[worst]:,}: {'; '.join(shown)}",
         f"{_ELSEWHERE.get(rule, mend)}; nothing is measured again for that",
     )
+
+
+def _asked(work: Path) -> str:
+    """The command that tells why each text went, of a corpus that is not finished."""
+    which = f"where artifact = '{work.name}' order by rule"
+    query = f'"select rule, url, value, threshold from unfinished_decisions {which}"'  # noqa: S608  a key, digits
+    return f"`collect-train sql --store {shlex.quote(str(Store.of_work(work).root))} {query}`"
 
 
 _ELSEWHERE = {  # what drops texts beside the rules, and where it is set

@@ -85,7 +85,8 @@ def make_card(corpus: Artifact, name: str = "", catalog: Catalog | None = None) 
     """
     catalog = catalog or Catalog(corpus.store)
     queries = Queries(corpus.key)
-    answers = {query.name: _ask(catalog, query) for query in queries.tables()}
+    with_tokens = bool(_ask(catalog, queries.tokens()).rows)
+    answers = {query.name: _ask(catalog, query) for query in queries.tables(with_tokens=with_tokens)}
     if not answers["about"].rows or answers["about"].numbers["batch"] is None:
         raise UserError(
             f"{corpus.stage}/{corpus.key[:12]} is no corpus that a card can be made of",

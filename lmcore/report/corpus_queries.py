@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
+from lmcore.report.corpus_groups import MAX_ROWS, NON_TEMPLATE, group, made_of, newest_tokens
 from lmcore.report.corpus_shapes import Column, Query, Signal
 
-TEMPLATE = 0.5  # of a text's words, from which on it counts as made from a template
-MAX_ROWS = 25  # of one table
 EXAMPLES = 2  # of what a rule dropped
 
 
@@ -53,7 +53,7 @@ WHERE stage = 'curate' AND key = '{self.key}'""",
 )
 SELECT count(*) AS raw,
     count(DISTINCT words_hash) AS different,
-    count(DISTINCT words_hash) FILTER (template < {TEMPLATE} OR isnan(template) OR template IS NULL) AS non_template,
+    {NON_TEMPLATE},
     count(*) FILTER (verdict = 'kept') AS kept,
     different / raw AS different_share, non_template / raw AS non_template_share, kept / raw AS kept_share,
     coalesce(sum(raw_bytes), 0) AS raw_bytes,
@@ -80,14 +80,14 @@ WHERE artifact = '{self.key}'""",
         return Query(
             "tokens",
             "Tokens",
-            f"""SELECT made.key,
+            newest_tokens(
+                self.key,
+                """made.key,
     coalesce(CAST(metrics->>'tokens_train' AS BIGINT), 0) AS train,
     coalesce(CAST(metrics->>'tokens_val' AS BIGINT), 0) AS val,
     coalesce(CAST(metrics->>'tokens_test' AS BIGINT), 0) AS test,
-    train + val + test AS tokens
-FROM artifacts made JOIN lineage ON lineage.stage = made.stage AND lineage.key = made.key
-WHERE made.stage = 'tokens' AND input_stage = 'curate' AND input_key = '{self.key}'
-ORDER BY finished DESC, made.key LIMIT 1""",
+    train + val + test AS tokens""",
+            ),
             (
                 Column("tokens", "all", "count"),
                 Column("train", "train", "count"),
@@ -114,32 +114,6 @@ GROUP BY split ORDER BY list_position(['train', 'val', 'test'], split)""",
                 Column("quality", "median quality", "plain"),
                 Column("complexity", "median complexity", "plain"),
             ),
-        )
-
-    def group(self, column: str, title: str, note: str = "") -> Query:
-        """Collected and kept by source, language, kind or licence."""
-        return Query(
-            f"by-{column}",
-            title,
-            f"""WITH m AS (
-    {self._made_of("measured", "measure", f'record_id, "{column}" AS name')}
-), c AS (
-    SELECT record_id, n_bytes FROM curated WHERE artifact = '{self.key}'
-)
-SELECT coalesce(name, 'forgotten') AS name, count(*) AS collected, count(*) FILTER (verdict = 'kept') AS kept,
-    kept / collected AS kept_share, coalesce(sum(n_bytes), 0) AS bytes,
-    bytes / greatest(1, sum(sum(n_bytes)) OVER ()) AS share
-FROM decisions LEFT JOIN m USING (record_id) LEFT JOIN c USING (record_id)
-WHERE artifact = '{self.key}' GROUP BY ALL ORDER BY bytes DESC, collected DESC, name LIMIT {MAX_ROWS}""",
-            (
-                Column("name", title.lower(), "text"),
-                Column("collected", "collected", "count"),
-                Column("kept", "kept", "count"),
-                Column("kept_share", "share kept", "percent"),
-                Column("bytes", "text kept", "size"),
-                Column("share", "share of it", "percent", bar=True),
-            ),
-            note,
         )
 
     def dropped(self) -> Query:
@@ -205,7 +179,7 @@ FROM trips WHERE artifact = '{self.key}' GROUP BY rule HAVING sum(failed) > 0 OR
             "Copies",
             f"""SELECT count(*) FILTER (rule = 'exact_duplicate') AS exact,
     count(*) FILTER (rule = 'near_duplicate') AS near,
-    count(*) FILTER (rule = 'held_out_duplicate') AS held_out,
+    count(*) FILTER (rule IN ('held_out_duplicate', 'held_out_before')) AS held_out,
     (SELECT count(*) FROM ({self._made_of("pairs", "compare", "jaccard")})) AS pairs,
     (SELECT coalesce(max(cluster_size), 0) FROM curated WHERE artifact = '{self.key}') AS largest
 FROM decisions WHERE artifact = '{self.key}'""",
@@ -252,18 +226,25 @@ WHERE artifact = '{self.key}' AND cluster_size > 1 ORDER BY cluster_size DESC, r
         return Query(
             "overlaps",
             "Held-out texts that training texts overlap with",
-            f"""SELECT "set" AS name, count(DISTINCT item) AS items, any_value(held.texts) AS held_out,
-    any_value(held.texts) - items AS free, count(DISTINCT record_id) AS training,
-    sum(n_grams) AS n_grams, sum(chars) AS chars
-FROM contamination LEFT JOIN (
-    SELECT split, count(*) AS texts FROM curated WHERE artifact = '{self.key}' GROUP BY split
-) held ON held.split = "set"
-WHERE artifact = '{self.key}' GROUP BY "set" ORDER BY "set\"""",
+            f"""WITH hit AS (
+    SELECT "set" AS name, count(DISTINCT item) AS items, count(DISTINCT record_id) AS training,
+        sum(n_grams) AS n_grams, sum(chars) AS chars
+    FROM contamination WHERE artifact = '{self.key}' GROUP BY name
+), asked AS (
+    SELECT "set" AS name, items AS every FROM evaluation_sets WHERE artifact = '{self.key}'
+), held AS (
+    SELECT split AS name, count(*) AS texts FROM curated WHERE artifact = '{self.key}' GROUP BY split
+)
+SELECT name, coalesce(items, 0) AS items, coalesce(texts, every) AS of_all, of_all - coalesce(items, 0) AS free,
+    free / greatest(of_all, 1) AS free_share, coalesce(training, 0) AS training, coalesce(n_grams, 0) AS n_grams,
+    coalesce(chars, 0) AS chars
+FROM asked FULL JOIN hit USING (name) LEFT JOIN held USING (name) ORDER BY name""",
             (
                 Column("name", "set", "text"),
                 Column("items", "items hit", "count"),
-                Column("held_out", "of", "count"),
+                Column("of_all", "of", "count"),
                 Column("free", "free of overlap", "count"),
+                Column("free_share", "share free of it", "percent"),
                 Column("training", "training texts", "count"),
                 Column("n_grams", "n-grams", "count"),
                 Column("chars", "characters", "count"),
@@ -352,20 +333,19 @@ FROM ({self._made_of("pairs", "compare", "jaccard")}) GROUP BY bin ORDER BY bin"
             (Column("pairs", "pairs", "count"),),
         )
 
-    def tables(self) -> Sequence[Query]:
-        """Every query but those of histograms."""
+    def tables(self, *, with_tokens: bool) -> Sequence[Query]:
+        """Every query but those of histograms; `with_tokens` where token shards were made of the corpus."""
+
+        def by(column: Literal["source", "lang", "kind", "license"], title: str) -> Query:
+            return group(self.key, column, title, tokens=with_tokens)
+
         return (
             self.about(), self.counts(), self.tokens(), self.splits(),
-            self.group("source", "Source"), self.group("lang", "Language"), self.group("kind", "Kind"),
-            self.group("license", "Licence"),
+            by("source", "Source"), by("lang", "Language"), by("kind", "Kind"), by("license", "Licence"),
             self.dropped(), self.examples(), self.trips(),
             self.duplicates(), self.clusters(), self.repeated(),
             self.overlaps(), self.contaminated(), self.privacy(),
         )  # fmt: skip
 
     def _made_of(self, view: str, stage: str, columns: str) -> str:
-        """The rows of a view that this corpus was made of."""
-        return (
-            f"SELECT {columns} FROM {view} WHERE artifact IN (SELECT input_key FROM lineage\n"
-            f"        WHERE stage = 'curate' AND key = '{self.key}' AND input_stage = '{stage}')"
-        )
+        return made_of(self.key, view, stage, columns)

@@ -19,7 +19,7 @@ STRICT = GatesParams(max_dropped_share=0.5)
 
 def error(params, values, drops=None):
     with pytest.raises(RunError) as caught:
-        require(check_gates(params, values), drops or {}, 1000, "/store/out/decisions.parquet")
+        require(check_gates(params, values), drops or {}, 1000, "`collect-train sql`")
     return caught.value
 
 
@@ -50,7 +50,7 @@ def test_all_failures_are_told_at_once():
     )
     assert "look at what dropped most (min_words: 700 of 1,000 records)" in told.mend
     assert "curate.split.val" in told.mend
-    assert "/store/out/decisions.parquet" in told.mend
+    assert "`collect-train sql`" in told.mend
     assert "\n" not in told.what + told.mend
 
 

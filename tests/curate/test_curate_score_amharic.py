@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmcore.curate.measured import measure
 from lmcore.curate.names import AMHARIC
+from lmcore.curate.params import MeasureParams
 from lmcore.curate.score import scores
 from lmcore.curate.score_amharic import LEVELS, levels
 from lmcore.curate.signals_ethiopic import ethiopic_counts
+from lmcore.documents import DOCUMENT, make_table
 
 RIGHTS = "የሰው ልጅ ሁሉ ሲወለድ ነጻና በክብርና በመብትም እኩልነት ያለው ነው። የተፈጥሮ ማስተዋልና ሕሊና ስላለው አንዱ ሌላውን በወንድማማችነት መንፈስ መመልከት ይገባዋል።"
 
@@ -83,6 +86,34 @@ def test_any_text_scores_as_the_formula_says(texts):
     for text, (quality, _, complexity) in zip(texts, three(texts), strict=True):
         assert quality == pytest.approx(collector(text), abs=0.006)
         assert complexity == pytest.approx(curriculum(text), abs=0.006)
+
+
+def test_texts_of_every_script_are_measured(row, docstrings):
+    """The formulas give points for length, words and different characters, whatever the letters."""
+    texts = [
+        *docstrings[:40],
+        *(text for text, _ in ORIGINAL),
+        "Egy macska ült az ablakban! " * 9,
+        "吾輩は猫である。" * 9,
+    ]
+    documents = make_table([row(text, f"http://a/{n}", lang="und") for n, text in enumerate(texts)], DOCUMENT)
+    table = measure(documents, MeasureParams())
+    columns = {name: table[name].to_numpy() for name in (*AMHARIC, "n_chars")}
+    found = scores(columns, ["prose"] * len(texts), "amharic_collector", "amharic_curriculum")
+    for text, quality, complexity in zip(table["text"].to_pylist(), found["quality"], found["complexity"], strict=True):
+        assert quality == pytest.approx(collector(text), abs=0.006)
+        assert complexity == pytest.approx(curriculum(text), abs=0.006)
+    assert min(found["complexity"][:40]) > 50, "English prose too"
+    assert table["amharic_words"].to_pylist()[:40] == [len(text.split()) for text in table["text"].to_pylist()[:40]]
+
+
+def test_a_giant_text_is_counted_in_pieces():
+    text = "".join(f"word{number % 70_000} \u3000\U0001f600 " for number in range(150_000)) + "\u1369"
+    (found,) = zip(*ethiopic_counts([text]).values(), strict=True)
+    words, stripped = text.split(), text.strip()
+    assert len(text) > 3 << 19
+    wanted = (1, text.count(" "), 0, 0, len(words), len(set(words)), len(stripped), len(set(stripped)), 0, 1, 0)
+    assert found == wanted
 
 
 def test_no_original_formula_minds_repetition():

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,16 +17,20 @@ from store_words import text_of
 
 from flows.card import show_card
 from flows.corpora import corpus_of
+from flows.corpus import _known
 from flows.line_stats import show_stats
 from flows.look import show_why
 from flows.sample import show_sample
 from flows.train_text import export_text
 from lmcore.curate.line_files import vocabulary_size
 from lmcore.curate.privacy import blank
+from lmcore.recipe import load_recipe
 from storage.catalog import Catalog
 from storage.errors import RunError, UserError
 from storage.parquet import write_parquet
 from storage.store import Store
+from tasks.compare import compare
+from tasks.progress import terminal
 
 ROOT = Path(__file__).parents[2]
 
@@ -355,3 +360,34 @@ def test_the_help_of_export_asks_for_nothing():
     helped = command("export", "--help").stdout
     assert "[required]" not in helped
     assert "[OPTIONS] [CORPUS|MODEL]" in helped
+
+
+def test_a_corpus_that_failed_its_gates_can_be_asked_by_the_command_that_is_told(tmp_path):
+    store = Store(tmp_path / "the store")
+    given = {f"page-{n}": text_of(n) for n in range(8)} | {"short": "Too short."}
+    with pytest.raises(RunError, match="min_documents is 8") as told:
+        make_corpus(store, given, gates={"min_documents": 99})
+    command = told.value.mend.partition("why each text went: `")[2].rstrip("`")
+    assert command.startswith("collect-train sql --store ")
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *shlex.split(command)[1:]],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert "min_words" in done.stdout
+    assert "http://site.example/short" in done.stdout
+    assert Catalog(store).query("SELECT count(*) AS n FROM decisions").to_pylist() == [{"n": 0}]
+
+
+def test_comparisons_of_another_version_are_made_anew_and_said_so(made, monkeypatch):
+    store, corpus = made
+    recipe = load_recipe("quickstart", [])
+    out = io.StringIO()
+    with terminal(Console(file=out, width=160)):
+        assert _known(store, recipe, [], corpus) == ([], [])
+        assert out.getvalue() == ""
+        monkeypatch.setattr(compare, "version", 2)
+        assert _known(store, recipe, [], corpus) == ([], [])
+    assert "compare: built by version 1, this is version 2: all texts are compared anew" in out.getvalue()

@@ -13,6 +13,7 @@ from lmcore.report.corpus_card import make_card, render_card, write_card
 from lmcore.report.corpus_shapes import SIGNALS
 from storage.catalog import Catalog
 from storage.errors import UserError
+from storage.parquet import read_parquet
 from storage.store import Store
 
 UNITS = {"": 1, "bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "%": 0.01}
@@ -152,6 +153,38 @@ def test_it_tells_of_its_own_corpus_alone(made, page):
     assert "site.example/other" not in page.text
     for query in (block["query"] for block in page.blocks.values()):
         assert corpus.key in query
+
+
+def test_every_group_has_the_four_counts_and_its_tokens(made):
+    answers = made[2].answers
+    counts, tokens = answers["counts"].numbers, answers["tokens"].numbers["tokens"]
+    for name in ("by-source", "by-lang", "by-kind", "by-license"):
+        rows = answers[name].rows
+        assert sum(row["collected"] for row in rows) == counts["raw"]
+        assert sum(row["kept"] for row in rows) == counts["kept"]
+        assert sum(row["tokens"] for row in rows) == tokens
+        assert all(row["collected"] >= row["different"] >= row["non_template"] for row in rows)
+    notes, texts = sorted(answers["by-source"].rows, key=lambda row: row["name"])
+    assert (notes["collected"], notes["different"]) == (14, 14)
+    assert notes["non_template"] < 14, "forms are made from a template"
+    assert (texts["different"], texts["non_template"]) == (48, 48), "two copies"
+
+
+def test_without_tokens_no_group_tells_of_them(tmp_path):
+    card = make_card(make_corpus(Store(tmp_path), {f"page-{n}": text_of(n) for n in range(8)}, with_tokens=False))
+    assert "tokens" not in card.answers["by-lang"].rows[0]
+    assert "tokens" not in [column.name for column in card.answers["by-lang"].query.columns]
+
+
+def test_how_much_of_every_set_is_free_of_overlap(made):
+    _, corpus, card = made
+    rows = {row["name"]: row for row in card.answers["overlaps"].rows}
+    splits = {row["split"]: row["texts"] for row in card.answers["splits"].rows}
+    assert set(rows) == {"quiz", "val", "test"}, "also those without any"
+    assert {name: rows[name]["of_all"] for name in ("val", "test")} == {name: splits[name] for name in ("val", "test")}
+    quiz = rows["quiz"]
+    assert (quiz["items"], quiz["of_all"], quiz["free"], quiz["free_share"]) == (1, 3, 2, 2 / 3)
+    assert read_parquet(corpus.path / "evaluation_sets.parquet").num_rows == 3
 
 
 def test_personal_data_are_masked_wherever_they_stand(made):

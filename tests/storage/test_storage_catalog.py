@@ -213,13 +213,21 @@ def test_the_columns_are_those_that_the_stages_write():
         "measured": pa.schema([f for f in MEASURED if f.name not in ("text", "turns")]),
         "curated": CURATED,
         "decisions": DECISION,
+        "unfinished_decisions": DECISION,
         "metrics": SCHEMAS["metrics"],
         "scores": SCORED,
     }
     for name, schema in written.items():
         view = FILE_VIEWS[name].columns
         assert [(f.name, f.type) for f in view] == [(f.name, f.type) for f in schema], name
-    others = {"pairs", "beside", "trips", "contamination"}  # see test_storage_views.py
+    others = {
+        "pairs",
+        "beside",
+        "trips",
+        "contamination",
+        "evaluation_sets",
+        "token_documents",
+    }  # test_storage_views.py
     assert {*written, *others} == set(FILE_VIEWS)
     for column in FILE_VIEWS["pairs"].columns:
         assert PAIR.field(column.name).type == column.type

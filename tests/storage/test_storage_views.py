@@ -4,9 +4,11 @@ import pyarrow as pa
 
 from lmcore.curate.beside import BESIDE
 from lmcore.curate.decontaminate import CONTAMINATION
+from lmcore.curate.held_out import COUNT
 from lmcore.curate.measured import MEASURED
 from lmcore.curate.pairs import PAIR
 from lmcore.curate.trips import TRIPS
+from lmcore.tokens.shards import DOCUMENTS
 from storage.atomic import write_json
 from storage.catalog import Catalog
 from storage.manifest import Provenance
@@ -21,6 +23,8 @@ def test_the_columns_are_those_that_curation_writes():
         "beside": BESIDE,
         "trips": TRIPS,
         "contamination": CONTAMINATION,
+        "evaluation_sets": COUNT,
+        "token_documents": pa.schema([DOCUMENTS.field(name) for name in ("record_id", "n_tokens", "n_bytes")]),
         "pairs": pa.schema([PAIR.field(name) for name in ("a", "b", "jaccard")]),
     }
     for name, schema in written.items():

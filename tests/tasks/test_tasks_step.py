@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
-from steps_made import Orders, Words, chapter, model, page
+from steps_made import Orders, Words, chapter, model, page, write
 
 from storage.errors import RunError, StorageError, UserError
 from storage.store import ArtifactDamaged, Store
+from tasks.step import step
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +43,26 @@ def in_a_flow(work, workers=4):
 
     state = test_flow(return_state=True)
     return state.result(), state.state_details.flow_run_id
+
+
+def test_what_an_older_version_built_is_built_again_and_said_so(store, log, told):
+    @step("curate", version=3)
+    def later(work, pages, *, params: Words, runtime: Orders, report):
+        return write(work, params, runtime, report, "!")
+
+    def work():
+        return [
+            build(store, [], params=Words(text=text), runtime=Orders(log=str(log)))
+            for build, text in ((chapter, "hello"), (later, "hello"), (later, "hello"), (later, "other"))
+        ]
+
+    (old, new, again, _), _ = in_a_flow(work)
+    assert old.key != new.key == again.key
+    lines = [line for line in told().splitlines() if "version" in line]
+    assert [line.split(maxsplit=1)[1].strip() for line in lines] == [
+        "built by version 1, this is version 3: built again"
+    ]
+    assert log.read_text() == "xxx"
 
 
 def test_built_once_then_reused_and_prefect_shows_which(store, log, told, task_states):
