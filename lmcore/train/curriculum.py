@@ -61,11 +61,10 @@ class Curriculum:
             self._look(number, self._sets)
         gained = gain(self._bits(number), promote.patience)
         reason = "early stop" if at.ended else "budget"
-        if not ends and looks and number < len(run.job.params.stages) and promote.patience:
-            if run.team.most(run.team.leads and not math.isnan(gained) and gained < promote.min_gain):
-                shares = [stage.share for stage in run.job.params.stages]
-                at.begins = moved_on(self._begins(), shares, number, at.progress)
-                ends, reason = True, "no gain"
+        may = looks and not ends and promote.patience and number < len(run.job.params.stages)
+        if may and run.team.most(run.team.leads and gained < promote.min_gain):  # NaN is not less
+            at.begins = moved_on(self._begins(), [stage.share for stage in run.job.params.stages], number, at.progress)
+            ends, reason = True, "no gain"
         if ends:
             self._end(number, reason, gained)
 
@@ -173,14 +172,14 @@ def of_run(run: Run) -> dict[str, Any]:
         number, name = row["stage"], row["name"]
         own = _looks_at_stage(tables, number, name)
         last = [look for look in looks if look["stage"] == number and look["step"] == row["ended_at"]]
-        before, after = (own[0], own[-1]) if own else (None, None)
+        before, after = (_number(own[at]["bits_per_byte"]) if own else None for at in (0, -1))
         ended.append({
             "stage": number, "name": name, "share": params.stages[number - 1].share,
             **facts(run.job.tokens, "train", stage_picks(params, number - 1)),
             "began_at": row["began_at"], "ended_at": row["ended_at"], "progress": row["progress"],
             "reason": row["reason"], "gain": _number(row["gain"]),
-            "bits_per_byte_before": _number(before and before["bits_per_byte"]),
-            "bits_per_byte_after": _number(after and after["bits_per_byte"]),
+            "bits_per_byte_before": before,
+            "bits_per_byte_after": after,
             "validation": next((_number(look["bits_per_byte"]) for look in last if look["kind"] == WHOLE), None),
             "validation_by_level": [
                 {"name": look["name"], "bits_per_byte": _number(look["bits_per_byte"])}
@@ -202,11 +201,10 @@ def describe_levels(job: Job) -> str:
 def _looks_at_stage(tables: dict[str, pa.Table], number: int, name: str) -> list[dict[str, Any]]:
     """The looks at what stage `number`, called `name`, is judged on: from its begin to its end, or until now."""
     ends = tables["stages"]["ended_at"].to_pylist()
-    began, ended = (ends[at] if 0 <= at < len(ends) else other for at, other in ((number - 2, 0), (number - 1, math.inf)))
+    began = ends[number - 2] if 1 < number < len(ends) + 2 else 0
+    ended = ends[number - 1] if number <= len(ends) else math.inf
     looks = tables["stage_looks"].to_pylist()
-    return [
-        look for look in looks if look["kind"] == STAGE and look["name"] == name and began <= look["step"] <= ended
-    ]
+    return [look for look in looks if look["kind"] == STAGE and look["name"] == name and began <= look["step"] <= ended]
 
 
 def _number(value: float | None) -> float | None:

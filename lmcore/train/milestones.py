@@ -1,5 +1,5 @@
-"""Milestones: the models of step 0 and of every so many steps, which a run leaves beside its last one, and of the end of
-each named stage of a curriculum.
+"""Milestones: the models of step 0, of every so many steps and of the end of each named stage of a curriculum, which a
+run leaves beside its last one.
 
     work/milestones/step_1000/      config.json and model.safetensors, as the run would leave them if it ended here
     out/checkpoints/step_1000/      the same files and those of the vocabulary: a folder that `lmcore.load` opens

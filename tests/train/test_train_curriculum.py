@@ -258,6 +258,18 @@ def test_a_budget_of_minutes_is_promoted_too(job, even):
     assert [name for name, _, _ in reach(values)] == NAMES
 
 
+@pytest.mark.slow
+def test_several_processes_promote_together(job, even, trainer, content):
+    settings = {"stages": stages(replay=0.25), "steps": 40, "promote": SOON, "runtime": {"processes": 2}}
+    straight, killed = (job(name, **settings) | even for name in ("straight", "killed"))
+    done = trainer(straight)
+    assert done.returncode == 0, done.err
+    assert reach(straight)[0] == ("beginner", 4, "no gain")
+    assert trainer(killed, "train.step:6").returncode != 0
+    assert trainer(killed).returncode == 0
+    assert content(killed) == content(straight)
+
+
 def test_what_is_read_again_has_its_share(job, even):
     values = job(stages=stages(replay=0.2), steps=20, batch=100) | even
     loader = Loader(
