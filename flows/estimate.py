@@ -55,10 +55,14 @@ def needs(recipe: Recipe, precision: str) -> Needs:
         "texts": sum(_text_bytes(source) for source in recipe.sources),
         "checkpoints": checkpoints * (4 * (ledger.total if adapters is None else adapters) + memory["optimizer"]),
         "model": ledger.bytes() * (2 if recipe.export.hf else 1),
-        "milestones": training.milestones(known_steps(training) or 0) * ledger.bytes(),
+        "milestones": _milestones(training) * ledger.bytes(),
         "rest": REST_BYTES,
     }
     return Needs(ledger, memory, least, disk | {"total": sum(disk.values())})
+
+
+def _milestones(training: TrainParams) -> int:
+    return training.milestones(known_steps(training) or 0) + len(training.stage_names)
 
 
 def known_steps(training: TrainParams) -> int | None:

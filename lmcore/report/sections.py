@@ -127,6 +127,7 @@ def learning(view: RunView) -> dict[str, Any] | None:
             for name in chosen
             if name in plan
         ],
+        "curriculum": _json(view.train / "stages.json", missing=None),
         "samples": _samples(samples),
     }
 

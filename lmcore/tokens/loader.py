@@ -23,7 +23,7 @@ from lmcore.tokens.batch import TokenBatch
 from lmcore.tokens.meta import OTHER
 from lmcore.tokens.mixture import Part, Shares, joined
 from lmcore.tokens.packing import Read, Rows, make_rows
-from lmcore.tokens.params import BLOCK, SLIP, BatchSettings, Stage, check_stages
+from lmcore.tokens.params import BLOCK, SLIP, BatchSettings, check_stages
 from lmcore.tokens.stream import Pick, TokenStream
 from storage.errors import RunError
 
@@ -71,7 +71,7 @@ class Loader:
         self._common = self._common_contexts(context)
         self._rows: dict[tuple[str, int], tuple[TokenStream, Rows]] = {}
         self._parts: dict[tuple[str, int], Part] = {}
-        self._stages = [self._course(stage, batch, context) for stage in settings.whole_run()]
+        self._stages = [self._course(number, batch, context) for number in range(len(settings.whole_run()))]
         self._begins = settings.begins()
         for part in self._parts.values():
             _same_tokenizer(part.stream, tokenizer_bytes)
@@ -105,12 +105,20 @@ class Loader:
             reads.append(part.read(within[order[place[order] == here]] + begun))
         return _make(joined(reads, order), self._bytes)
 
-    def begun(self, starts: Sequence[int], progress: float, number: int, steps: int | None = None) -> list[int]:
+    def begun(
+        self,
+        starts: Sequence[int],
+        progress: float,
+        number: int,
+        steps: int | None = None,
+        begins: Sequence[float] = (),
+    ) -> list[int]:
         """`starts`, and `number` for each stage that begins with it: at `progress`, the share of the budget used.
 
-        `steps` are those of the whole budget; None where nobody knows.
+        `steps` are those of the whole budget; None where nobody knows. `begins` are the shares that the stages begin
+        with, where they are no longer those of the settings.
         """
-        now = bisect_right(self._begins, progress + (SLIP / steps if steps else 0.0))
+        now = bisect_right(begins or self._begins, progress + (SLIP / steps if steps else 0.0))
         return [*starts, *[number] * (now - len(starts))]
 
     def lr_factor(self, starts: Sequence[int]) -> float:
@@ -128,18 +136,18 @@ class Loader:
                 + self._parts[key].describe()
                 for key, share in zip(course.parts, shares, strict=True)
             ]
-            name = f"stage {number}, {stage.share:.1%} of the budget: " if self._settings.stages else ""
+            called = f" ({stage.name})" if stage.name else ""
+            name = f"stage {number}{called}, {stage.share:.1%} of the budget: " if self._settings.stages else ""
             told.append(name + "; ".join(parts))
         return "\n".join(told)
 
-    def _course(self, stage: Stage, batch: int, context: int) -> _Course:
+    def _course(self, number: int, batch: int, context: int) -> _Course:
         """What a stage reads; parts that an earlier one reads too are shared."""
-        settings, T = self._settings, stage.context or context
-        mixture = stage.mixture or settings.mixture
-        names = sorted(mixture) if mixture else [None]
+        settings, T = self._settings, self._settings.whole_run()[number].context or context
+        reads = settings.reads(number)
         parts = []
-        for name in names:
-            pick = Pick(name, settings.mixture_by, stage.complexity)
+        for name, complexity in reads:
+            pick = Pick(name, settings.mixture_by, complexity)
             key = str(pick), T
             parts.append(key)
             if key not in self._parts:
@@ -147,7 +155,7 @@ class Loader:
                 label = f"{pick} {longest} " if str(pick) or context != longest else ""
                 stream, rows = self._opened(pick, longest)
                 self._parts[key] = Part(stream, rows, f"loader {self._seed} {label}", cut=longest // T)
-        weights = [mixture[name] for name in sorted(mixture)] if mixture else [1.0]
+        weights = list(reads.values())
         return _Course(parts, Shares(weights, f"mixture {self._seed} {parts} "), batch * (context // T))
 
     def _once(self) -> int:
@@ -159,9 +167,9 @@ class Loader:
     def _common_contexts(self, context: int) -> dict[str, int]:
         """The context that holds whole rows of every stage that reads a pick, by its name."""
         settings, found = self._settings, dict[str, int]()
-        for stage in settings.whole_run():
-            for name in stage.mixture or settings.mixture or [None]:
-                pick = str(Pick(name, settings.mixture_by, stage.complexity))
+        for number, stage in enumerate(settings.whole_run()):
+            for name, complexity in settings.reads(number):
+                pick = str(Pick(name, settings.mixture_by, complexity))
                 found[pick] = math.lcm(found.get(pick, 1), stage.context or context)
         return found
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from lmcore.config import Params, Runtime, added_later
+from lmcore.tokens.stages import Mixture, Promote, Reads, Stage, check_curriculum, own_reads, reads
 from storage.errors import UserError
 
 Packing = Literal["windows", "best_fit", "stride"]
 MixtureBy = Literal["source", "lang", "kind"]
-Weight = Annotated[float, Field(gt=0)]
-Mixture = dict[str, Weight]
 SLIP = 1e-6  # of a step: 0.1 + 0.2 of ten steps are three
 BLOCK = 1_000  # rows of a mixture among which every part has exactly its share
-Level = Annotated[float, Field(ge=0, le=100)]
 
 
 class TokensParams(Params):
@@ -45,26 +43,6 @@ class TokensRuntime(Runtime):
     workers: int = Field(0, ge=0, le=1024, description="Threads that encode; 0 takes every core.")
 
 
-class Stage(Params):
-    """One stage of a curriculum. What it leaves out is as `train` and `model` have it."""
-
-    share: float = Field(gt=0, le=1, description="Share of the budget; those of all stages add up to 1.")
-    mixture: Mixture | None = added_later(None, description="Weights in this stage, in place of train.mixture.")
-    complexity: tuple[Level, Level] | None = added_later(
-        None, description="Only texts from this complexity up to below that one; 100 takes in the most complex."
-    )
-    context: int | None = added_later(
-        None, ge=1, description="Tokens of a row, a divisor of model.context; a step has as many more rows."
-    )
-    lr_factor: float = added_later(1.0, gt=0, description="What every learning rate is multiplied by.")
-
-    @model_validator(mode="after")
-    def _rising(self) -> Self:
-        if self.complexity is not None and self.complexity[0] >= self.complexity[1]:
-            raise ValueError(f"complexity {list(self.complexity)} holds no text: the lower bound comes first")
-        return self
-
-
 class BatchSettings(Params):
     """How the training text becomes batches."""
 
@@ -86,6 +64,9 @@ class BatchSettings(Params):
     )
     mixture_by: MixtureBy = added_later("source", description="What the names of a mixture are.")
     stages: tuple[Stage, ...] = added_later((), description="A curriculum: stages one after the other.")
+    promote: Promote = added_later(
+        Promote(), description="End a stage early when it no longer gains on the validation split; how it is judged."
+    )
 
     @model_validator(mode="after")
     def _stride_is_used(self) -> Self:
@@ -107,7 +88,21 @@ class BatchSettings(Params):
         whole = math.fsum(stage.share for stage in self.stages)
         if self.stages and abs(whole - 1) > 1e-6:
             raise ValueError(f"the shares of the stages add up to {whole:g}: make it 1")
+        check_curriculum(self.stages, self.promote.patience)
         return self
+
+    @property
+    def stage_names(self) -> list[str]:
+        """The names of the stages, in order; none where they have none."""
+        return [stage.name for stage in self.stages if stage.name is not None]
+
+    def reads(self, number: int) -> Reads:
+        """What stage `number`, from 0, reads, with the weight of each."""
+        return reads(self.whole_run(), number, self.mixture)
+
+    def own_reads(self, number: int) -> Reads:
+        """The same apart from what it reads again of earlier stages."""
+        return own_reads(self.whole_run()[number], self.mixture)
 
     def whole_run(self) -> tuple[Stage, ...]:
         """The stages; without any, one that is the whole run."""
@@ -125,6 +120,11 @@ def check_steps(settings: BatchSettings, steps: int) -> None:
         if start >= stop:
             raise UserError(
                 f"train.stages {number} has {settings.stages[number - 1].share:g} of {steps:,} steps, which is none",
+                "give it a larger share, or train longer",
+            )
+        if settings.promote.patience and settings.stages[number - 1].share * steps < 1 - SLIP:
+            raise UserError(  # where an earlier stage ends early, this one begins anywhere
+                f"train.stages {number} has {settings.stages[number - 1].share:g} of {steps:,} steps, less than one",
                 "give it a larger share, or train longer",
             )
 
@@ -145,9 +145,10 @@ def check_stages(settings: BatchSettings, context: int) -> None:
     shortest = min(stage.context or context for stage in settings.whole_run())
     if settings.stride is not None:
         check_stride(settings.stride, shortest)
-    for mixture in (settings.mixture, *(stage.mixture for stage in settings.stages)):
-        if mixture:
-            rows_of([mixture[name] for name in sorted(mixture)])
+    if settings.mixture:
+        rows_of([settings.mixture[name] for name in sorted(settings.mixture)])
+    for number in range(len(settings.stages)):
+        rows_of(list(settings.reads(number).values()))
 
 
 def check_stride(stride: int, context: int) -> None:

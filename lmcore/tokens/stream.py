@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from lmcore.tokens.meta import MEND, Meta, mask_file, numpy_dtype, read_meta
 from lmcore.tokens.params import MixtureBy
 from lmcore.tokens.roles import unpack_mask
+from lmcore.tokens.stages import Bounds, quantile
 from storage.errors import RunError, UserError
 from storage.parquet import read_parquet
 
@@ -29,13 +31,25 @@ class Pick:
 
     name: str | None = None
     by: MixtureBy = "source"
-    complexity: tuple[float, float] | None = None  # from the first up to below the second; 100 is below 100
+    complexity: Bounds | None = None  # from the first up to below the second; 100 is below 100
 
     def __str__(self) -> str:
         """As errors and the journal name it; empty when it is all documents."""
         told = [] if self.name is None else [f"{self.by} {self.name!r}"]
-        told += [] if self.complexity is None else ["complexity {:g} to {:g}".format(*self.complexity)]
+        told += [] if self.complexity is None else ["complexity {} to {}".format(*map(_told, self.complexity))]
         return ", ".join(told)
+
+
+def documents_of(folder: Path, split: str, pick: Pick) -> Ints:
+    """The numbers of the documents of a pick in `split` of a tokens artifact, rising; none where nothing fits.
+
+    Bounds that are quantiles count among the documents of the pick's name: these in the order of their complexities,
+    equal ones as the split has them. So the picks q0 to q20, q20 to q40 and so on have each document once, also where
+    complexities are equal. Raises UserError for a name that is not there, and for a complexity or a kind in tokens that
+    were made before those were noted.
+    """
+    meta = read_meta(folder)
+    return _picked(folder / split / "documents.parquet", meta, pick)[0]
 
 
 class TokenStream:
@@ -70,7 +84,7 @@ class TokenStream:
         places, self.lengths, n_bytes = _read_documents(path, facts.documents, facts.tokens, self._shard_starts)
         self.documents = np.arange(len(places), dtype=np.int32)
         if str(pick):
-            self.documents = _picked(path, meta, pick).astype(np.int32)
+            self.documents = _some(path, meta, pick).astype(np.int32)
             places, self.lengths, n_bytes = (all_[self.documents] for all_ in (places, self.lengths, n_bytes))
         self.starts: Ints = np.cumsum(self.lengths) - self.lengths
         self.n_tokens = int(self.lengths.sum())
@@ -136,31 +150,48 @@ def _read_documents(path: Path, documents: int, tokens: int, shard_starts: Ints)
     raise RunError(f"{path} does not describe the shards beside it", MEND)
 
 
-def _picked(path: Path, meta: Meta, pick: Pick) -> Ints:
-    """The numbers of the documents of a pick."""
+def _some(path: Path, meta: Meta, pick: Pick) -> Ints:
+    """The numbers of the documents of a pick. UserError where the complexities that there are leave none."""
+    found, among = _picked(path, meta, pick)
+    if len(found) or not len(among):
+        return found
+    least, middle, most = np.quantile(among, [0, 0.5, 1])
+    raise UserError(
+        f"{path.parent.parent} has no text in split {path.parent.name!r} with {pick}",
+        f"choose other bounds, or quantiles (q0 to q20): the complexity of these {len(among):,} texts is {least:.1f} "
+        f"to {most:.1f}, half of them below {middle:.1f}",
+    )
+
+
+def _picked(path: Path, meta: Meta, pick: Pick) -> tuple[Ints, npt.NDArray[np.float32]]:
+    """The numbers of the documents of a pick, and the complexities of those that its bounds were laid on."""
     folder = path.parent.parent
-    chosen = np.ones(meta.splits[path.parent.name].documents, dtype=bool)
+    chosen: Ints = np.arange(meta.splits[path.parent.name].documents)
     if pick.name is not None:
         names = meta.names(pick.by)
         if pick.name not in names:
             known = ", ".join(names) or f"none: its tokens were made before the {pick.by} was noted"
             raise UserError(f"{folder} has no {pick.by} {pick.name!r}", f"name one that it has ({known})")
-        chosen &= read_parquet(path, [pick.by])[pick.by].to_numpy() == names.index(pick.name)
-    if pick.complexity is not None:
-        if not meta.kinds:
-            raise UserError(f"{folder} was made before the complexity of texts was noted", AGAIN)
-        values = read_parquet(path, ["complexity"])["complexity"].to_numpy()
-        low, high = pick.complexity
-        fits = (values >= low) & ((values < high) | (high == 100))
-        if chosen.any() and not (chosen & fits).any():
-            least, middle, most = np.quantile(values[chosen], [0, 0.5, 1])
-            raise UserError(
-                f"{folder} has no text in split {path.parent.name!r} with {pick}",
-                f"choose other bounds: the complexity of these texts is {least:.1f} to {most:.1f}, "
-                f"half of them below {middle:.1f}",
-            )
-        chosen &= fits
-    return np.flatnonzero(chosen)
+        chosen = np.flatnonzero(read_parquet(path, [pick.by])[pick.by].to_numpy() == names.index(pick.name))
+    if pick.complexity is None:
+        return chosen, np.zeros(0, np.float32)
+    if not meta.kinds:
+        raise UserError(f"{folder} was made before the complexity of texts was noted", AGAIN)
+    values = read_parquet(path, ["complexity"])["complexity"].to_numpy().astype(np.float32)[chosen]
+    order = np.argsort(values, kind="stable")
+    low, high = (_rank(bound, values[order]) for bound in pick.complexity)
+    return np.sort(chosen[order[low:high]]), values
+
+
+def _rank(bound: float | str, rising: npt.NDArray[np.float32]) -> int:
+    """How many of these complexities, in rising order, lie below a bound."""
+    if isinstance(bound, str):
+        return math.floor(quantile(bound) * len(rising) / 100 + 1e-9)
+    return len(rising) if bound == 100 else int(np.searchsorted(rising, np.float32(bound)))
+
+
+def _told(bound: float | str) -> str:
+    return bound if isinstance(bound, str) else f"{bound:g}"
 
 
 def _map(path: Path, dtype: np.dtype[np.unsignedinteger], length: int) -> npt.NDArray[np.unsignedinteger]:

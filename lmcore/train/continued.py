@@ -61,6 +61,8 @@ def take_up(run: Run, horizon: Horizon) -> None:
         )
     restore(run, snapshot)
     at = run.at
+    at.stages_done = min(at.stages_done, len(at.stage_starts) - 1)  # the last one goes on
+    run.history.cut("stages", at.stages_done)
     progress = horizon.progress(at.step, at.seconds)
     if progress >= 1.0:
         raise UserError(

@@ -42,7 +42,7 @@ def check_disk(run: Run, horizon: Horizon) -> None:
     copies = kept.keep_checkpoints + kept.keep_best + (run.job.params.on_spike == "rewind") + 1  # one being written
     copies += steps // kept.keep_every_steps if kept.keep_every_steps else 0
     copies += kept.keep_state  # beside the model
-    milestones = run.job.params.milestones(steps)
+    milestones = run.job.params.milestones(steps) + len(run.job.params.stage_names)
     need = copies * (saved + state + ROW_BYTES * steps) + 2 * weights + OUT_BYTES  # out/ is made beside the old one
     need += milestones * weights  # out/ has links to them
     with disk_errors(work):
@@ -56,5 +56,5 @@ def check_disk(run: Run, horizon: Horizon) -> None:
             + (f" with {milestones:,} milestones of {weights / 2**20:,.1f} MiB" if milestones else "")
             + f"; {free / 2**20:,.1f} MiB are free",
             "free the disk, lower runtime.train.keep_checkpoints, or raise runtime.train.keep_every_steps"
-            + (" or train.milestone_every" if milestones else ""),
+            + (" or train.milestone_every" if run.job.params.milestone_every else ""),
         )

@@ -45,6 +45,26 @@ SCHEMAS: dict[str, pa.Schema] = {
         loss=pa.float64(),
         accuracy=pa.float64(),
     ),
+    "stages": _schema(  # of a curriculum whose stages have names, those that have ended
+        stage=pa.int64(),  # from 1
+        name=pa.string(),
+        began_at=pa.int64(),  # the step after which it began
+        ended_at=pa.int64(),  # its last step
+        progress=pa.float64(),
+        reason=pa.string(),  # budget, no gain, early stop
+        gain=pa.float64(),  # over the last looks, as a share; NaN where too few were made
+    ),
+    "stage_looks": _schema(  # looks at what the stages are judged on
+        step=pa.int64(),
+        progress=pa.float64(),
+        stage=pa.int64(),  # the one that was going on or ended
+        kind=pa.string(),  # all, level, stage: of texts
+        name=pa.string(),  # of the level or the stage
+        tokens=pa.int64(),
+        bits_per_byte=pa.float64(),
+        loss=pa.float64(),
+        accuracy=pa.float64(),
+    ),
     "samples": _schema(step=pa.int64(), progress=pa.float64(), prompt=pa.string(), text=pa.string()),
 }
 
@@ -57,7 +77,7 @@ class History:
         self._tables |= {name: _fitted(table, SCHEMAS[name]) for name, table in (tables or {}).items()}
         self._rows: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMAS}
 
-    def add(self, name: str, **row: Any) -> None:
+    def add(self, name: str, /, **row: Any) -> None:
         """Append one row to the table `name`."""
         self._rows[name].append(row)
 
@@ -68,6 +88,10 @@ class History:
             self._tables[name] = pa.concat_tables([self._tables[name], new]).combine_chunks()
             self._rows[name].clear()
         return self._tables[name]
+
+    def cut(self, name: str, rows: int) -> None:
+        """Keep the first `rows` rows of the table `name`."""
+        self._tables[name] = self.table(name).slice(0, rows)
 
     def tables(self) -> dict[str, pa.Table]:
         """All of them, by name."""

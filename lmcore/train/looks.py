@@ -6,6 +6,7 @@ Both draw on generators of their own and leave the model in training mode, so th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,11 +36,13 @@ def can_validate(run: Run) -> bool:
     split = read_meta(run.job.tokens).splits.get("val")
     if split is not None and split.tokens > 1:
         return True
-    if run.job.params.early_stop.patience:
-        raise RunError(
-            f"{run.job.tokens} has no validation text, and train.early_stop needs some",
-            "give the curation a share for validation, or set train.early_stop.patience to 0",
-        )
+    params = run.job.params
+    for name, patience in (("early_stop", params.early_stop.patience), ("promote", params.promote.patience)):
+        if patience:
+            raise RunError(
+                f"{run.job.tokens} has no validation text, and train.{name} needs some",
+                f"give the curation a share for validation, or set train.{name}.patience to 0",
+            )
     run.journal.event("no-validation", f"{run.job.tokens} has no validation text: quick looks are left out")
     return False
 
@@ -67,7 +70,6 @@ class Look:
     by_source: dict[str, Figures]  # those that gave a token to it; empty where sources were not noted
 
 
-@torch.no_grad()
 def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
     """A look at the first tokens of the validation split, shared by all ranks.
 
@@ -76,35 +78,45 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
     Every window starts without what came before it, so this is a little above what `evaluate` measures. What a lossy
     vocabulary cannot give back is charged as there.
     """
-    with run.optimizer.averaged():
-        return _validate(run, token_bytes)
-
-
-def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
-    params, plan = run.job.params, run.plan
+    early = run.job.params.early_stop
     names, source_of = _sources(run)
+    limit = early.tokens if early.patience else run.job.runtime.validation_tokens
+    total = sums_by(run, token_bytes, source_of, len(names), limit)
+    by_source = {name: figures(column) for name, column in zip(names, total.T.tolist(), strict=True) if column[2]}
+    return Look(figures(total.sum(1).tolist()), by_source if names != [UNKNOWN] else {})
+
+
+def sums_by(run: Run, token_bytes: npt.NDArray[np.integer], group_of: Tensor, count: int, limit: int) -> Tensor:
+    """Sums over the first `limit` tokens of the validation split, for each of `count` groups: see `loss.look_sums`.
+
+    `group_of` (D,) is the group of each document. All ranks share the work and get the same sums (5, count).
+    """
+    with run.optimizer.averaged(), torch.no_grad():
+        return _sums_by(run, token_bytes, group_of, count, limit)
+
+
+def _sums_by(run: Run, token_bytes: npt.NDArray[np.integer], group_of: Tensor, count: int, limit: int) -> Tensor:
+    params, plan = run.job.params, run.plan
     charges = Charges.of(run)
-    sums = torch.zeros(5, len(names), dtype=torch.float64)
+    sums = torch.zeros(5, count, dtype=torch.float64)
     run.model.eval()
-    limit = params.early_stop.tokens if params.early_stop.patience else run.job.runtime.validation_tokens
     seen = 0
     for batch in sequential(run.job.tokens, "val", params.batch, params.model.context, tokenizer_bytes=token_bytes):
         run.journal.doing("validation")
         share = run.team.share(batch)
         for micro in share.split(plan.micro_batch) if len(share.ids) else ():
-            groups = source_of[micro.doc_ids.long()]  # -1, which fills up, is the last document and counts nothing
+            groups = group_of[micro.doc_ids.long()]  # -1, which fills up, is the last document and counts nothing
             charged = charges.to(micro, plan.device) if charges else None
-            sums += look_sums(run.model, micro.to(plan.device), groups, len(names), charged)
+            sums += look_sums(run.model, micro.to(plan.device), groups, count, charged)
         seen += batch.ids.numel()
         if seen >= limit:
             break
     run.model.train()
-    total = torch.tensor(run.team.total(*sums.flatten().tolist()), dtype=torch.float64).view_as(sums)
-    by_source = {name: _figures(column) for name, column in zip(names, total.T.tolist(), strict=True) if column[2]}
-    return Look(_figures(total.sum(1).tolist()), by_source if names != [UNKNOWN] else {})
+    return torch.tensor(run.team.total(*sums.flatten().tolist()), dtype=torch.float64).view_as(sums)
 
 
-def _figures(column: list[float]) -> Figures:
+def figures(column: Sequence[float]) -> Figures:
+    """The figures that five sums of `sums_by` say."""
     nats, nats_of_bytes, tokens, guessed, n_bytes = column
     least = max(tokens, 1.0)
     return Figures(int(tokens), nats / least, guessed / least, bits_per_byte(nats_of_bytes, round(n_bytes)))

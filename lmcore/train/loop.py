@@ -59,6 +59,7 @@ def train(
         session.begin()
         while True:
             session.look()
+            session.judge_stage()
             session.sample()
             finished, stopping = session.finished, bool(team.most(stopped()))
             session.save_if_due(last=finished or stopping)

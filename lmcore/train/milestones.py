@@ -1,7 +1,10 @@
-"""Milestones: the models of step 0 and of every so many steps, which a run leaves beside its last one.
+"""Milestones: the models of step 0, of every so many steps and of the end of each named stage of a curriculum, which a
+run leaves beside its last one.
 
     work/milestones/step_1000/      config.json and model.safetensors, as the run would leave them if it ended here
     out/checkpoints/step_1000/      the same files and those of the vocabulary: a folder that `lmcore.load` opens
+    work/milestones/step_70@NAME/   of a stage that ended after step 70
+    out/checkpoints/NAME/
 
 Where a run is decides alone what there is: a milestone is on the disk before the checkpoint of its step and before the
 next step, and those of later steps go when the run takes another way (a resume, a rewind). So a run that was killed
@@ -26,18 +29,23 @@ if TYPE_CHECKING:
 IN_WORK = "milestones"
 FOLDER = "checkpoints"  # in what a run leaves
 _PREFIX = "step_"
+_OF_STAGE = "@"
 
 
 def take_if_due(run: Run) -> None:
-    """Write the milestone of the step that `run` is at, where `train.milestone_every` asks for one.
+    """Write the milestone of the step that `run` is at, where `train.milestone_every` asks for one; see `take`."""
+    every, step = run.job.params.milestone_every, run.at.step
+    if every is not None and not step % every:
+        take(run)
+
+
+def take(run: Run, name: str = "") -> None:
+    """Write the milestone of the step that `run` is at: that of the stage `name`, where it is given.
 
     One that is there, left by a process that was killed, is replaced. StorageError when the disk refuses.
     """
-    every, step = run.job.params.milestone_every, run.at.step
-    if every is None or step % every:
-        return
     run.journal.doing("milestone")
-    final = run.job.work / IN_WORK / f"{_PREFIX}{step}"
+    final = run.job.work / IN_WORK / (f"{_PREFIX}{run.at.step}" + (f"{_OF_STAGE}{name}" if name else ""))
     part = final.with_name(f".{final.name}.part")
     with disk_errors(part):
         shutil.rmtree(part, ignore_errors=True)
@@ -54,15 +62,15 @@ def drop_after(work: Path, step: int) -> None:
     with disk_errors(folder):
         for part in folder.glob(f".{_PREFIX}*.part"):
             shutil.rmtree(part)
-        for later, path in found(folder):
-            if later > step:
+        for path in folder.glob(f"{_PREFIX}*"):
+            if int(path.name.removeprefix(_PREFIX).partition(_OF_STAGE)[0]) > step:
                 shutil.rmtree(path)
 
 
 def leave(run: Run, out: Path) -> None:
     """Put the milestones of a run that has ended into the folder `out`, each with the vocabulary beside it."""
-    for _, path in found(run.job.work / IN_WORK):
-        left = out / FOLDER / path.name
+    for path in sorted((run.job.work / IN_WORK).glob(f"{_PREFIX}*")):
+        left = out / FOLDER / (path.name.partition(_OF_STAGE)[2] or path.name)
         left.mkdir(parents=True)
         vocabulary = (run.job.tokenizer / name for name in VOCABULARY_FILES)
         for file in (*sorted(path.iterdir()), *(file for file in vocabulary if file.is_file())):
@@ -70,7 +78,7 @@ def leave(run: Run, out: Path) -> None:
 
 
 def found(folder: Path) -> list[tuple[int, Path]]:
-    """Step and folder of every milestone in `folder`, by step."""
+    """Step and folder of every milestone in `folder`, by step, but for those of stages."""
     names = (path for path in folder.glob(f"{_PREFIX}*") if path.name.removeprefix(_PREFIX).isdigit())
     return sorted((int(path.name.removeprefix(_PREFIX)), path) for path in names)
 

@@ -11,7 +11,7 @@ from lmcore.tokenizer import load_tokenizer
 from lmcore.tokens import Loader, TokenBatch
 from lmcore.tokens.meta import check_tokenizer
 from lmcore.tokens.params import check_steps
-from lmcore.train import machine, memory, output, plan
+from lmcore.train import curriculum, machine, memory, output, plan
 from lmcore.train.board import Board
 from lmcore.train.continued import take_up
 from lmcore.train.contract import check_data, check_disk
@@ -72,6 +72,8 @@ def _tell_packing(job: Job, loader: Loader, journal: Journal) -> None:
     params, context = job.params, job.params.model.context
     if params.packing != "windows" or params.mixture or params.stages:
         journal.event("packing", f"training text: {loader.describe()}")
+    if params.stage_names:
+        journal.event("levels", curriculum.describe_levels(job))
     if params.document_mask and loader.longest < context:
         told = f"no document has more than {loader.longest:,} tokens: the model's context will not be learnt beyond"
         journal.event("short-documents", told, longest=loader.longest, context=context)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from lmcore.models.io import save_model
 from lmcore.models.lora import merged, save_adapter
 from lmcore.tokenizer import VOCABULARY_FILES, load_tokenizer
-from lmcore.train import board, checkpoint, machine, milestones
+from lmcore.train import board, checkpoint, curriculum, machine, milestones
 from lmcore.train.continued import KEPT
 from lmcore.train.diagnose import Finding, diagnose
 from lmcore.train.evidence import data_facts, of_run
@@ -33,6 +33,14 @@ def write(run: Run) -> dict[str, Any]:
     work, history = run.job.work, run.history
     part, out = work / ".out.part", work / "out"
     metrics = _metrics(run)
+    log = curriculum.of_run(run) if run.job.params.stage_names else {}
+    if log:
+        metrics["levels"] = {level["name"]: level["texts"] for level in log["levels"]}
+        metrics["stages"] = {
+            stage["name"]: {"all": stage["validation"]}
+            | {level["name"]: level["bits_per_byte"] for level in stage["validation_by_level"]}
+            for stage in log["stages"]
+        }
     run.journal.doing("output")
     with disk_errors(work):
         for old in (part, out):
@@ -51,6 +59,9 @@ def write(run: Run) -> dict[str, Any]:
         write_json(part / "ledger.json", run.model.ledger().to_json())
         for name in ("timings", "validation", "sources", "samples"):
             write_parquet(provenance / f"{name}.parquet", history.table(name))
+        if run.job.params.stage_names:
+            write_json(part / curriculum.FILE, log)
+            write_parquet(provenance / "stage_looks.parquet", history.table("stage_looks"))
         shutil.copyfile(work / "plan.json", provenance / "plan.json")
         if run.job.runtime.tensorboard:
             shutil.copytree(work / board.FOLDER, provenance / board.FOLDER)

@@ -38,6 +38,8 @@ class Position:
     passed_over: int = 0  # batches that rewinds left out: step s reads batch s + passed_over
     begun: int = 0  # the steps of the run that this one continues
     stage_starts: list[int] = field(default_factory=lambda: [0])  # numbers of the batches that the stages began with
+    begins: list[float] = field(default_factory=list)  # where stages ended early: the shares that the stages begin with
+    stages_done: int = 0  # named stages that have ended
     ended: bool = False  # before the budget was used, because the validation split no longer gained
 
 

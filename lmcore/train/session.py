@@ -16,6 +16,7 @@ from lmcore.tokenizer import Tokenizer
 from lmcore.tokens import Loader
 from lmcore.train import looks, machine, milestones
 from lmcore.train.board import Board
+from lmcore.train.curriculum import Curriculum
 from lmcore.train.epochs import Epochs
 from lmcore.train.guard import stands_still
 from lmcore.train.history import due, every
@@ -44,6 +45,7 @@ class Session:
     _saved_step: int = 0
     _saved_at: float = 0.0
     _epochs: Epochs = field(init=False)
+    _curriculum: Curriculum | None = None
 
     def begin(self) -> None:
         """Get ready for the first step of this process; rank 0 leaves what a first rewind goes back to."""
@@ -53,9 +55,12 @@ class Session:
         run.journal.event("training", told, step=run.at.step)
         if run.team.leads and params.on_spike == "rewind" and not any((run.job.work / "checkpoints").glob("step-*")):
             run.save()
-        if looks.can_validate(run):
+        validates = looks.can_validate(run)
+        if validates:
             early = params.early_stop
             self._looks_at = every(early.every if early.patience else run.job.runtime.validate_every)
+        if params.stage_names:
+            self._curriculum = Curriculum(run, self.loader, self.horizon, self.token_bytes, validates=validates)
         self._take_up()
 
     @property
@@ -74,6 +79,11 @@ class Session:
             at.ended = True
             told = f"ended early: {early.patience} looks in a row without a gain of {early.min_delta:g} bits/byte"
             run.journal.event("early-stop", told, step=at.step, progress=at.progress)
+
+    def judge_stage(self) -> None:
+        """Look at the stage of a curriculum, and end it, when it is time to."""
+        if self._curriculum:
+            self._curriculum.attend(self._passed)
 
     def sample(self) -> None:
         """Continue the recipe's prompts when it is time to; the last that is done at a share of the budget."""
@@ -149,12 +159,13 @@ class Session:
         """Begin the stage that batch `number` is the first of, if there is one."""
         run = self.run
         at, stages = run.at, len(run.job.params.stages)
-        starts = self.loader.begun(at.stage_starts, at.progress, number, self.horizon.steps)
+        starts = self.loader.begun(at.stage_starts, at.progress, number, self.horizon.steps, at.begins)
         if starts == at.stage_starts:
             return
         at.stage_starts = starts
         run.guard.begin_anew()
-        told = f"stage {len(starts)} of {stages} begins after step {at.step:,}"
+        name = run.job.params.stages[len(starts) - 1].name
+        told = f"stage {len(starts)} of {stages}{f', {name},' if name else ''} begins after step {at.step:,}"
         run.journal.event("stage", told, stage=len(starts), step=at.step)
         self._warm_up()  # its rows may have another length
 
