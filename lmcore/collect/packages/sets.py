@@ -70,8 +70,14 @@ _FILMS = "package/dist/examples/elephantsdream/"
 _PLAYER = Package("npm", "video.js", "8.24.1")
 _DUMP = "gensim/test/test_data/enwiki-latest-pages-articles1.xml-p*-shortened.bz2"
 
-_BY_FILM = "Captions of the film Elephants Dream, (c) 2006 Blender Foundation / Netherlands Media Art Institute; CC BY 2.5."
-_BY_TATOEBA = "Sentences by the contributors of Tatoeba (tatoeba.org), CC BY 2.0 FR; grouped, otherwise unchanged."
+_BY_FILM = (
+    "Captions of the film Elephants Dream, (c) 2006 Blender Foundation / Netherlands Media Art Institute; CC BY 2.5 "
+    "(creativecommons.org/licenses/by/2.5)."
+)
+_BY_TATOEBA = (
+    "Sentences by the contributors of Tatoeba (tatoeba.org), CC BY 2.0 FR (creativecommons.org/licenses/by/2.0/fr); "
+    "grouped, otherwise unchanged."
+)
 _BY_OFFICE = (
     "(c) LibreOffice contributors and The Document Foundation, MPL 2.0; the source form is the Debian source package "
     "libreoffice and LibreOffice's repositories `help` and `translations`."
@@ -85,9 +91,9 @@ SETS: tuple[Set, ...] = (
         (_AUSTEN, _BOTCHAN), fiction.novels,
         only=("Botchan.txt", "Northanger Abbey.txt", "Pride and Prejudice.txt")),
     Set("chat-en", "chat", "chat", "en", "MIT", "LICENSE of chitchat-dataset",
-        "Chit-Chat Challenge of the BYU Perception, Control & Cognition lab, Copyright (c) William Myers; MIT. Talks in "
+        "Chit-Chat Challenge of the BYU Perception, Control & Cognition lab, Copyright (c) 2019 Perception, Control and Cognition Lab; MIT. Talks in "
         "which somebody tells who they are, or with anything that looks like personal data, are left out.",
-        (_CHITCHAT,), fiction.chats, 1_500_000, drop_personal=True),
+        (_CHITCHAT,), fiction.chats, 2_000_000, drop_personal=True),
     Set("subtitles-en", "subtitles", "subtitle", "en", "CC-BY-2.5", _FILM, _BY_FILM,
         (Part(_PLAYER, (f"{_FILMS}captions.en.vtt",)),), fiction.subtitles, only=("Elephants Dream.vtt",)),
     Set("subtitles-ja", "subtitles", "subtitle", "ja", "CC-BY-2.5", _FILM, _BY_FILM,
@@ -97,13 +103,13 @@ SETS: tuple[Set, ...] = (
     Set("pairs-en-ja", "parallel", "pair", "en ja", "CC-BY-2.0", _TATOEBA, _BY_TATOEBA,
         (_TATOEBA_JA,), fiction.japanese_pairs, 600_000),
     Set("help-hu", "files", "prose", "hu", "MPL-2.0", _MPL, _BY_OFFICE,
-        (_HELP_HU, _HELP_EN), manuals.help_pages, 2_000_000),
+        (_HELP_HU, _HELP_EN), manuals.help_pages, 4_000_000),
     Set("pairs-en-hu", "parallel", "pair", "en hu", "MPL-2.0", _MPL, _BY_OFFICE,
         (_HELP_HU, _HELP_EN), manuals.help_pairs, 1_600_000),
     Set("wikipedia-en", "files", "prose", "en", "CC-BY-SA-3.0", "Wikipedia's terms when the dump was made (2010-2015)",
-        "Articles of the English Wikipedia by its contributors, CC BY-SA 3.0; each record's title names the article, "
+        "Articles of the English Wikipedia by its contributors, CC BY-SA 3.0 (creativecommons.org/licenses/by-sa/3.0); each record's title names the article, "
         "whose history lists its authors. Markup, tables and references are taken out.",
-        (Part(Package("pip", "gensim", "4.4.0"), (_DUMP,)),), manuals.articles, 1_400_000),
+        (Part(Package("pip", "gensim", "4.4.0"), (_DUMP,)),), manuals.articles, 4_000_000),
     Set("docs-python", "files", "prose", "en", "PSF-2.0", _PSF, _BY_PYTHON,
         (Part(_DOCS, _PROSE),), python.documentation, 1_800_000),
     Set("code-python", "files", "code", "en", "PSF-2.0", _PSF, _BY_PYTHON,

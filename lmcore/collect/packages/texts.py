@@ -1,4 +1,4 @@
-"""What the conversions share: rows of a set, lines joined to pages, markup taken out, personal data and copies left out.
+"""What the conversions share: rows of a set, lines joined to pages, markup, personal data and copies taken out.
 
 A row is a JSON object for a `.jsonl` set, or {"name": FILE, "text": TEXT} for one that is an archive of texts.
 """

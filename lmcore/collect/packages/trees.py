@@ -1,4 +1,4 @@
-"""The files in a package: a wheel, a source package, npm's tarball or Debian's, opened without trusting a name in it."""
+"""The files in a package: a wheel, a source package, npm's tarball or Debian's, opened without trust in any name."""
 
 from __future__ import annotations
 
