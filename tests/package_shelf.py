@@ -116,5 +116,3 @@ def chitchat(talks):
     """The files of that package."""
     named = {hashlib.sha256(str(n).encode()).hexdigest()[:8]: value for n, value in enumerate(talks)}
     return {"chitchat_dataset/dataset.json": json.dumps(named)}
-
-

@@ -71,8 +71,8 @@ def readme(rows: Iterable[Listed]) -> str:
     lines = [
         "# Samples",
         "",
-        "Small real texts that come with the program. Each is under the licence named here and in SOURCES.tsv, not under",
-        "the program's own; the texts of the licences that must go with them are in `licences/`. docs/samples.md says how",
+        "Small real texts that come with the program. Each is under the licence named here and in SOURCES.tsv, not",
+        "under the program's own; the licences that must go with them are in `licences/`. docs/samples.md says how",
         "they are used. `tools/samples.py` writes this page.",
         "",
     ]

@@ -28,7 +28,9 @@ NAMES = ("browser-am", "pairs-en-am", "chat-en", "declaration-am", "office-am")
 def shelf(tmp_path, monkeypatch):
     shelf = Shelf(tmp_path, monkeypatch)
     locales = "usr/lib/chromium/locales/"
-    shelf.deb("chromium-l10n", "150.0", {f"{locales}am.pak": pak(AMHARIC, [(11, 0)]), f"{locales}en-GB.pak": pak(ENGLISH)})
+    shelf.deb(
+        "chromium-l10n", "150.0", {f"{locales}am.pak": pak(AMHARIC, [(11, 0)]), f"{locales}en-GB.pak": pak(ENGLISH)}
+    )
     catalogue = polib.POFile()
     catalogue.append(polib.POEntry(msgid="~Save", msgstr="ማ_ስቀመጫ ፋይሎች", msgctxt="X"))
     catalogue.append(polib.POEntry(msgid="Open", msgstr="Open"))
@@ -95,7 +97,8 @@ def test_a_package_that_cannot_be_had_costs_only_its_set(shelf, tmp_path):
     with pytest.raises(RunError, match=r"1 of 2 sets could not be made: subtitles-en \(npm could not fetch video.js"):
         make(data, "subtitles-en", "declaration-am")
     assert list(listed(data)) == ["declaration-am"]
-    shelf.npm("video.js", "8.24.1", {"package/dist/examples/elephantsdream/captions.en.vtt": "WEBVTT\n\n1\n00:00:01.000 --> 00:00:02.000\nSafe.\n"})  # fmt: skip
+    cue = "WEBVTT\n\n1\n00:00:01.000 --> 00:00:02.000\nSafe.\n"
+    shelf.npm("video.js", "8.24.1", {"package/dist/examples/elephantsdream/captions.en.vtt": cue})
     make(data, "subtitles-en", "declaration-am")
     assert set(listed(data)) == {"declaration-am", "subtitles-en"}
 
@@ -157,7 +160,7 @@ def test_data_of_r(tmp_path):
 
 def test_rows_are_cleaned_masked_and_kept_once():
     given = [{"text": "mail ann.smith@company.com", "n": 1}, {"text": "same"}, {"text": "same"}, {"text": "a\r\nb"}]
-    assert list(tidied(given, drop_personal=False))[0] == {"text": "mail <email>", "n": 1}
+    assert next(iter(tidied(given, drop_personal=False))) == {"text": "mail <email>", "n": 1}
     assert list(tidied(given, drop_personal=True)) == [{"text": "same"}, {"text": "a\nb"}]
 
 

@@ -10,7 +10,13 @@ from lmcore.samples import FOLDER, TABLE, VARIABLE, Listed, listed, readings, ta
 from storage.errors import UserError
 
 CHAT = {"name": "talk", "kind": "chat", "paths": ["samples:chat-en"]}
-PAIRS = {"name": "pairs", "kind": "parallel", "paths": ["samples:pairs-en-hu"], "source_lang": "en", "target_lang": "hu"}
+PAIRS = {
+    "name": "pairs",
+    "kind": "parallel",
+    "paths": ["samples:pairs-en-hu"],
+    "source_lang": "en",
+    "target_lang": "hu",
+}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def pak_strings(path: Path) -> dict[int, str]:
     if version != 5 or encoding != 1:
         raise Unreadable("damaged", f"a .pak of version {version}, encoding {encoding}; 5 and 1 are read")
     found: dict[int, str] = {}
-    for (number, start), (_, end) in zip(entries, entries[1:], strict=False):
+    for (number, start), (_, end) in itertools.pairwise(entries):
         found[number] = data[start:end].decode("utf-8", "replace")
     for number, place in same:
         if place >= count:

@@ -91,7 +91,7 @@ SETS: tuple[Set, ...] = (
         (_AUSTEN, _BOTCHAN), fiction.novels,
         only=("Botchan.txt", "Northanger Abbey.txt", "Pride and Prejudice.txt")),
     Set("chat-en", "chat", "chat", "en", "MIT", "LICENSE of chitchat-dataset",
-        "Chit-Chat Challenge of the BYU Perception, Control & Cognition lab, Copyright (c) 2019 Perception, Control and Cognition Lab; MIT. Talks in "
+        "Chit-Chat Challenge of BYU, Copyright (c) 2019 Perception, Control and Cognition Lab; MIT. Talks in "
         "which somebody tells who they are, or with anything that looks like personal data, are left out.",
         (_CHITCHAT,), fiction.chats, 2_000_000, drop_personal=True),
     Set("subtitles-en", "subtitles", "subtitle", "en", "CC-BY-2.5", _FILM, _BY_FILM,
@@ -107,8 +107,8 @@ SETS: tuple[Set, ...] = (
     Set("pairs-en-hu", "parallel", "pair", "en hu", "MPL-2.0", _MPL, _BY_OFFICE,
         (_HELP_HU, _HELP_EN), manuals.help_pairs, 1_600_000),
     Set("wikipedia-en", "files", "prose", "en", "CC-BY-SA-3.0", "Wikipedia's terms when the dump was made (2010-2015)",
-        "Articles of the English Wikipedia by its contributors, CC BY-SA 3.0 (creativecommons.org/licenses/by-sa/3.0); each record's title names the article, "
-        "whose history lists its authors. Markup, tables and references are taken out.",
+        "Articles of the English Wikipedia by its contributors, CC BY-SA 3.0 (creativecommons.org/licenses/by-sa/3.0); "
+        "each record's title names the article, whose history lists its authors. Markup and tables are taken out.",
         (Part(Package("pip", "gensim", "4.4.0"), (_DUMP,)),), manuals.articles, 4_000_000),
     Set("docs-python", "files", "prose", "en", "PSF-2.0", _PSF, _BY_PYTHON,
         (Part(_DOCS, _PROSE),), python.documentation, 1_800_000),

@@ -12,7 +12,7 @@ from pathlib import Path
 from lmcore.collect.kinds import NAMES, reader
 from lmcore.collect.packages.sets import Set
 from lmcore.collect.packages.texts import Row
-from lmcore.collect.params import PathsSource
+from lmcore.collect.params import PathsSource, Source
 from lmcore.collect.unpack import opened
 from lmcore.samples import Listed
 from storage.atomic import write_bytes
@@ -73,8 +73,9 @@ def described(each: Set, path: Path, packages: str, work: Path) -> Listed:
 
 def _counted(path: Path, row: Listed, work: Path) -> tuple[int, int]:
     """(records, UTF-8 bytes of their text)."""
-    params = NAMES[row.reads](name="sample", paths=(path.name,), **row.settings())
-    assert isinstance(params, PathsSource)
+    kind: type[Source] = NAMES[row.reads]
+    assert issubclass(kind, PathsSource), "sets are files"
+    params = kind(name="sample", paths=(path.name,), **row.settings())
     records = size = 0
     with opened(path, path.name, work, _MAX_BYTES, lambda name: reader(params, name) is not None) as members:
         for member in members:
