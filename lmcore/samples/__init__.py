@@ -7,6 +7,7 @@ table, SOURCES.tsv, of what is in them.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -138,12 +139,12 @@ def resolve(source: dict[str, Any]) -> None:
 
 def readings(sources: Sequence[Any]) -> Iterator[str]:
     """One line for each source that reads samples or what was fetched in their place: which file it is."""
-    fetched = data_folder()
+    tables: dict[Path, dict[str, Listed]] = {FOLDER: listed(FOLDER)}
+    with contextlib.suppress(UserError):  # a folder of that name that has nothing to do with samples
+        tables[named_folder()] = listed(named_folder())
     for source in sources:
         base = Path(getattr(source, "base", None) or "/")
-        if base not in (FOLDER, fetched):
-            continue
-        by_file = {row.file: row for row in listed(base).values()}
+        by_file = {row.file: row for row in tables.get(base, {}).values()}
         for row in (by_file[path] for path in source.paths if path in by_file):
             size = f"{row.records:,} records, {row.bytes / 1e6:.1f} MB, {row.licence}"
             if base == FOLDER:

@@ -106,7 +106,7 @@ SETS: tuple[Set, ...] = (
         (_HELP_HU, _HELP_EN), manuals.help_pages, 4_000_000),
     Set("pairs-en-hu", "parallel", "pair", "en hu", "MPL-2.0", _MPL, _BY_OFFICE,
         (_HELP_HU, _HELP_EN), manuals.help_pairs, 1_600_000),
-    Set("wikipedia-en", "files", "prose", "en", "CC-BY-SA-3.0", "Wikipedia's terms when the dump was made (2010-2015)",
+    Set("wikipedia-en", "files", "prose", "en", "CC-BY-SA-3.0", "Wikipedia's terms from 2009 to 2023",
         "Articles of the English Wikipedia by its contributors, CC BY-SA 3.0 (creativecommons.org/licenses/by-sa/3.0); "
         "each record's title names the article, whose history lists its authors. Markup and tables are taken out.",
         (Part(Package("pip", "gensim", "4.4.0"), (_DUMP,)),), manuals.articles, 4_000_000),
