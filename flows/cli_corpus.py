@@ -6,14 +6,31 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from flows.app import StoreOption, app, console, store_at
+from lmcore.samples import VARIABLE, named_folder
 from storage.errors import UserError
+from storage.text import printable
 
 CorpusArgument = Annotated[
     str, typer.Argument(metavar="RECIPE|ARTIFACT", help="A recipe, or curate/KEY; empty: the newest corpus.")
 ]
 SplitOption = Annotated[str, typer.Option(help="train, val or test.")]
+
+
+@app.command()
+def data(
+    names: Annotated[list[str] | None, typer.Argument(help="Sets, as docs/samples.md names them; none: all.")] = None,
+    to: Annotated[str, typer.Option(metavar="DIR", help=f"The folder they go into [{VARIABLE} or ./data].")] = "",
+) -> None:
+    """Fetch larger sets of the samples' names from packages; recipes that read samples then read these."""
+    from lmcore.collect.packages.build import build
+
+    folder = Path(to) if to else named_folder()
+    rows = build(names or [], folder, lambda line: console.print(Text(printable(line)), soft_wrap=True))
+    found = f"{len(rows)} sets in {folder.absolute()}: recipes read them where {VARIABLE} names it, or from ./data"
+    console.print(Text(found), soft_wrap=True)
 
 
 @app.command()

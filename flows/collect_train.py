@@ -23,6 +23,7 @@ from flows.start import WarmStart, has_learnt, learnt_before, warm_start
 from lmcore.collect.params import CollectRuntime
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.release import ReleaseRuntime
+from lmcore.samples import readings
 from storage.registry import Registry, RegistryMoved
 from storage.store import STAGES, Artifact, Store
 from tasks.collect import CollectParams, collect
@@ -72,6 +73,8 @@ def build_recipe(store: Store, recipe: Recipe, edition: str, wanted: Range) -> B
     plan = make_plan(store, recipe, edition, str(flow_run.id or ""), say)
     built = Built(plan, store)
     with record_run(store, plan, wanted):
+        for line in readings(plan.parsed().sources):
+            say(line)
         with contextlib.suppress(Finished):
             _stages(built, plan.parsed(), wanted)
         report_run(built)

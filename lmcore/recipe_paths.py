@@ -8,6 +8,7 @@ from typing import Any
 
 from lmcore.collect.kinds import NAMES
 from lmcore.collect.params import PathsSource, Source
+from lmcore.samples import resolve
 from lmcore.train.params import is_folder
 from storage.errors import UserError
 
@@ -23,6 +24,7 @@ def resolve_paths(values: dict[str, Any], folder: Path) -> None:
     sources = values.get("sources")
     for source in sources if isinstance(sources, list) else []:
         if isinstance(source, dict) and issubclass(NAMES.get(str(source.get("kind")), Source), PathsSource):
+            resolve(source)
             given = source.get("base", PathsSource.model_fields["base"].default)
             if isinstance(given, str):
                 source["base"] = _absolute(given, folder, "the base of a source")

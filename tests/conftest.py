@@ -12,6 +12,7 @@ settings.register_profile("any-machine", deadline=None)  # a loaded machine is n
 settings.load_profile("any-machine")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["COLLECT_TRAIN_DATA"] = "none"  # recipes read the samples, whatever a developer has fetched
 
 
 @pytest.fixture(autouse=True)

@@ -192,7 +192,7 @@ class PathsSource(Source):
     base: str = Field(default=".", description="Folder that relative paths start from: the recipe's own folder.")
     paths: tuple[str, ...] = Field(
         min_length=1,
-        description="Files, folders (searched through), globs (** for any depth), or http(s) URLs of files.",
+        description="Files, folders (searched through), globs (** for any depth), http(s) URLs of files, samples:NAME.",
     )
     max_bytes: int = Field(
         default=200_000_000, ge=1_000, le=100_000_000_000, description="Bytes of one file after decompression, at most."
