@@ -26,7 +26,6 @@ from storage.errors import RunError
 from storage.parquet import read_parquet
 from storage.text import printable
 
-TEMPERATURE, TOP_P = 0.8, 0.95  # of continued prompts: lively, without the long tail
 UNKNOWN = ""  # the source of tokens that were made before sources were noted
 
 
@@ -86,7 +85,6 @@ def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
     charges = Charges.of(run)
     sums = torch.zeros(5, len(names), dtype=torch.float64)
     run.model.eval()
-    limit = params.early_stop.tokens if params.early_stop.patience else run.job.runtime.validation_tokens
     seen = 0
     for batch in sequential(run.job.tokens, "val", params.batch, params.model.context, tokenizer_bytes=token_bytes):
         run.journal.doing("validation")
@@ -96,12 +94,41 @@ def _validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
             charged = charges.to(micro, plan.device) if charges else None
             sums += look_sums(run.model, micro.to(plan.device), groups, len(names), charged)
         seen += batch.ids.numel()
-        if seen >= limit:
+        if seen >= _limit(run):
             break
     run.model.train()
     total = torch.tensor(run.team.total(*sums.flatten().tolist()), dtype=torch.float64).view_as(sums)
     by_source = {name: _figures(column) for name, column in zip(names, total.T.tolist(), strict=True) if column[2]}
     return Look(_figures(total.sum(1).tolist()), by_source if names != [UNKNOWN] else {})
+
+
+@torch.no_grad()
+def fit(run: Run, token_bytes: npt.NDArray[np.integer]) -> Figures:
+    """A look at the first tokens of the training split, as many as of the validation split, by all ranks.
+
+    It reads as `validate` does, without dropout, so the two can be held side by side. Bits per byte are NaN: a lossy
+    vocabulary is charged for what it loses in validation text alone.
+    """
+    params, sums, seen = run.job.params, torch.zeros(5, 1, dtype=torch.float64), 0
+    with run.optimizer.averaged():
+        run.model.eval()
+        for batch in sequential(run.job.tokens, "train", params.batch, params.model.context, tokenizer_bytes=token_bytes):
+            run.journal.doing("validation")
+            share = run.team.share(batch)
+            for micro in share.split(run.plan.micro_batch) if len(share.ids) else ():
+                sums += look_sums(run.model, micro.to(run.plan.device), torch.zeros_like(micro.doc_ids), 1)
+            seen += batch.ids.numel()
+            if seen >= _limit(run):
+                break
+        run.model.train()
+    nats, _, tokens, guessed, _ = run.team.total(*sums.flatten().tolist())
+    return _figures([nats, math.nan, tokens, guessed, 0.0])
+
+
+def _limit(run: Run) -> int:
+    """Tokens in a look."""
+    early = run.job.params.early_stop
+    return early.tokens if early.patience else run.job.runtime.validation_tokens
 
 
 def _figures(column: list[float]) -> Figures:
@@ -150,9 +177,14 @@ def _sources(run: Run) -> tuple[list[str], Tensor]:
 
 def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
     """(prompt, continuation) for each of the recipe's prompts."""
-    params = run.job.params
+    params, runtime = run.job.params, run.job.runtime
     sampling = Sampling(
-        max_tokens=run.job.runtime.sample_tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=params.seed
+        max_tokens=runtime.sample_tokens,
+        temperature=runtime.sample_temperature,
+        top_k=runtime.sample_top_k,
+        top_p=runtime.sample_top_p,
+        repetition_penalty=runtime.sample_repetition_penalty,
+        seed=params.seed,
     )
     continued = []
     with run.optimizer.averaged():
@@ -185,6 +217,24 @@ def tell(run: Run, board: Board, look: Look) -> None:
     more |= {"bits_per_byte": whole.bits_per_byte, "accuracy": whole.accuracy}
     run.journal.event("validation", told, step=at.step, **more)
     board.scalars("validation", at.step, figures | {"perplexity": whole.perplexity})
+
+
+def tell_epoch(run: Run, board: Board, epoch: int, train: Figures, validation: Figures | None) -> None:
+    """Record and tell how well an epoch's end knows what it learnt from beside what it did not."""
+    at, found = run.at, {"train": train} | ({"validation": validation} if validation else {})
+    if run.team.leads:
+        run.history.add("fits", step=at.step, progress=at.progress, loss=train.loss, accuracy=train.accuracy)
+    told = "; ".join(
+        f"{name} loss {of.loss:.4f}, {of.accuracy:.2%} right, perplexity {of.perplexity:,.2f}"
+        for name, of in found.items()
+    )
+    more = {
+        name: {"loss": of.loss, "accuracy": of.accuracy, "perplexity": of.perplexity, "tokens": of.tokens}
+        for name, of in found.items()
+    }
+    run.journal.event("epoch-looks", f"epoch {epoch:,}: {told}", epoch=epoch, step=at.step, **more)
+    figures = {"loss": train.loss, "accuracy": train.accuracy, "perplexity": train.perplexity}
+    board.scalars("fit", at.step, figures)
 
 
 def tell_samples(run: Run, board: Board, samples: list[tuple[str, str]]) -> None:
