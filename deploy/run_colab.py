@@ -30,9 +30,8 @@ def main() -> int:
     wanted = _parse(sys.argv[1:])
     # Beside this file there are modules that are not to be taken for those of libraries.
     sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).resolve().parent]
-    if wanted.reinstall or not _usable():
-        if (code := _install(wanted.source)) or not _usable():
-            return code or 1
+    if (wanted.reinstall or not _usable()) and ((code := _install(wanted.source)) or not _usable()):
+        return code or 1
     os.environ.pop("PREFECT_API_URL", None)  # a server that is configured may not be there after a disconnect
     folder = wanted.folder.expanduser().resolve()
     store, sets = str(folder / "store"), [word for value in wanted.set for word in ("--set", value)]
@@ -74,7 +73,7 @@ def _usable() -> bool:
 
 
 def _install(source: str) -> int:
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - pip would say so in worse words
         version = ".".join(map(str, sys.version_info[:2]))
         print(f"error: this is Python {version}\n  to mend: take a machine with 3.11 or later", file=sys.stderr)
         return 2

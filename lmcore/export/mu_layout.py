@@ -1,8 +1,8 @@
 """MU-SOTA's own files of a train artifact: `mu_sota_best.pt` and `mu_sota_tokenizer.json`.
 
-    mu_sota_best.pt         torch.save of {epoch, model_state_dict, config, perplexity}, and optimizer_state_dict where
-                            the training has left it; plain tensors and plain values, for torch.load(weights_only=True)
-    mu_sota_tokenizer.json  for the library `tokenizers`; <PAD>, <UNK>, <BOS> and <EOS> are 0 to 3
+mu_sota_best.pt         torch.save of {epoch, model_state_dict, config, perplexity}, and optimizer_state_dict where
+                        the training has left it; plain tensors and plain values, for torch.load(weights_only=True)
+mu_sota_tokenizer.json  for the library `tokenizers`; <PAD>, <UNK>, <BOS> and <EOS> are 0 to 3
 """
 
 from __future__ import annotations

@@ -112,7 +112,9 @@ def fit(run: Run, token_bytes: npt.NDArray[np.integer]) -> Figures:
     params, sums, seen = run.job.params, torch.zeros(5, 1, dtype=torch.float64), 0
     with run.optimizer.averaged():
         run.model.eval()
-        for batch in sequential(run.job.tokens, "train", params.batch, params.model.context, tokenizer_bytes=token_bytes):
+        for batch in sequential(
+            run.job.tokens, "train", params.batch, params.model.context, tokenizer_bytes=token_bytes
+        ):
             run.journal.doing("validation")
             share = run.team.share(batch)
             for micro in share.split(run.plan.micro_batch) if len(share.ids) else ():
