@@ -237,7 +237,7 @@ def _peaks(device: Device, wanted: Literal["auto"] | Precision) -> dict[Precisio
 
 
 def _timed(device: Device, has_bf16: bool) -> list[Precision]:
-    """The formats that auto chooses from. fp16 wants a loss scale and gains nothing over bf16: where that is missing."""
+    """The formats that auto chooses from. fp16, which wants a loss scale, takes the place of a missing bf16."""
     return ["fp32", "fp16"] if device == "cuda" and not has_bf16 else ["fp32", "bf16"]
 
 

@@ -96,7 +96,7 @@ def test_the_tokenizer_must_be_there_and_fit(content, written, tmp_path):
     with pytest.raises(UserError, match=r"mine_tokenizer\.json is damaged"):
         read_mu(alone)
     (tmp_path / "mine_tokenizer.json").write_text(mu_tokenizer(100).to_json())
-    with pytest.raises(UserError, match="tokens, the model in mine_best.pt has"):
+    with pytest.raises(UserError, match=r"tokens, the model in mine_best\.pt has"):
         read_mu(alone)
 
 
