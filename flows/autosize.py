@@ -53,12 +53,12 @@ def size_up(minutes: float, flops: float, vocab_size: int, context: int) -> tupl
     import torch
 
     from lmcore.train.machine import devices, free_memory, product_gflops
-    from lmcore.train.plan import BF16_GAIN
+    from lmcore.train.plan import HALF_GAIN
     from lmcore.train.speed import measure
 
     device = devices()[0]  # which the trainer takes as well
     fp32, bf16 = product_gflops(device, [torch.float32, torch.bfloat16])
-    product, precision = (bf16, "bf16") if bf16 >= BF16_GAIN * fp32 else (fp32, "fp32")
+    product, precision = (bf16, "bf16") if bf16 >= HALF_GAIN * fp32 else (fp32, "fp32")
     product *= 1e9
     share = GUESS
 

@@ -89,7 +89,7 @@ def export(
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "train",
     layout: Annotated[str, typer.Option(help="document: the files that the model's own system names.")] = "",
     output: Annotated[Path | None, typer.Option(help="The folder for --layout.")] = None,
-    system: Annotated[str, typer.Option(help="lai; empty: by the release's name.")] = "",
+    system: Annotated[str, typer.Option(help="lai, cllm or mu; empty: by the release's name.")] = "",
     name: Annotated[str, typer.Option(help="Name of the model file; empty: as the document has it.")] = "",
     quantise: Annotated[list[str] | None, typer.Option(help="q8_0 or q4_0 beside it (lai); may be repeated.")] = None,
     store: StoreOption = "",

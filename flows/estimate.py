@@ -48,9 +48,9 @@ def needs(recipe: Recipe, precision: str) -> Needs:
         ledger.training_memory(sequences, optimizer=training.optimizer, stream_dtype=dtype, adapters=adapters)
         for sequences in (training.batch, training.micro_batch or 1)
     )
-    # The best one is beside the newest; those of keep_every_steps are left out here.
+    # The best one is beside the newest, and beside the model at the end; those of keep_every_steps are left out here.
     kept = recipe.runtime.train
-    checkpoints = kept.keep_checkpoints + kept.keep_best + 1  # the newest is whole before the oldest goes
+    checkpoints = kept.keep_checkpoints + 2 * kept.keep_best + 1  # the newest is whole before the oldest goes
     disk = {
         "texts": sum(_text_bytes(source) for source in recipe.sources),
         "checkpoints": checkpoints * (4 * (ledger.total if adapters is None else adapters) + memory["optimizer"]),

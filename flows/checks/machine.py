@@ -21,10 +21,10 @@ def measure_precision() -> tuple[dict[str, float], str]:
     import torch
 
     from lmcore.train.machine import product_gflops
-    from lmcore.train.plan import BF16_GAIN
+    from lmcore.train.plan import HALF_GAIN
 
     fp32, bf16 = product_gflops("cpu", [torch.float32, torch.bfloat16], rounds=2)
-    return {"fp32": fp32, "bf16": bf16}, "bf16" if bf16 >= BF16_GAIN * fp32 else "fp32"
+    return {"fp32": fp32, "bf16": bf16}, "bf16" if bf16 >= HALF_GAIN * fp32 else "fp32"
 
 
 def training_device(wanted: str) -> str | None:

@@ -13,7 +13,7 @@ from types import ModuleType
 
 from storage.errors import UserError
 
-MODULES = {"lai": "lmcore.export.lai", "cllm": "lmcore.export.cllm_layout"}
+MODULES = {"lai": "lmcore.export.lai", "cllm": "lmcore.export.cllm_layout", "mu": "lmcore.export.mu_layout"}
 
 
 def system_of(name: str) -> str | None:

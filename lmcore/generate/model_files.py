@@ -15,9 +15,11 @@ from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer
 from storage.errors import UserError
 
+ZIP = b"PK\x03\x04"  # what torch.save begins with
 READERS = {  # first bytes: module and function
     b"LAi1": ("lmcore.export.lai_reader", "read_lai"),
     b"CLLM": ("lmcore.export.cllm_reader", "read_cllm_model"),
+    ZIP: ("lmcore.export.mu_reader", "read_mu"),
 }
 
 
@@ -39,7 +41,7 @@ def read_model_file(path: Path) -> ModelFile:
     """The model in a file. Raises UserError for one that no reader is for, or that is not whole."""
     magic = _magic(path)
     if magic is None:
-        known = ", ".join(magic.decode() for magic in READERS)
+        known = ", ".join(".pt" if magic == ZIP else magic.decode() for magic in READERS)
         raise UserError(
             f"{path} is no model file that this program reads ({known}): it begins with other bytes",
             "name such a file, the folder of a model, or a release (`collect-train releases` lists them)",

@@ -69,7 +69,10 @@ def train_tokenizer(
         },
     )
     capped = tokenizer.vocab_size < params.vocab_size
-    report(1, 1, f"{tokenizer.vocab_size:,} tokens" + (f", capped: {params.vocab_size:,} asked for" if capped else ""))
+    told = f"{tokenizer.vocab_size:,} tokens"
+    if capped:
+        told += f", capped: {params.vocab_size:,} asked for; models have as many rows as there are tokens"
+    report(1, 1, told)
     metrics = {
         "vocab_size": tokenizer.vocab_size,
         "requested_vocab_size": params.vocab_size,

@@ -3,7 +3,7 @@
     work/checkpoints/step-00000123/
         model.safetensors       fp32 weights
         optimizer.safetensors   moments and momenta
-        metrics.parquet ...     what the run remembers: the four tables of history.py
+        metrics.parquet ...     what the run remembers: the tables of history.py
         state.json              where the run is, and size and sha256 of the other files; written last
 
 Read back, every file is compared with state.json; a checkpoint that differs is set aside and the one before is used.
@@ -31,6 +31,7 @@ from storage.parquet import read_parquet, write_parquet
 
 FORMAT = 1
 STATE = "state.json"
+BEST = "provenance/best"  # in what a run leaves, where runtime.train.keep_best asks for it
 DAMAGED = "damaged-"
 
 

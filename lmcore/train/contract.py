@@ -41,7 +41,7 @@ def check_disk(run: Run, horizon: Horizon) -> None:
     steps = horizon.steps or 0  # a budget in minutes: nobody knows
     copies = kept.keep_checkpoints + kept.keep_best + (run.job.params.on_spike == "rewind") + 1  # one being written
     copies += steps // kept.keep_every_steps if kept.keep_every_steps else 0
-    copies += kept.keep_state  # beside the model
+    copies += kept.keep_state + kept.keep_best  # beside the model
     milestones = run.job.params.milestones(steps) + len(run.job.params.stage_names)
     need = copies * (saved + state + ROW_BYTES * steps) + 2 * weights + OUT_BYTES  # out/ is made beside the old one
     need += milestones * weights  # out/ has links to them

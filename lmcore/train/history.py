@@ -65,6 +65,9 @@ SCHEMAS: dict[str, pa.Schema] = {
         loss=pa.float64(),
         accuracy=pa.float64(),
     ),
+    "fits": _schema(  # looks at the training text, at the ends of epochs
+        step=pa.int64(), progress=pa.float64(), loss=pa.float64(), accuracy=pa.float64()
+    ),
     "samples": _schema(step=pa.int64(), progress=pa.float64(), prompt=pa.string(), text=pa.string()),
 }
 

@@ -27,7 +27,6 @@ from storage.errors import RunError
 from storage.parquet import read_parquet
 from storage.text import printable
 
-TEMPERATURE, TOP_P = 0.8, 0.95  # of continued prompts: lively, without the long tail
 UNKNOWN = ""  # the source of tokens that were made before sources were noted
 
 
@@ -78,10 +77,8 @@ def validate(run: Run, token_bytes: npt.NDArray[np.integer]) -> Look:
     Every window starts without what came before it, so this is a little above what `evaluate` measures. What a lossy
     vocabulary cannot give back is charged as there.
     """
-    early = run.job.params.early_stop
     names, source_of = _sources(run)
-    limit = early.tokens if early.patience else run.job.runtime.validation_tokens
-    total = sums_by(run, token_bytes, source_of, len(names), limit)
+    total = sums_by(run, token_bytes, source_of, len(names), _limit(run))
     by_source = {name: figures(column) for name, column in zip(names, total.T.tolist(), strict=True) if column[2]}
     return Look(figures(total.sum(1).tolist()), by_source if names != [UNKNOWN] else {})
 
@@ -113,6 +110,37 @@ def _sums_by(run: Run, token_bytes: npt.NDArray[np.integer], group_of: Tensor, c
             break
     run.model.train()
     return torch.tensor(run.team.total(*sums.flatten().tolist()), dtype=torch.float64).view_as(sums)
+
+
+@torch.no_grad()
+def fit(run: Run, token_bytes: npt.NDArray[np.integer]) -> Figures:
+    """A look at the first tokens of the training split, as many as of the validation split, by all ranks.
+
+    It reads as `validate` does, without dropout, so the two can be held side by side. Bits per byte are NaN: a lossy
+    vocabulary is charged for what it loses in validation text alone.
+    """
+    params, sums, seen = run.job.params, torch.zeros(5, 1, dtype=torch.float64), 0
+    with run.optimizer.averaged():
+        run.model.eval()
+        for batch in sequential(
+            run.job.tokens, "train", params.batch, params.model.context, tokenizer_bytes=token_bytes
+        ):
+            run.journal.doing("validation")
+            share = run.team.share(batch)
+            for micro in share.split(run.plan.micro_batch) if len(share.ids) else ():
+                sums += look_sums(run.model, micro.to(run.plan.device), torch.zeros_like(micro.doc_ids), 1)
+            seen += batch.ids.numel()
+            if seen >= _limit(run):
+                break
+        run.model.train()
+    nats, _, tokens, guessed, _ = run.team.total(*sums.flatten().tolist())
+    return figures([nats, math.nan, tokens, guessed, 0.0])
+
+
+def _limit(run: Run) -> int:
+    """Tokens in a look."""
+    early = run.job.params.early_stop
+    return early.tokens if early.patience else run.job.runtime.validation_tokens
 
 
 def figures(column: Sequence[float]) -> Figures:
@@ -162,9 +190,14 @@ def _sources(run: Run) -> tuple[list[str], Tensor]:
 
 def continue_prompts(run: Run, tokenizer: Tokenizer) -> list[tuple[str, str]]:
     """(prompt, continuation) for each of the recipe's prompts."""
-    params = run.job.params
+    params, runtime = run.job.params, run.job.runtime
     sampling = Sampling(
-        max_tokens=run.job.runtime.sample_tokens, temperature=TEMPERATURE, top_p=TOP_P, seed=params.seed
+        max_tokens=runtime.sample_tokens,
+        temperature=runtime.sample_temperature,
+        top_k=runtime.sample_top_k,
+        top_p=runtime.sample_top_p,
+        repetition_penalty=runtime.sample_repetition_penalty,
+        seed=params.seed,
     )
     continued = []
     with run.optimizer.averaged():
@@ -197,6 +230,24 @@ def tell(run: Run, board: Board, look: Look) -> None:
     more |= {"bits_per_byte": whole.bits_per_byte, "accuracy": whole.accuracy}
     run.journal.event("validation", told, step=at.step, **more)
     board.scalars("validation", at.step, figures | {"perplexity": whole.perplexity})
+
+
+def tell_epoch(run: Run, board: Board, epoch: int, train: Figures, validation: Figures | None) -> None:
+    """Record and tell how well an epoch's end knows what it learnt from beside what it did not."""
+    at, found = run.at, {"train": train} | ({"validation": validation} if validation else {})
+    if run.team.leads:
+        run.history.add("fits", step=at.step, progress=at.progress, loss=train.loss, accuracy=train.accuracy)
+    told = "; ".join(
+        f"{name} loss {of.loss:.4f}, {of.accuracy:.2%} right, perplexity {of.perplexity:,.2f}"
+        for name, of in found.items()
+    )
+    more = {
+        name: {"loss": of.loss, "accuracy": of.accuracy, "perplexity": of.perplexity, "tokens": of.tokens}
+        for name, of in found.items()
+    }
+    run.journal.event("epoch-looks", f"epoch {epoch:,}: {told}", epoch=epoch, step=at.step, **more)
+    figures = {"loss": train.loss, "accuracy": train.accuracy, "perplexity": train.perplexity}
+    board.scalars("fit", at.step, figures)
 
 
 def tell_samples(run: Run, board: Board, samples: list[tuple[str, str]]) -> None:

@@ -48,6 +48,11 @@ def devices() -> list[Literal["cuda", "mps", "cpu"]]:
     return [device for device, there in here.items() if there]
 
 
+def has_bf16(device: str) -> bool:
+    """Whether `device` computes in bf16 itself: GPUs before NVIDIA's Ampere (a T4, a V100) only imitate it."""
+    return device != "cuda" or torch.cuda.get_device_capability()[0] >= 8 or torch.version.hip is not None
+
+
 def free_memory(device: str) -> int:
     """Bytes that can still be had on `device`, cut to a container's limit."""
     if device == "cuda":

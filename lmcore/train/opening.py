@@ -59,6 +59,7 @@ def open_session(
     how = _settle(job, team, model, team.share(loader.batch(0)), horizon, journal, allocator)
     plan.apply(how, model)
     run = begin_or_resume(job, how, model, journal, team)
+    run.steps_per_epoch = loader.steps_per_epoch
     if params.continues and not run.at.step:
         take_up(run, horizon)
     at_end.callback(run.settle)  # before another trainer may have the folder

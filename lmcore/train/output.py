@@ -62,16 +62,23 @@ def write(run: Run) -> dict[str, Any]:
         if run.job.params.stage_names:
             write_json(part / curriculum.FILE, log)
             write_parquet(provenance / "stage_looks.parquet", history.table("stage_looks"))
+        if (fits := history.table("fits")).num_rows:
+            write_parquet(provenance / "fits.parquet", fits)
         shutil.copyfile(work / "plan.json", provenance / "plan.json")
         if run.job.runtime.tensorboard:
             shutil.copytree(work / board.FOLDER, provenance / board.FOLDER)
         if run.job.runtime.keep_state:
             name = checkpoint.name_of(run.at.step)
             shutil.copytree(work / "checkpoints" / name, part / KEPT / name)
+        best = run.best()
+        if best is not None and best in checkpoint.steps_in(work / "checkpoints"):  # asked for late, it is not there
+            name = checkpoint.name_of(best)
+            shutil.copytree(work / "checkpoints" / name, part / checkpoint.BEST / name)
         data, findings = _diagnosed(run)
         told: dict[str, Any] = {"data": data, "findings": [finding.to_json() for finding in findings]}
         costs = {"predicted": predicted(run), "measured": measured(run, part / "model.safetensors")}
         told |= {name: found.to_json() for name, found in costs.items()}
+        told["steps_per_epoch"] = run.steps_per_epoch
         limits = {"limits": machine.limits(), "events": run.journal.events}
         write_json(provenance / "training.json", metrics | told | limits)
         write_json(work / "metrics.json", metrics)

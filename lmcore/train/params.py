@@ -130,8 +130,8 @@ class TrainSettings(BatchSettings):
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto",
-        description="Number format of the activations; auto times a product in fp32 and bf16; fp16 is for CUDA alone. "
-        "Weights are always fp32.",
+        description="Number format of the activations; auto times a product in fp32 and bf16, or fp16 on CUDA without "
+        "bf16; fp16 is for CUDA alone. Weights are always fp32.",
     )
     attention: Literal["auto", "plain", "sdpa"] = Field(
         "auto", description="plain: two products and a softmax; sdpa: torch's fused kernel; auto: the faster by rule."
@@ -251,7 +251,9 @@ class TrainRuntime(Runtime):
     save_async: bool = Field(False, description="Write checkpoints in a thread, from a copy, while training goes on.")
     keep_checkpoints: int = Field(2, ge=1, description="Newest checkpoints that are kept.")
     keep_best: bool = Field(
-        False, description="Also save and keep the checkpoint with the fewest validation bits per byte."
+        False,
+        description="Also save and keep the checkpoint with the fewest validation bits per byte, and leave it beside "
+        "the model.",
     )
     keep_state: bool = Field(
         False, description="Leave the last checkpoint beside the model, so that `train.continues` can go on from it."
@@ -264,6 +266,15 @@ class TrainRuntime(Runtime):
         (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), description="Shares of the budget at which the prompts are continued."
     )
     sample_tokens: int = Field(64, ge=1, description="Tokens in a continued prompt.")
+    sample_temperature: float = Field(0.8, ge=0, le=100, description="As --temperature of `generate`, for the prompts.")
+    sample_top_k: int = Field(0, ge=0, description="As --top-k; 0: off.")
+    sample_top_p: float = Field(0.95, gt=0, le=1, description="As --top-p; 1: off.")
+    sample_repetition_penalty: float = Field(1.0, gt=0, le=100, description="As --repetition-penalty; 1: off.")
+    each_epoch: bool = Field(
+        False,
+        description="Also at the end of every epoch: a look at the validation split and at as much of the training "
+        "text, told side by side, and the prompts.",
+    )
     validate_every: Share = Field(
         0.1, description="Share of the budget between two quick looks at the validation split; 0 never looks."
     )

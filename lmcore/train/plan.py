@@ -27,9 +27,8 @@ from storage.errors import RunError, UserError
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-TIMED: tuple[Precision, ...] = ("fp32", "bf16")  # fp16 wants a loss scale and gains nothing over bf16: only as set
 
-BF16_GAIN = 1.3  # bf16 must win a product by this factor: it rounds more, and casts and norms gain nothing
+HALF_GAIN = 1.3  # a half format must win a product by this factor: it rounds more, and casts and norms gain nothing
 PLAIN_CONTEXT = 512  # on a CPU in bf16 two products and a softmax beat SDPA up to here (1.4 to 5 times, docs/train.md)
 PLAIN_CONTEXT_WIDE = 1024  # and up to here when a head is at least 64 wide
 MEMORY_SHARE = 0.5  # of the free memory, for a micro-batch that the probe chooses
@@ -232,9 +231,14 @@ def _choose_threads(wanted: int, processes: int, reasons: dict[str, str]) -> int
 
 
 def _peaks(device: Device, wanted: Literal["auto"] | Precision) -> dict[Precision, float]:
-    formats: list[Precision] = [name for name in DTYPES if wanted == name or (wanted == "auto" and name in TIMED)]
+    formats = _timed(device, machine.has_bf16(device)) if wanted == "auto" else [wanted]
     peaks = machine.product_gflops(device, [DTYPES[name] for name in formats])
     return {name: round(peak, 1) for name, peak in zip(formats, peaks, strict=True)}
+
+
+def _timed(device: Device, has_bf16: bool) -> list[Precision]:
+    """The formats that auto chooses from. fp16, which wants a loss scale, takes the place of a missing bf16."""
+    return ["fp32", "fp16"] if device == "cuda" and not has_bf16 else ["fp32", "bf16"]
 
 
 def _choose_precision(
@@ -242,8 +246,9 @@ def _choose_precision(
 ) -> Precision:
     measured = "products: " + ", ".join(f"{speed:.0f} GFLOP/s in {name}" for name, speed in gflops.items())
     if wanted == "auto":
-        reasons["precision"] = measured
-        return "bf16" if gflops["bf16"] >= BF16_GAIN * gflops["fp32"] else "fp32"
+        half: Precision = "fp16" if "fp16" in gflops else "bf16"
+        reasons["precision"] = f"{measured}; no bf16 here" if half == "fp16" else measured
+        return half if gflops[half] >= HALF_GAIN * gflops["fp32"] else "fp32"
     reasons["precision"] = f"as set; {measured}"
     return wanted
 

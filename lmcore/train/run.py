@@ -58,6 +58,7 @@ class Run:
     team: Team = field(default_factory=Team)
     scale: LossScale | None = None  # of fp16
     data: str = ""  # digest of the training text
+    steps_per_epoch: int = 0
     writing: checkpoint.Writing | None = None  # the checkpoint that a thread is writing
     written: dict[str, Any] = field(default_factory=dict)  # its position
 
@@ -105,6 +106,7 @@ class Run:
             "settings": _settings(self.job),
             "params": self.job.params.key_values(),
             "data": self.data,
+            "steps_per_epoch": self.steps_per_epoch,
         }
         if self.scale is not None:
             state["scale"] = self.scale.state()
@@ -135,7 +137,7 @@ class Run:
         told = {name: self.written[name] for name in ("step", "tokens", "seconds", "progress")}
         self.journal.event("checkpoint", f"saved at step {told['step']:,}", **told)
 
-    def _best(self) -> int | None:
+    def best(self) -> int | None:
         """The step of the look with the fewest bits per byte, where keep_best asks for it; the first of equal ones."""
         if not self.job.runtime.keep_best or not (looks := self.looks()).num_rows:
             return None
@@ -146,7 +148,7 @@ class Run:
         return max(self.at.begun, step - step % self.job.params.rewind_every)
 
     def _protects(self) -> Callable[[int], bool]:
-        best, every = self._best(), self.job.runtime.keep_every_steps
+        best, every = self.best(), self.job.runtime.keep_every_steps
         rewinds, point = self.job.params.on_spike == "rewind", self._rewind_point(self.at.step)
         return lambda step: step == best or (every is not None and step % every == 0) or (rewinds and step == point)
 

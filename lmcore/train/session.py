@@ -41,6 +41,7 @@ class Session:
     warmup: float  # share of the budget
     loss_of: MicroLoss = micro_loss
     _looks_at: tuple[float, ...] = ()  # shares of the budget
+    _validates: bool = False
     _passed: float = -1.0  # share of the budget up to which looks and samples are done
     _saved_step: int = 0
     _saved_at: float = 0.0
@@ -55,12 +56,12 @@ class Session:
         run.journal.event("training", told, step=run.at.step)
         if run.team.leads and params.on_spike == "rewind" and not any((run.job.work / "checkpoints").glob("step-*")):
             run.save()
-        validates = looks.can_validate(run)
-        if validates:
+        self._validates = looks.can_validate(run)
+        if self._validates:
             early = params.early_stop
             self._looks_at = every(early.every if early.patience else run.job.runtime.validate_every)
         if params.stage_names:
-            self._curriculum = Curriculum(run, self.loader, self.horizon, self.token_bytes, validates=validates)
+            self._curriculum = Curriculum(run, self.loader, self.horizon, self.token_bytes, validates=self._validates)
         self._take_up()
 
     @property
@@ -71,10 +72,16 @@ class Session:
     def look(self) -> None:
         """Look at the validation split when it is time to, and end the run where that asks for it."""
         run, early = self.run, self.run.job.params.early_stop
-        at, team = run.at, run.team
-        if not due(self._looks_at, self._passed, at.progress):
+        at, team, epoch = run.at, run.team, self._epoch_ended()
+        is_due = due(self._looks_at, self._passed, at.progress)
+        found = looks.validate(run, self.token_bytes) if is_due or (epoch and self._validates) else None
+        if found and (is_due or not early.patience):  # early stopping counts its own looks alone
+            looks.tell(run, self.board, found)
+        if epoch:
+            fit = looks.fit(run, self.token_bytes)
+            looks.tell_epoch(run, self.board, epoch, fit, found.whole if found else None)
+        if not is_due:
             return
-        looks.tell(run, self.board, looks.validate(run, self.token_bytes))
         if early.patience and team.most(team.leads and stands_still(run.looks()["bits_per_byte"].to_pylist(), early)):
             at.ended = True
             told = f"ended early: {early.patience} looks in a row without a gain of {early.min_delta:g} bits/byte"
@@ -88,7 +95,8 @@ class Session:
     def sample(self) -> None:
         """Continue the recipe's prompts when it is time to; the last that is done at a share of the budget."""
         run = self.run
-        if run.team.leads and due(run.job.runtime.sample_at, self._passed, run.at.progress):
+        is_due = due(run.job.runtime.sample_at, self._passed, run.at.progress) or self._epoch_ended()
+        if run.team.leads and is_due:
             looks.tell_samples(run, self.board, looks.continue_prompts(run, self.tokenizer))
         self._passed = run.at.progress
 
@@ -138,6 +146,13 @@ class Session:
         at.progress = max(at.progress, horizon.progress(at.step, at.seconds))
         numbers = {"loss": loss, "bits_per_byte": bits, "lr": params.lr * share, "grad_norm": norm}
         self._record(numbers, batch.ids.numel(), took, skipped=not admitted)
+
+    def _epoch_ended(self) -> int:
+        """The number of the epoch that the last step has ended, where `each_epoch` asks; 0 in between, or once told."""
+        at, length = self.run.at, self.loader.steps_per_epoch
+        if not self.run.job.runtime.each_epoch or at.step % length or at.progress <= self._passed:
+            return 0
+        return at.step // length
 
     def _take_up(self) -> None:
         """Set all that hangs on where the run is."""

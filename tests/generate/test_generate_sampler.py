@@ -91,6 +91,12 @@ def test_a_penalty_makes_what_was_said_less_likely(logits, penalty):
         assert after[0] < before[0]
 
 
+def test_a_penalty_by_value():
+    """MU's program divides every logit: -2 would become -1.67, and the token be repeated the more."""
+    scores = Sampler(Sampling(repetition_penalty=1.2), [0, 1]).scores(torch.tensor([-2.0, 3.0, -1.0, 1.0]))
+    assert torch.allclose(scores, torch.tensor([-2.4, 2.5, -1.0, 1.0]))
+
+
 @given(n=st.integers(1, 4), seed=st.integers(0, 1000))
 @settings(deadline=None)
 def test_no_ngram_comes_twice(n, seed):

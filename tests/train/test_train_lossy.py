@@ -9,18 +9,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers_texts import row
+from helpers_texts import make_data
 from torch.nn.functional import cross_entropy
 
-from lmcore.documents import CURATED, make_table
 from lmcore.evaluate.likelihood import score_documents, summarise
 from lmcore.models.io import load_model
-from lmcore.progress import silent
 from lmcore.tokenizer import load_tokenizer
 from lmcore.tokenizer.lossy import missing_bytes, missing_of
-from lmcore.tokenizer.train import TokenizerParams, TokenizerRuntime, train_tokenizer
 from lmcore.tokens import sequential
-from lmcore.tokens.shards import TokensParams, TokensRuntime, make_tokens
 from lmcore.train.loop import train
 from lmcore.train.params import Job
 
@@ -38,20 +34,8 @@ def texts():
 def lossy(request, texts, tmp_path_factory):
     """Folders of tokens and of a vocabulary of words, or of merges within words."""
     root = tmp_path_factory.mktemp("lossy")
-    for split, some in (("train", [KNOWN * 30] * 12), ("val", texts), ("test", [KNOWN])):
-        rows = [row(f"{len(split):016d}{n:016d}", text) for n, text in enumerate(some)]
-        write = make_table(rows, CURATED)
-        (root / "curated" / split).mkdir(parents=True)
-        pq.write_table(write, root / "curated" / split / "00000.parquet")
-    train_tokenizer(
-        root / "a", root / "curated", params=TokenizerParams(kind=request.param, vocab_size=300, cap=True),
-        runtime=TokenizerRuntime(workers=1), report=silent,
-    )  # fmt: skip
-    make_tokens(
-        root / "b", root / "curated", root / "a" / "out", params=TokensParams(), runtime=TokensRuntime(workers=1),
-        report=silent,
-    )  # fmt: skip
-    return {"tokens": str(root / "b" / "out"), "tokenizer": str(root / "a" / "out")}
+    splits = {"train": [KNOWN * 30] * 12, "val": texts, "test": [KNOWN]}
+    return make_data(root, splits, kind=request.param, vocab_size=300, cap=True)
 
 
 def finish(values):

@@ -215,6 +215,16 @@ def test_precision_needs_a_clear_win():
     assert plan._choose_precision("bf16", {"fp32": 100.0, "bf16": 1.0}, {}) == "bf16"
 
 
+def test_fp16_takes_the_place_of_bf16_on_gpus_that_have_none():
+    assert plan._timed("cuda", has_bf16=False) == ["fp32", "fp16"]
+    assert plan._timed("cuda", has_bf16=True) == plan._timed("cpu", has_bf16=True) == ["fp32", "bf16"]
+    reasons = {}
+    assert plan._choose_precision("auto", {"fp32": 100.0, "fp16": 131.0}, reasons) == "fp16"
+    assert "no bf16 here" in reasons["precision"]
+    assert plan._choose_precision("auto", {"fp32": 100.0, "fp16": 129.0}, {}) == "fp32"
+    assert machine.has_bf16("cpu")
+
+
 def test_compilation_only_where_it_pays():
     def choice(wanted="auto", device="cpu", precision="bf16", seconds=3600.0):
         return plan._choose_compile(wanted, device, precision, seconds, {})

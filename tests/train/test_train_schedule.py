@@ -102,6 +102,21 @@ def test_cllms_30_epochs_are_43_620_steps_whose_rate_rises_over_the_first_1000()
     assert rates[1000:] == [1e-4] * 100
 
 
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_mus_1310_steps_reach_the_peak_and_end_near_nothing(schedule):
+    """MU's own warm-up of 1,000 of 1,310 steps leaves a quarter of the run for the way down; .3 is torch's."""
+    params = TrainParams(epochs=5, warmup=0.3, schedule=schedule, lr=1e-4)
+    horizon = make_horizon(params, 32 * 512, -(-8_366 // 32))
+    assert horizon.steps == 262 * 5 == 1310
+    warmup = warmup_share(params, horizon)
+    rates = [params.lr * lr_share(horizon.middle(n, 0.0), schedule, warmup=warmup) for n in range(1310)]
+    assert max(rates) == pytest.approx(1e-4, rel=1e-3)
+    assert max(rates) <= 1e-4
+    assert abs(rates.index(max(rates)) - 393) <= 1
+    assert 0 < rates[-1] < 1e-9
+    assert rates[393:] == sorted(rates[393:], reverse=True)
+
+
 def test_one_cycle_is_torchs():
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=1.0)
