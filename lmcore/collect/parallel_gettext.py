@@ -66,7 +66,7 @@ def _check_tables(data: bytes) -> None:
 
 
 def _catalogue(catalogue: polib.POFile | polib.MOFile, params: ParallelSource, extractor: str) -> Iterator[Item]:
-    declared = catalogue.metadata.get("Language", "").strip()
+    declared = " ".join(catalogue.metadata.get("Language", "").split())[:40]  # of a damaged file it may be any text
     if declared and not is_language(declared, params.target_lang):
         raise Unreadable("other_language", f"in {declared}, not in {params.target_lang}")
     yield from records(_pairs(catalogue), params, extractor)

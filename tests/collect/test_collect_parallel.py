@@ -11,7 +11,7 @@ import pytest
 import zstandard
 from frozen_site import FrozenSite, Reply
 from helpers_collect import broken, damage, documents, log, read, run, try_read
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -323,6 +323,7 @@ def test_languages():
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @damage
+@example(at=0.21875, junk=b"\0\0", cut=1.0)  # a language of two lines
 def test_damaged_bytes(tmp_path, at, junk, cut):
     table = b'en,hu\n"a b",c\nd,"e"\n'
     for name, whole in (("a.tmx", TMX.encode()), ("a.po", PO.encode()), ("a.mo", mo_of(PO)), ("a.csv", table),
