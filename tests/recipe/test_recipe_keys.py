@@ -48,6 +48,7 @@ ONE_VALUE = {  # fields that can have one value only today
     "sources.1.kind",
     "model.family",
     "train.stages.0.share",  # of one stage
+    "train.stages.0.replay",
 }
 TOGETHER = {  # what has to change with a field to keep the recipe valid
     "train.continues": {"train.init_from": "champion"},
@@ -57,6 +58,9 @@ TOGETHER = {  # what has to change with a field to keep the recipe valid
     "tokenizer.cross_words": {"tokenizer.kind": "char_bpe"},
     "tokenizer.order": {"tokenizer.kind": "words"},
     "train.stride": {"train.packing": "stride"},
+    "train.promote.patience": {
+        "train.stages": [{"name": "a", "share": 0.5, "complexity": None}, {"name": "b", "share": 0.5}]
+    },
     "train.mixture_by": {"train.mixture": {"a": 1.0}},
     "train.tokens": {"train.steps": None},
     "train.epochs": {"train.steps": None},
@@ -104,7 +108,8 @@ def candidates(annotation, now):
     elif origin is tuple:
         items = list(now or [])
         if not items and arguments[-1] is not Ellipsis:  # bounds, the lower first
-            yield sorted(value for value in candidates(arguments[0], None) if value > 0)[: len(arguments)]
+            numbers = [value for value in candidates(arguments[0], None) if isinstance(value, (int, float))]
+            yield sorted(value for value in numbers if value > 0)[: len(arguments)]
         for item in candidates(arguments[0], items[0] if items else None):
             yield [item, *items[1:]]
             yield [*items, item]

@@ -33,7 +33,9 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "tokenizer.weights",
     "tokens.learn_roles",
     "train.mixture",
+    "train.stages.name",  # letters and digits, as a folder beside the model
     "train.stages.mixture",
+    "train.stages.complexity",  # a number, or q and a share
     "train.prompts",
     "evaluate.prompts",
     "evaluate.sampling.stop",

@@ -122,7 +122,8 @@ def test_a_vocabulary_the_text_cannot_fill_says_how_far_it_reaches(tmp_path):
     )
     assert metrics["capped"] is True
     assert (metrics["vocab_size"], metrics["requested_vocab_size"]) == (reachable, 4096)
-    assert notes[-1] == (1, 1, f"{reachable} tokens, capped: 4,096 asked for")
+    told = f"{reachable} tokens, capped: 4,096 asked for; models have as many rows as there are tokens"
+    assert notes[-1] == (1, 1, told)
 
 
 def test_no_text_is_an_error(tmp_path):
