@@ -24,8 +24,8 @@ STALL_SECONDS, STALL_MEDIANS = 60.0, 20.0
 # has a place of its own there (a curve, a table) or is the trainer's own log.
 FOR_PEOPLE = frozenset({
     "checkpoint-damaged", "continued", "early-stop", "epoch-looks", "finding", "levels", "no-diagnosis",
-    "no-validation", "out-of-memory", "processes", "resumed", "rewound", "short-documents", "skipped", "stage", "stage-end", "stopped",
-    "too-many-processes", "trivial-loss",
+    "no-validation", "out-of-memory", "processes", "resumed", "rewound", "short-documents", "skipped", "stage",
+    "stage-end", "stopped", "too-many-processes", "trivial-loss",
 })  # fmt: skip
 _TAIL_BYTES = 65_536  # far more than a line, also when events follow the last one
 
