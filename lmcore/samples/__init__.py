@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lmcore.collect.params import PathsSource, Source
 from storage.errors import UserError
 
 FOLDER = Path(__file__).parent
@@ -137,13 +138,15 @@ def resolve(source: dict[str, Any]) -> None:
         source.setdefault("lang", rows[0].languages)
 
 
-def readings(sources: Sequence[Any]) -> Iterator[str]:
+def readings(sources: Sequence[Source]) -> Iterator[str]:
     """One line for each source that reads samples or what was fetched in their place: which file it is."""
     tables: dict[Path, dict[str, Listed]] = {FOLDER: listed(FOLDER)}
     with contextlib.suppress(UserError):  # a folder of that name that has nothing to do with samples
         tables[named_folder()] = listed(named_folder())
     for source in sources:
-        base = Path(getattr(source, "base", None) or "/")
+        if not isinstance(source, PathsSource):
+            continue
+        base = Path(source.base)
         by_file = {row.file: row for row in tables.get(base, {}).values()}
         for row in (by_file[path] for path in source.paths if path in by_file):
             size = f"{row.records:,} records, {row.bytes / 1e6:.1f} MB, {row.licence}"

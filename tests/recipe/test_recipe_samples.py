@@ -112,3 +112,7 @@ def test_other_sources_are_left_alone(load, tmp_path):
     recipe = load({"name": "mine", "kind": "files", "paths": ["a.txt"]})
     assert recipe.sources[0].base == str(tmp_path)
     assert list(readings(recipe.sources)) == []
+
+
+def test_other_kinds_of_sources_read_none():
+    assert list(readings(load_recipe("quickstart").sources)) == []
