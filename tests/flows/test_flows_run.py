@@ -357,8 +357,9 @@ class TestTalking:
         assert len(told) > len("The hero\n")
         assert collect(*command, store=store).out == told
 
-    def test_chat_answers_each_line_until_an_empty_one(self, store):
-        told = collect("chat", "tiny@1", "--max-tokens", "5", store=store, stdin="Hello\nAnd you?\n\nnever read\n").out
+    def test_chat_answers_each_line_but_empty_ones_until_quit(self, store):
+        lines = "Hello\n\nAnd you?\n/quit\nnever read\n"
+        told = collect("chat", "tiny@1", "--max-tokens", "5", store=store, stdin=lines).out
         assert told.startswith("tiny@1: 29,312 parameters")
         assert told.count("model> ") == 2
 
