@@ -36,6 +36,9 @@ TemperatureOption = Annotated[float, typer.Option("--temperature", "--temp", hel
 TemplateOption = Annotated[
     str, typer.Option(help="How the model's texts write conversations: script or tags; empty: as it expects.")
 ]
+TopKOption = Annotated[int, typer.Option(help="0: off.")]
+TopPOption = Annotated[float, typer.Option(help="1: off.")]
+RepetitionPenaltyOption = Annotated[float, typer.Option(help="1: off.")]
 ModelOption = Annotated[str, typer.Option("--model", metavar="PATH", help="The model, instead of the argument.")]
 
 

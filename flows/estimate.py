@@ -11,7 +11,7 @@ from lmcore.collect.params import PathsSource
 from lmcore.collect.synthetic.params import SyntheticSource
 from lmcore.models.lora import adapter_parameters
 from lmcore.recipe import Recipe
-from lmcore.train.horizon import make_horizon
+from lmcore.train.horizon import known_horizon
 from lmcore.train.params import TrainParams
 
 if TYPE_CHECKING:
@@ -67,9 +67,8 @@ def _milestones(training: TrainParams) -> int:
 
 def known_steps(training: TrainParams) -> int | None:
     """Optimizer steps of a training, None where its text or its speed decides them."""
-    if training.epochs is not None or training.minutes is not None:
-        return None
-    return make_horizon(training, training.batch * training.model.context, 1).steps
+    horizon = known_horizon(training)
+    return horizon.steps if horizon else None
 
 
 def _text_bytes(source: object) -> int:

@@ -25,7 +25,6 @@ from lmcore.curate.evaluation_sets import read_sets
 from lmcore.curate.exact import words_hashes
 from lmcore.curate.held_out import HeldOut, Item
 from lmcore.curate.ids import ids, places
-from lmcore.curate.memory import give_back
 from lmcore.curate.normalise import text_id
 from lmcore.curate.overlap import batched
 from lmcore.curate.params import CurateParams
@@ -35,6 +34,7 @@ from lmcore.curate.split import TRAIN
 from lmcore.curate.substrings import Repeats, long_repeats
 from lmcore.curate.words import split
 from lmcore.documents import DOCUMENT, SPLITS
+from lmcore.freed import give_back
 from lmcore.progress import Report
 from storage.atomic import fault
 from storage.parquet import read_parquet, replace_parquet

@@ -19,9 +19,9 @@ from lmcore.curate.beside import Beside
 from lmcore.curate.facts import FACTS, facts
 from lmcore.curate.ids import Ids, ids, places
 from lmcore.curate.judge import Judge
-from lmcore.curate.memory import give_back
 from lmcore.curate.split import page_hashes
 from lmcore.documents import MADE
+from lmcore.freed import give_back
 from storage.errors import RunError
 from storage.parquet import read_parquet
 

@@ -23,7 +23,6 @@ from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids
 from lmcore.curate.judge import LICENCE, Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
-from lmcore.curate.memory import give_back
 from lmcore.curate.mix import RULE as MIX
 from lmcore.curate.mix import repeats
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
@@ -35,6 +34,7 @@ from lmcore.curate.sides import Sides
 from lmcore.curate.split import RULE as SYNTHETIC
 from lmcore.curate.split import TRAIN
 from lmcore.curate.write import plan_files, write_splits
+from lmcore.freed import give_back
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
 from storage.digest import digest_json

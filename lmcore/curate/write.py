@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from lmcore.curate.clean import Cleaned
 from lmcore.curate.decide import Decided
 from lmcore.curate.ids import Ids, hexes, places
-from lmcore.curate.memory import give_back
 from lmcore.curate.parent import SAME, Parent, link
 from lmcore.curate.records import Records
 from lmcore.documents import CURATED, SPLITS, validate
+from lmcore.freed import give_back
 from storage.atomic import disk_errors, fault
 from storage.parquet import PIECE_ROWS, ROWS_PER_GROUP, read_parquet, replace_groups, replace_parquet, write_parquet
 

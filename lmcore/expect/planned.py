@@ -12,7 +12,7 @@ from lmcore.expect.rows import PLANNED, Expectation
 from lmcore.expect.times import Time
 from lmcore.models.lora import adapter_parameters
 from lmcore.recipe import Recipe, counted_as
-from lmcore.train.horizon import Horizon, make_horizon, warmup_share
+from lmcore.train.horizon import Horizon, known_horizon, warmup_share
 from lmcore.train.schedule import lr_share
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ class Planned:
     @property
     def horizon(self) -> Horizon | None:
         """The budget in steps; None where the text or the clock decides."""
-        if self.training.epochs is not None or self.training.minutes is not None:
-            return None
-        return make_horizon(self.training, self.per_step, 1)
+        return known_horizon(self.training)
 
     @property
     def per_step(self) -> int:

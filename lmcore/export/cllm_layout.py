@@ -13,10 +13,10 @@ from lmcore.tokenizer import Tokenizer, load_tokenizer
 from lmcore.tokens.dataset_bin import write_dataset_bin
 from lmcore.train import checkpoint, milestones
 from lmcore.train.continued import KEPT
+from lmcore.train.history import last_step
 from storage.atomic import write_bytes
 from storage.errors import UserError
 from storage.manifest import read_manifest
-from storage.parquet import read_parquet
 from storage.store import Artifact
 
 NAME = "crystalline"  # of the document's model
@@ -39,7 +39,7 @@ def write_layout(
     if model_dir.is_file():
         raise UserError(f"{model_dir} is one model", "name the train artifact, or a release, that has its checkpoints")
     tokenizer = load_tokenizer(_input(model_dir, "tokenizer") or model_dir)  # there the words have their counts
-    last = _steps(model_dir)
+    last = last_step(model_dir) or 0
     state = _state(model_dir) if optimizer else None
     folders = dict(milestones.found(model_dir / milestones.FOLDER)) | {last: model_dir}
     written = [
@@ -68,12 +68,6 @@ def _checkpoint(
     path = output / checkpoint_name(step)
     write_cllm(path, made)
     return path
-
-
-def _steps(model_dir: Path) -> int:
-    """The optimizer steps that made the last model; 0 for one that was not trained here."""
-    metrics = model_dir / "metrics.parquet"
-    return int(read_parquet(metrics, ["step"])["step"][-1].as_py()) if metrics.exists() else 0
 
 
 def _state(model_dir: Path) -> Mapping[str, Tensor]:

@@ -27,14 +27,15 @@ from lmcore.export.cllm_format import (
     Header,
     TensorEntry,
 )
+from lmcore.export.whole import NotWholeError, blank_model, must_be
 from lmcore.generate.model_files import ModelFile
-from lmcore.models.families import ModelConfig
-from lmcore.models.io import described_config, empty_model
+from lmcore.models.io import described_config
 from lmcore.models.network import Network
 from lmcore.tokenizer import VOCABULARY_FILES, Tokenizer, load_tokenizer
-from storage.errors import RunError, UserError
+from storage.errors import RunError
 
 CHUNK = 2**20  # bytes that are hashed at a time
+WHOLE = "not a whole .cllm file"
 MEND = "copy the file again, or write it again from the train artifact"
 
 
@@ -61,43 +62,27 @@ def read_cllm(path: Path, device: str | torch.device = "cpu", *, optimizer: bool
 
     Raises UserError for a file that is not there, is cut short or has a single byte that was not written so.
     """
-    try:
-        with open(path, "rb") as file:
-            header = _header(file)
-            stored = described_config(path, header.model)
-            blank = _blank(stored.config, stored.vocab_size)
-            _must_match(header, {name: tensor.shape for name, tensor in blank.state_dict().items()})
-            start = file.tell()
-            for entry in header.entries:
-                _check_sum(file, start, entry)
-            tokenizer = _tokenizer(file, start, header.vocabulary)
-            if tokenizer.vocab_size > stored.vocab_size:
-                raise _NotOneError(f"it has {tokenizer.vocab_size} tokens for a model of {stored.vocab_size}")
-            weights = _tensors(file, start, header.tensors)
-            state = _tensors(file, start, header.optimizer) if optimizer and header.optimizer_inside else None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}", MEND) from error
-    except _NotOneError as error:
-        raise UserError(f"{path} is not a whole .cllm file: {error}", MEND) from error
-    except RunError as error:  # of the model's shape; names the file
-        raise UserError(error.what, MEND) from error
+    with must_be(path, WHOLE, MEND), open(path, "rb") as file:
+        header = _header(file)
+        stored = described_config(path, header.model)
+        blank = blank_model(stored.config, stored.vocab_size)
+        _must_match(header, {name: tensor.shape for name, tensor in blank.state_dict().items()})
+        start = file.tell()
+        for entry in header.entries:
+            _check_sum(file, start, entry)
+        tokenizer = _tokenizer(file, start, header.vocabulary)
+        if tokenizer.vocab_size > stored.vocab_size:
+            raise NotWholeError(f"it has {tokenizer.vocab_size} tokens for a model of {stored.vocab_size}")
+        weights = _tensors(file, start, header.tensors)
+        state = _tensors(file, start, header.optimizer) if optimizer and header.optimizer_inside else None
     blank.load_state_dict(weights, assign=True)
     return Cllm(header, blank.to(device).eval(), tokenizer, stored.chat, state)
 
 
 def read_header(path: Path) -> Header:
     """What the file says of itself. UserError when that cannot be or does not fit the file's length."""
-    try:
-        with open(path, "rb") as file:
-            return _header(file)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}", MEND) from error
-    except _NotOneError as error:
-        raise UserError(f"{path} is not a whole .cllm file: {error}", MEND) from error
-
-
-class _NotOneError(Exception):
-    """The file is not what it should be."""
+    with must_be(path, WHOLE, MEND), open(path, "rb") as file:
+        return _header(file)
 
 
 def _header(file: BufferedReader) -> Header:
@@ -106,29 +91,29 @@ def _header(file: BufferedReader) -> Header:
     file.seek(0)
     prefix = file.read(PREFIX.size)
     if prefix[: len(MAGIC)] != MAGIC:
-        raise _NotOneError(f"it begins with {prefix[: len(MAGIC)]!r}, not with {MAGIC!r}")
+        raise NotWholeError(f"it begins with {prefix[: len(MAGIC)]!r}, not with {MAGIC!r}")
     if len(prefix) < PREFIX.size:
-        raise _NotOneError(f"it has {size:,} bytes, fewer than the {PREFIX.size} before the header")
+        raise NotWholeError(f"it has {size:,} bytes, fewer than the {PREFIX.size} before the header")
     _, version, length, digest = PREFIX.unpack(prefix)
     if version != VERSION:
         own = ", which is CLLM's own and lacks parts of the model" if version < VERSION else ""
-        raise _NotOneError(f"its version is {version}{own}; this program reads version {VERSION}")
+        raise NotWholeError(f"its version is {version}{own}; this program reads version {VERSION}")
     if length > min(MOST_HEADER, size - PREFIX.size) or (PREFIX.size + length) % ALIGNMENT:
-        raise _NotOneError(f"it claims a header of {length:,} bytes and has {size:,} in all")
+        raise NotWholeError(f"it claims a header of {length:,} bytes and has {size:,} in all")
     encoded = file.read(length)
     if hashlib.sha256(encoded).digest() != digest:
-        raise _NotOneError("its header has other bytes than were written")
+        raise NotWholeError("its header has other bytes than were written")
     try:
         header = Header.model_validate(json.loads(encoded))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _NotOneError(f"its header cannot be: {where}: {first['msg']}") from error
+        raise NotWholeError(f"its header cannot be: {where}: {first['msg']}") from error
     except (ValueError, RecursionError) as error:
-        raise _NotOneError(f"its header is no JSON: {error}") from error
+        raise NotWholeError(f"its header is no JSON: {error}") from error
     _check_table(header)
     if size != (expected := PREFIX.size + length + header.payload_bytes):
-        raise _NotOneError(f"it has {size:,} bytes; its header says {expected:,}")
+        raise NotWholeError(f"it has {size:,} bytes; its header says {expected:,}")
     return header
 
 
@@ -136,28 +121,21 @@ def _check_table(header: Header) -> None:
     at = 0
     for entry in header.entries:
         if entry.begin != at:
-            raise _NotOneError(f"{entry.name} begins at byte {entry.begin:,} of the payload, not at {at:,}")
+            raise NotWholeError(f"{entry.name} begins at byte {entry.begin:,} of the payload, not at {at:,}")
         at += entry.bytes
     for tensor in (*header.tensors, *header.optimizer):
         if min(tensor.shape, default=1) < 1 or tensor.bytes != tensor.numbers * DTYPES[tensor.dtype].itemsize:
-            raise _NotOneError(f"{tensor.name} has {tensor.bytes:,} bytes for the shape {tensor.shape}")
+            raise NotWholeError(f"{tensor.name} has {tensor.bytes:,} bytes for the shape {tensor.shape}")
     parts: tuple[Iterable[Entry], ...] = (header.tensors, header.optimizer, header.vocabulary)
     for names in ([entry.name for entry in part] for part in parts):
         if len(set(names)) != len(names):
-            raise _NotOneError("a part is in it twice")
+            raise NotWholeError("a part is in it twice")
     if header.parameters != sum(tensor.numbers for tensor in header.tensors):
-        raise _NotOneError(f"it claims {header.parameters:,} parameters and its tensors have others")
+        raise NotWholeError(f"it claims {header.parameters:,} parameters and its tensors have others")
     if bool(header.optimizer) and not header.optimizer_inside:
-        raise _NotOneError("it has a state of the optimizer and says that it has none")
+        raise NotWholeError("it has a state of the optimizer and says that it has none")
     if any(entry.name not in VOCABULARY_FILES for entry in header.vocabulary) or not header.vocabulary:
-        raise _NotOneError(f"its vocabulary is not of {', '.join(VOCABULARY_FILES)}")
-
-
-def _blank(config: ModelConfig, vocab_size: int) -> Network:
-    try:
-        return empty_model(config, vocab_size)
-    except (RuntimeError, TypeError, ValueError) as error:  # torch's, of sizes that no computer can count
-        raise _NotOneError("a model of its shape cannot be") from error
+        raise NotWholeError(f"its vocabulary is not of {', '.join(VOCABULARY_FILES)}")
 
 
 def _must_match(header: Header, wanted: dict[str, torch.Size]) -> None:
@@ -165,7 +143,7 @@ def _must_match(header: Header, wanted: dict[str, torch.Size]) -> None:
     for name in (*wanted, *found):
         of_model = ("F32", tuple(wanted[name])) if name in wanted else None
         if found.get(name) != of_model:
-            raise _NotOneError(f"{name} is {found.get(name)}, and its model has {of_model}")
+            raise NotWholeError(f"{name} is {found.get(name)}, and its model has {of_model}")
 
 
 def _check_sum(file: BufferedReader, start: int, entry: Entry) -> None:
@@ -176,7 +154,7 @@ def _check_sum(file: BufferedReader, start: int, entry: Entry) -> None:
         digest.update(chunk)
         left -= len(chunk)
     if digest.hexdigest() != entry.sha256:
-        raise _NotOneError(f"{entry.name} has other bytes than were written")
+        raise NotWholeError(f"{entry.name} has other bytes than were written")
 
 
 def _tensors(file: BufferedReader, start: int, entries: Iterable[TensorEntry]) -> dict[str, Tensor]:
@@ -186,7 +164,7 @@ def _tensors(file: BufferedReader, start: int, entries: Iterable[TensorEntry]) -
         numbers = np.empty(entry.shape, dtype=NUMPY[entry.dtype])
         file.seek(start + entry.begin)
         if file.readinto(numbers.data) != entry.bytes:
-            raise _NotOneError(f"{entry.name} was cut short while it was read")
+            raise NotWholeError(f"{entry.name} was cut short while it was read")
         read[entry.name] = torch.from_numpy(numbers.astype(numbers.dtype.newbyteorder("="), copy=False))
     return read
 
@@ -199,4 +177,4 @@ def _tokenizer(file: BufferedReader, start: int, entries: Iterable[Entry]) -> To
         try:
             return load_tokenizer(Path(folder))
         except RunError as error:
-            raise _NotOneError(error.what.replace(f"{folder}/", "")) from error
+            raise NotWholeError(error.what.replace(f"{folder}/", "")) from error

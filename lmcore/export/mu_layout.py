@@ -25,6 +25,7 @@ from lmcore.models.mu import Mu
 from lmcore.tokenizer.word_bpe import WordBPE
 from lmcore.train import checkpoint
 from lmcore.train.continued import KEPT
+from lmcore.train.history import last_step
 from storage.atomic import write_bytes, write_chunks
 from storage.errors import RunError, UserError
 from storage.parquet import read_parquet
@@ -103,8 +104,7 @@ def _best(model_dir: Path) -> _State | None:
 def _last(model_dir: Path, model: Mu) -> _State:
     """The model that the run has left, with the state of the optimizer where that was kept."""
     weights = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
-    metrics, looks = model_dir / "metrics.parquet", model_dir / "provenance" / "validation.parquet"
-    step = int(read_parquet(metrics, ["step"])["step"][-1].as_py()) if metrics.exists() else None
+    looks, step = model_dir / "provenance" / "validation.parquet", last_step(model_dir)
     perplexity = _perplexity(read_parquet(looks), step) if looks.exists() else None
     steps = checkpoint.steps_in(model_dir / KEPT)
     if not steps:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmcore.export.whole import NotWholeError, blank_model, must_be
 from lmcore.generate.model_files import ModelFile
-from lmcore.models.io import described_config, empty_model
+from lmcore.models.io import described_config
 from lmcore.models.mu import Mu
 from lmcore.models.mu_config import MuConfig
 from lmcore.tokenizer import Tokenizer, load_tokenizer
@@ -61,19 +62,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Raises UserError for a file that is not there, is cut short, or holds something else.
     """
-    try:
+    with must_be(path, "no whole checkpoint of MU", MEND):
         _check_zip(path)
         return _checkpoint(path, _load(path))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}", MEND) from error
-    except _NotOneError as error:
-        raise UserError(f"{path} is no whole checkpoint of MU: {error}", MEND) from error
-    except RunError as error:  # of the model's shape; names the file
-        raise UserError(error.what, MEND) from error
-
-
-class _NotOneError(Exception):
-    """The file is not what it should be."""
 
 
 def _check_zip(path: Path) -> None:
@@ -82,14 +73,14 @@ def _check_zip(path: Path) -> None:
         with zipfile.ZipFile(path) as parts:
             for part in parts.infolist():
                 if part.compress_type != zipfile.ZIP_STORED or part.file_size != part.compress_size:
-                    raise _NotOneError(f"its part {part.filename[:80]!r} is packed, which torch.save never does")
+                    raise NotWholeError(f"its part {part.filename[:80]!r} is packed, which torch.save never does")
             damaged = parts.testzip()
-    except (OSError, _NotOneError):
+    except (OSError, NotWholeError):
         raise
     except Exception as error:  # the library raises a dozen kinds for what can be wrong with a zip
-        raise _NotOneError(f"it is no whole zip file: {_line(error)}") from error
+        raise NotWholeError(f"it is no whole zip file: {_line(error)}") from error
     if damaged is not None:
-        raise _NotOneError(f"its part {damaged[:80]!r} has other bytes than were written")
+        raise NotWholeError(f"its part {damaged[:80]!r} has other bytes than were written")
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -98,26 +89,23 @@ def _load(path: Path) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # a pickle can be wrong in as many ways as Python has errors
-        raise _NotOneError(f"torch.load(weights_only=True) does not read it: {_line(error)}") from error
+        raise NotWholeError(f"torch.load(weights_only=True) does not read it: {_line(error)}") from error
     names = ("epoch", "model_state_dict", "config", "perplexity")
     if type(found) is not dict or any(name not in found for name in names):
-        raise _NotOneError(f"it has no {', '.join(names)}")
+        raise NotWholeError(f"it has no {', '.join(names)}")
     return found
 
 
 def _checkpoint(path: Path, found: dict[str, Any]) -> Checkpoint:
     for name in ("epoch", "perplexity"):
         if type(found[name]) not in (int, float, type(None)):
-            raise _NotOneError(f"its {name} is no number")
+            raise NotWholeError(f"its {name} is no number")
     if type(found["config"]) is not dict or not _is_plain(found["config"]):
-        raise _NotOneError("its config is not of plain values, by name")
+        raise NotWholeError("its config is not of plain values, by name")
     stored = described_config(path, found["config"])
     if not isinstance(stored.config, MuConfig):
-        raise _NotOneError(f"it is a model of the family {stored.config.family}, not mu")
-    try:
-        model = empty_model(stored.config, stored.vocab_size)
-    except (RuntimeError, TypeError, ValueError, MemoryError, OverflowError) as error:  # of sizes nobody can count
-        raise _NotOneError("a model of its shape cannot be") from error
+        raise NotWholeError(f"it is a model of the family {stored.config.family}, not mu")
+    model = blank_model(stored.config, stored.vocab_size)
     assert isinstance(model, Mu)
     weights = _tensors("model_state_dict", found["model_state_dict"])
     _must_match({name: tensor.shape for name, tensor in model.state_dict().items()}, weights)
@@ -128,17 +116,17 @@ def _checkpoint(path: Path, found: dict[str, Any]) -> Checkpoint:
 
 
 def _tensors(part: str, found: object) -> dict[str, Tensor]:
-    """Tensors by name with memory of their own. _NotOneError for anything else in their place."""
+    """Tensors by name with memory of their own. NotWholeError for anything else in their place."""
     if not isinstance(found, dict):
-        raise _NotOneError(f"its {part} is no dict")
+        raise NotWholeError(f"its {part} is no dict")
     tensors = {}
     for name, tensor in found.items():
         if type(name) is not str or type(tensor) is not Tensor:
-            raise _NotOneError(f"its {part} holds something else than tensors by name")
+            raise NotWholeError(f"its {part} holds something else than tensors by name")
         if tensor.device.type != "cpu" or tensor.layout != torch.strided or not tensor.is_contiguous():
-            raise _NotOneError(f"{name[:80]} is no tensor with numbers of its own")
+            raise NotWholeError(f"{name[:80]} is no tensor with numbers of its own")
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise _NotOneError(f"{name[:80]} holds NaN or infinity")
+            raise NotWholeError(f"{name[:80]} holds NaN or infinity")
         tensors[name] = tensor.detach().clone()
     return tensors
 
@@ -146,12 +134,12 @@ def _tensors(part: str, found: object) -> dict[str, Tensor]:
 def _must_match(wanted: dict[str, torch.Size], found: dict[str, Tensor]) -> None:
     for name in (*wanted, *found):
         if name not in found:
-            raise _NotOneError(f"{name} is missing")
+            raise NotWholeError(f"{name} is missing")
         if name not in wanted:
-            raise _NotOneError(f"{name[:80]} is not of its model")
+            raise NotWholeError(f"{name[:80]} is not of its model")
         if found[name].shape != wanted[name] or found[name].dtype != torch.float32:
             has = f"{found[name].dtype} {tuple(found[name].shape)}"
-            raise _NotOneError(f"{name} is {has}, not torch.float32 {tuple(wanted[name])}")
+            raise NotWholeError(f"{name} is {has}, not torch.float32 {tuple(wanted[name])}")
 
 
 def _is_plain(value: object, depth: int = 0) -> bool:

@@ -144,8 +144,7 @@ class LanguageModel:
     def _logprob(self, text: str) -> float:
         """How likely a document begins with this text; of words, in the tokens that it is encoded to."""
         if self._spelt:
-            device = next(self.model.parameters()).device
-            logits = lambda ids: self.model(ids.to(device))  # noqa: E731
+            logits = lambda ids: self.model(ids.to(self.model.device))  # noqa: E731
             return log_probability(logits, self.tokenizer.bos_id, text.encode(), self._spelt)
         if self.tokenizer.unk_id in self.tokenizer.encode(text):
             return -math.inf

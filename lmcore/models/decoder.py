@@ -30,7 +30,6 @@ from lmcore.models.config import DecoderConfig
 from lmcore.models.init import initialise
 from lmcore.models.ledger import Ledger, ledger_of
 from lmcore.models.network import Network
-from storage.errors import UserError
 
 __all__ = ["Decoder", "DecoderConfig", "KVCache", "RowCache"]
 
@@ -107,16 +106,9 @@ class Decoder(Network):
     def hidden(self, ids: Tensor, cache: KVCache | None = None, doc_ids: Tensor | None = None) -> Tensor:
         """Token ids (B, T) -> what the head reads (B, T, D), as `Network.hidden` says."""
         assert cache is None or doc_ids is None
-        start = 0 if cache is None else cache.position
         T = ids.shape[1]
-        if start + T > self.config.context:
-            raise UserError(
-                f"{start + T} tokens are more than the model's context of {self.config.context}",
-                "pass the last window of the text",
-            )
+        start = self._enter_window(T, cache)
         at: Tensor | slice = slice(start, start + T) if doc_ids is None else document_places(doc_ids)
-        if cache is not None:
-            cache.room_for(T)
         x = self._enter(ids, at)
         rope = self._rope(start, T, x) if self.position is None else None
         mask = causal_mask(T, start + T, x.dtype, x.device) if doc_ids is None else document_mask(doc_ids, x.dtype)
@@ -135,12 +127,7 @@ class Decoder(Network):
 
         UserError when a row is at the end of the context or the cache.
         """
-        at = cache.places[: cache.rows]  # (B,)
-        if int(at.max()) >= min(self.config.context, cache.length):
-            raise UserError(
-                f"a row has {int(at.max())} tokens, which fills its cache or the model's context",
-                "put the last window of its text into the row",
-            )
+        at = self._row_places(cache)  # (B,)
         x = self._enter(ids[:, None], at[:, None])  # (B, 1, D)
         rope = None
         if self.position is None:

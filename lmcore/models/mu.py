@@ -59,15 +59,8 @@ class Mu(Network):
     def hidden(self, ids: Tensor, cache: KVCache | None = None, doc_ids: Tensor | None = None) -> Tensor:
         """Token ids (B, T) -> matrices, row by row, after the last norm (B, T, D), as `Network.hidden` says."""
         assert cache is None or doc_ids is None
-        start = 0 if cache is None else cache.position
         T = ids.shape[1]
-        if start + T > self.config.context:
-            raise UserError(
-                f"{start + T} tokens are more than the model's context of {self.config.context}",
-                "pass the last window of the text",
-            )
-        if cache is not None:
-            cache.room_for(T)
+        start = self._enter_window(T, cache)
         if doc_ids is not None:
             places, mask = document_places(doc_ids), self._causal(document_mask(doc_ids, self.stream_dtype))
         else:
@@ -80,12 +73,7 @@ class Mu(Network):
 
     def step(self, ids: Tensor, cache: RowCache) -> Tensor:
         """The next token of each row in use (B,), as `Network.step` says -> logits (B, V)."""
-        places = cache.places[: cache.rows]  # (B,)
-        if int(places.max()) >= min(self.config.context, cache.length):
-            raise UserError(
-                f"a row has {int(places.max())} tokens, which fills its cache or the model's context",
-                "put the last window of its text into the row",
-            )
+        places = self._row_places(cache)  # (B,)
         hidden = self._through(ids[:, None], places[:, None], cache.mask(self.stream_dtype), cache)
         cache.places[: cache.rows] += 1
         logits: Tensor = self.head(hidden[:, 0])

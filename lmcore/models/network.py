@@ -15,6 +15,7 @@ from lmcore.models.attention import Kernel
 from lmcore.models.cache import KVCache, RowCache
 from lmcore.models.families import ModelConfig
 from lmcore.models.ledger import Ledger
+from storage.errors import UserError
 
 
 class Network(nn.Module, ABC):
@@ -69,6 +70,28 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def token_rows(self) -> Collection[str]:
         """Names of the parameters that have a row, or a number, for every token of the vocabulary."""
+
+    def _enter_window(self, count: int, cache: KVCache | None) -> int:
+        """The place of the first of `count` tokens, for which the cache has room. UserError beyond context or cache."""
+        start = 0 if cache is None else cache.position
+        if start + count > self.config.context:
+            raise UserError(
+                f"{start + count} tokens are more than the model's context of {self.config.context}",
+                "pass the last window of the text",
+            )
+        if cache is not None:
+            cache.room_for(count)
+        return start
+
+    def _row_places(self, cache: RowCache) -> Tensor:
+        """The place of the next token of each row in use (B,). UserError when one is at the end of context or cache."""
+        places = cache.places[: cache.rows]
+        if int(places.max()) >= min(self.config.context, cache.length):
+            raise UserError(
+                f"a row has {int(places.max())} tokens, which fills its cache or the model's context",
+                "put the last window of its text into the row",
+            )
+        return places
 
     @property
     def device(self) -> torch.device:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+
+from storage.parquet import read_parquet
 
 
 def _schema(**types: pa.DataType) -> pa.Schema:
@@ -107,6 +110,15 @@ def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
         return table
     missing = pa.array([math.nan] * table.num_rows, pa.float64())
     return pa.table([table[n] if n in table.schema.names else missing for n in schema.names], schema=schema)
+
+
+def last_step(folder: Path) -> int | None:
+    """The last step that a train artifact's metrics have; None for a model that was not trained here.
+
+    Raises RunError for a damaged file.
+    """
+    metrics = folder / "metrics.parquet"
+    return int(read_parquet(metrics, ["step"])["step"][-1].as_py()) if metrics.exists() else None
 
 
 def due(shares: tuple[float, ...], before: float, now: float) -> bool:

@@ -70,6 +70,13 @@ def make_horizon(params: TrainParams, tokens_per_step: int, steps_per_epoch: int
     return Horizon(steps=max(1, math.ceil(params.epochs * steps_per_epoch)))
 
 
+def known_horizon(params: TrainParams) -> Horizon | None:
+    """The budget in steps, None where the text or the clock decides how many they are."""
+    if params.epochs is not None or params.minutes is not None:
+        return None
+    return make_horizon(params, params.batch * params.model.context, 1)
+
+
 def warmup_share(params: TrainParams, horizon: Horizon) -> float:
     """The warm-up as a share of the budget. UserError when `warmup_steps` are more than the run has room for."""
     if params.warmup_steps is None:

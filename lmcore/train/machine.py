@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
 import platform
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from lmcore.freed import give_back
 from storage.errors import CollectTrainError
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -108,8 +108,8 @@ def release_memory(device: str) -> None:
     """Give back what is held but not in use."""
     if device == "cuda":
         torch.cuda.empty_cache()
-    elif sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)  # its threshold is raised, so that nothing goes back by itself
+    else:
+        give_back()
 
 
 def processor(device: str) -> str:
