@@ -278,6 +278,9 @@ class TrainRuntime(Runtime):
     validate_every: Share = Field(
         0.1, description="Share of the budget between two quick looks at the validation split; 0 never looks."
     )
+    validate_every_steps: int | None = Field(
+        None, ge=1, description="Optimizer steps between two quick looks, in place of validate_every; also at the end."
+    )
     min_tokens: int = Field(0, ge=0, description="Fewer training tokens than this are refused.")
     min_batches: int = Field(1, ge=0, description="Fewer whole batches of training text than this are refused.")
     validation_tokens: int = Field(16_384, ge=1, description="Tokens of the validation split in a quick look.")

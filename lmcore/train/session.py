@@ -58,8 +58,7 @@ class Session:
             run.save()
         self._validates = looks.can_validate(run)
         if self._validates:
-            early = params.early_stop
-            self._looks_at = every(early.every if early.patience else run.job.runtime.validate_every)
+            self._looks_at = self._cadence()
         if params.stage_names:
             self._curriculum = Curriculum(run, self.loader, self.horizon, self.token_bytes, validates=self._validates)
         self._take_up()
@@ -73,7 +72,7 @@ class Session:
         """Look at the validation split when it is time to, and end the run where that asks for it."""
         run, early = self.run, self.run.job.params.early_stop
         at, team, epoch = run.at, run.team, self._epoch_ended()
-        is_due = due(self._looks_at, self._passed, at.progress)
+        is_due = due(self._looks_at, self._passed, at.progress) or self._look_by_step()
         found = looks.validate(run, self.token_bytes) if is_due or (epoch and self._validates) else None
         if found and (is_due or not early.patience):  # early stopping counts its own looks alone
             looks.tell(run, self.board, found)
@@ -146,6 +145,20 @@ class Session:
         at.progress = max(at.progress, horizon.progress(at.step, at.seconds))
         numbers = {"loss": loss, "bits_per_byte": bits, "lr": params.lr * share, "grad_norm": norm}
         self._record(numbers, batch.ids.numel(), took, skipped=not admitted)
+
+    def _cadence(self) -> tuple[float, ...]:
+        """Shares of the budget at which quick looks are due, beside those that steps ask for."""
+        early, runtime = self.run.job.params.early_stop, self.run.job.runtime
+        if early.patience:
+            return every(early.every)
+        return every(runtime.validate_every) if runtime.validate_every_steps is None else (1.0,)
+
+    def _look_by_step(self) -> bool:
+        """Whether `validate_every_steps` asks for a look at this step; False once it was there."""
+        at, n = self.run.at, self.run.job.runtime.validate_every_steps
+        if n is None or not self._validates or self.run.job.params.early_stop.patience:
+            return False
+        return not at.step % n and at.progress > self._passed
 
     def _epoch_ended(self) -> int:
         """The number of the epoch that the last step has ended, where `each_epoch` asks; 0 in between, or once told."""
