@@ -12,7 +12,7 @@ import pytest
 from lmcore.tokens.meta import read_meta
 from lmcore.train import epochs
 from lmcore.train.journal import Journal, newest_line, read_lines
-from lmcore.train.loop import train
+from lmcore.train.loop import Stopped, train
 from lmcore.train.params import Job
 from storage.digest import digest_file
 
@@ -84,3 +84,38 @@ def test_it_is_told_once_a_second_while_it_lasts(tmp_path):
         journal.doing("samples")
     lines = [json.loads(line) for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
     assert lines == [{"doing": "validation"}, {"event": "validation", "text": "done"}, {"doing": "samples"}]
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [({"steps": 23}, [0, 5, 10, 15, 20, 23]), ({"minutes": 0.004}, [0, 5, 10])],
+)
+def test_looks_at_every_so_many_steps_and_at_the_end(job, budget, expected):
+    values = job(runtime={"validate_every_steps": 5, "validate_every": 0.01}, **budget)
+    metrics = run(values)
+    found = [line["step"] for line in told(values, "validation")]
+    if "steps" in budget:
+        assert found == expected
+    else:  # nobody knows how many steps a minute has
+        last = metrics["steps"]
+        assert found == sorted({*range(0, last, 5), last})
+
+
+def test_a_resumed_run_looks_at_no_step_twice(job):
+    straight, stopped = job("straight"), job("stopped")
+    for values in (straight, stopped):
+        values["runtime"] |= {"validate_every_steps": 4}
+    run(straight)
+    calls = iter([False] * 4 + [True])
+    with pytest.raises(Stopped):
+        train(Job.model_validate(stopped), stopped=lambda: next(calls))
+    run(stopped)
+    looks = [
+        pq.read_table(Path(values["work"]) / "out/provenance/validation.parquet")["step"].to_pylist()
+        for values in (straight, stopped)
+    ]
+    assert looks == [[0, 4, 8, 12]] * 2
+    # Early stopping has a cadence of its own, which decides what is left.
+    early = job("early", early_stop={"patience": 50, "every": 0.5}, runtime={"validate_every_steps": 1})
+    run(early)
+    assert [line["step"] for line in told(early, "validation")] == [0, 6, 12]
