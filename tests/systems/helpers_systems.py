@@ -45,7 +45,7 @@ class SmallRun:
 
 
 def small(command: str) -> str:
-    """A command on full recipes, on their small ones and shortened: `run soma` is `run soma-small --set train.steps=20`."""
+    """A command as it is on small recipes: `run soma` becomes `run soma-small --set train.steps=20`."""
     names = packaged_recipes()
     words = re.split(r"(\s+|[@/:=])", command)
     told = "".join(f"{word}-small" if word in names and f"{word}-small" in names else word for word in words)
