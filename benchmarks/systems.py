@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lmcore.recipe import load_recipe, packaged_recipes
+from lmcore.recipe import load_recipe, packaged_recipes  # noqa: E402
 
 if TYPE_CHECKING:
     from flows.built import Built
@@ -67,7 +67,7 @@ def recipes_of(system: str) -> list[str]:
     begun = {name: str(load_recipe(name).model_dump(mode="json")["train"].get("init_from") or "") for name in names}
 
     def depth(name: str) -> int:
-        parent = begun.get(name, "").removeprefix("release:").split("@")[0]
+        parent = begun.get(name, "").partition("@")[0]
         return 1 + depth(parent) if parent in begun else 0
 
     return sorted(names, key=lambda name: (depth(name), name))
