@@ -24,6 +24,7 @@ def check_names(recipe: Recipe) -> None:
     mix, classifier = recipe.curate.mix, recipe.compare.classifier
     places: dict[str, tuple[Iterable[str], Sequence[str], str]] = {
         "curate.duplicates.trusted": (recipe.curate.duplicates.trusted, known, "source"),
+        "curate.split.sources": ([name for name, side in recipe.curate.split.sources.items() if side], known, "source"),
         "curate.mix.sources": (mix.sources, known, "source"),
         "curate.mix.kinds": (mix.kinds, KINDS, "kind of text"),
         "compare.reference.sources": (recipe.compare.reference.sources, known, "source"),

@@ -1,12 +1,19 @@
-"""A model of MU's family with MU's kind of vocabulary, random and small, and a train artifact's folder of it."""
+"""A model of MU's family with MU's kind of vocabulary, random and small, a train artifact's folder of it, and streams of
+tokens as long as MU's.
+"""
 
 from __future__ import annotations
 
+import json
+
+import pyarrow as pa
 import torch
 
 from lmcore.models import MuConfig, build
 from lmcore.models.io import save_model
 from lmcore.tokenizer.word_bpe import WordBPE
+from lmcore.tokens.shards import DOCUMENTS
+from storage.parquet import write_parquet
 
 TEXTS = ["The quick brown fox jumps over a lazy dog.", "Once upon a time, in the beginning, a king was old."]
 
@@ -31,4 +38,20 @@ def mu_folder(folder, tokenizer, **options):
     save_model(folder, mu_model(tokenizer.vocab_size, **options))
     for name, content in tokenizer.files().items():
         (folder / name).write_bytes(content)
+    return folder
+
+
+def mu_stream(folder, split, n_tokens):
+    """A folder of tokens: a split of one document of so many, all of them 0, in a file without blocks on the disk."""
+    part = folder / split
+    part.mkdir()
+    with open(part / "00000.bin", "wb") as file:
+        file.truncate(2 * n_tokens)
+    row = {"record_id": "r", "shard": 0, "offset": 0, "n_tokens": n_tokens, "n_bytes": n_tokens, "complexity": 50.0}
+    row |= {"source": 0, "lang": 0, "kind": 0}
+    write_parquet(part / "documents.parquet", pa.Table.from_pylist([row], schema=DOCUMENTS))
+    facts = {"shards": [n_tokens], "tokens": n_tokens, "documents": 1, "bytes": n_tokens}
+    meta = {"dtype": "uint16", "vocab_size": 50_000, "bos_id": 2, "splits": {split: facts}}
+    meta |= {"sources": ["made"], "langs": ["en"], "kinds": ["prose"]}
+    (folder / "meta.json").write_text(json.dumps(meta))
     return folder

@@ -164,8 +164,11 @@ def decide(
 
 
 def _sides(records: Records, splitting: SplitParams, parent: Parent | None) -> NDArray[np.int8]:
-    """The side of each record's page: where it or its texts stood before, else where its name falls."""
+    """The side of each record's page: where it or its texts stood before, else its source's, else where its name falls."""
     side = split.splits(split.positions(records.page), splitting).astype(np.int8)
+    if splitting.sources:
+        given = split.of_sources(splitting, records.names["source"], records.source, records.page)
+        side = np.where(given < 0, side, given).astype(np.int8)
     if parent:
         known = parent.sides.of(records.page, records.words)
         side = np.where(known == UNKNOWN, side, known)

@@ -1,10 +1,13 @@
 """Train, val or test, decided for ever by the name of the page a text comes from.
 
 Nothing but the page's name and the salt is looked at, so a text's split never depends on what else was collected,
-and everything that comes from one page (its parts, translations, templates made of it) stays on one side.
+and everything that comes from one page (its parts, translations, templates made of it) stays on one side. A source may be
+given a side as a whole (`curate.split.sources`), as data sets are that come divided.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from lmcore.config import Params
+from lmcore.config import Params, added_later
 from lmcore.documents import SPLITS
 
 RULE = "synthetic_held_out"
@@ -26,6 +29,11 @@ class SplitParams(Params):
     val: float = Field(default=0.05, ge=0, le=0.5, description="Share of pages held out for validation.")
     test: float = Field(default=0.05, ge=0, le=0.5, description="Share of pages held out for the test.")
     salt: str = Field(default="", max_length=200, description="Another salt deals the pages anew.")
+    sources: dict[str, Literal["train", "val", "test"] | None] = added_later(
+        {},
+        description="Side by source, for data sets that come divided; null takes one back that `extends` gave. Pages of "
+        "all other sources are dealt.",
+    )
 
     @model_validator(mode="after")
     def _leaves_training(self) -> SplitParams:
@@ -44,6 +52,21 @@ def page_hashes(pages: pa.ChunkedArray, salt: str) -> NDArray[np.uint64]:
 def positions(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Where in [0, 1) each page falls: the upper 53 bits of its hash."""
     return (hashes >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def of_sources(
+    params: SplitParams, names: list[str], source: NDArray[np.int32], pages: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """The side that sources give to each of N records, an index into SPLITS; -1 where none does.
+
+    `source` (N,) are indices into `names`. A page that is in several such sources has one side: test before val before
+    train.
+    """
+    of_name = np.array([SPLITS.index(side) if (side := params.sources.get(name)) else -1 for name in names], int)
+    _, of_page = np.unique(pages, return_inverse=True)
+    side = np.full(of_page.max(initial=-1) + 1, -1)
+    np.maximum.at(side, of_page, of_name[source])
+    return side[of_page]
 
 
 def splits(position: NDArray[np.float64], params: SplitParams) -> NDArray[np.int64]:

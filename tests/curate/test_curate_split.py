@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lmcore.curate.split import TEST, TRAIN, VAL, SplitParams, page_hashes, splits
+from lmcore.curate.split import TEST, TRAIN, VAL, SplitParams, of_sources, page_hashes, splits
 from lmcore.curate.split import positions as positions_of
 
 
@@ -65,3 +65,14 @@ def test_a_page_is_looked_at_alone(pages):
 def test_bad_shares_are_refused(shares):
     with pytest.raises(ValidationError):
         SplitParams.model_validate(shares)
+
+
+def test_a_source_may_have_a_side_as_a_whole_and_a_page_has_one():
+    params = SplitParams(sources={"train": "train", "validation": "val", "test": "test"})
+    names = ["other", "test", "train", "validation"]
+    source = np.array([0, 1, 2, 3, 2, 0, 3], np.int32)
+    pages = np.array([10, 11, 12, 13, 13, 11, 11], np.uint64)
+    assert of_sources(params, names, source, pages).tolist() == [-1, TEST, TRAIN, VAL, VAL, TEST, TEST]
+    assert of_sources(params, names, source[:0], pages[:0]).tolist() == []
+    with pytest.raises(ValidationError, match="sources"):
+        SplitParams.model_validate({"sources": {"a": "dev"}})

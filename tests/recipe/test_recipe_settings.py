@@ -21,6 +21,7 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "curate.rules.sets",
     "curate.rules.per_language",
     "curate.split.salt",
+    "curate.split.sources",  # names of sources
     "curate.duplicates.trusted",  # names of sources
     "curate.mix.sources",
     "curate.mix.kinds",

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
-import pyarrow as pa
 import pytest
+from mu_made import mu_stream
 
 from lmcore.tokens import Loader
 from lmcore.tokens.params import BatchSettings
-from lmcore.tokens.shards import DOCUMENTS
-from storage.parquet import write_parquet
 
 
 @pytest.fixture
 def loader(tmp_path):
     def make(split, n_tokens):
-        """One document of so many tokens, all of them 0: a file without blocks on the disk."""
-        part = tmp_path / split
-        part.mkdir()
-        with open(part / "00000.bin", "wb") as file:
-            file.truncate(2 * n_tokens)
-        row = {"record_id": "r", "shard": 0, "offset": 0, "n_tokens": n_tokens, "n_bytes": n_tokens, "complexity": 50.0}
-        row |= {"source": 0, "lang": 0, "kind": 0}
-        write_parquet(part / "documents.parquet", pa.Table.from_pylist([row], schema=DOCUMENTS))
-        facts = {"shards": [n_tokens], "tokens": n_tokens, "documents": 1, "bytes": n_tokens}
-        meta = {"dtype": "uint16", "vocab_size": 50_000, "bos_id": 2, "splits": {split: facts}}
-        meta |= {"sources": ["made"], "langs": ["en"], "kinds": ["prose"]}
-        (tmp_path / "meta.json").write_text(json.dumps(meta))
+        tokens = mu_stream(tmp_path, split, n_tokens)
         settings = BatchSettings(packing="stride", stride=256)
-        return Loader(tmp_path, split, batch=32, context=512, seed=1, tokenizer_bytes=None, settings=settings)
+        return Loader(tokens, split, batch=32, context=512, seed=1, tokenizer_bytes=None, settings=settings)
 
     return make
 
