@@ -6,42 +6,57 @@ from lmcore.models.config import DecoderConfig
 from lmcore.models.families import ModelConfig
 
 FREE = ("dropout", "zero_init_projections")  # change no function of trained weights
-WIDTHS = ("d_model", "n_heads", "n_kv_heads", "d_ff")  # what `growth.widen` multiplies
+WIDTHS = ("d_model", "n_heads", "n_kv_heads", "d_ff")  # what `growth` makes larger
 
 
 def misfits(start: ModelConfig, wanted: ModelConfig, *, grow: bool = False) -> list[str]:
     """Settings in which `wanted` is a shape that the weights of `start` cannot be taken over into; none when it fits.
 
-    The context may be another one with rotary positions, and shorter with learned ones. With `grow`, widths may be
-    whole multiples and there may be more blocks, of a decoder; another family keeps its shape.
+    The context may be another one with rotary positions, and shorter with learned ones. With `grow`, widths, blocks and
+    context of a decoder may be larger; another family keeps its shape.
     """
     if type(start) is not type(wanted):
         return ["family"]
     has, asked = start.resolved(), wanted.resolved()
     wrong = [name for name in type(has).model_fields if getattr(has, name) != getattr(asked, name)]
     wrong = [name for name in wrong if name not in FREE and not _may_differ(name, has, asked, grow)]
-    if grow and not wrong and isinstance(has, DecoderConfig) and not _one_factor(has, asked):
-        wrong = [name for name in WIDTHS if getattr(has, name) != getattr(asked, name)]
+    if grow and not wrong and isinstance(has, DecoderConfig) and isinstance(asked, DecoderConfig):
+        if not clones(has, asked) and not pads(has, asked):
+            wrong = [name for name in WIDTHS if getattr(has, name) != getattr(asked, name)]
     # Not what follows from another setting.
     told = [name for name in wrong if getattr(wanted, name) != getattr(start, name)]
     return told or wrong
 
 
+def clones(has: DecoderConfig, asked: DecoderConfig) -> bool:
+    """Whether every width is a whole multiple, and the heads' that of the stream: a head's width stays, so each is
+    copied as often as each number is."""
+    factor = asked.d_model // has.d_model
+    whole = asked.d_model % has.d_model == 0 and asked.ff_width % has.ff_width == 0
+    same = asked.n_heads == has.n_heads * factor and asked.kv_heads in (has.kv_heads * factor, has.kv_heads)
+    # A tied head sums the copies; without a last norm's weight nothing could divide the sum.
+    divisible = factor == 1 or not has.tie_embeddings or (has.norm_affine and has.norm_placement == "pre")
+    return whole and same and divisible
+
+
+def pads(has: DecoderConfig, asked: DecoderConfig) -> bool:
+    """Whether the stream can be padded: a norm with a weight must stand before each part and before the head, and the
+    heads of queries for one of keys must stay as many."""
+    if asked.n_heads * has.kv_heads != has.n_heads * asked.kv_heads:
+        return False
+    if asked.d_model == has.d_model:
+        return True
+    return has.norm_affine and has.norm_placement == "pre" and not (has.embed_norm and has.norm == "layer")
+
+
 def _may_differ(name: str, has: ModelConfig, asked: ModelConfig, grow: bool) -> bool:
     before, after = getattr(has, name), getattr(asked, name)
+    decoders = isinstance(has, DecoderConfig) and isinstance(asked, DecoderConfig)
     if name == "context":
-        return (isinstance(asked, DecoderConfig) and asked.position == "rope") or bool(after < before)
-    if not (isinstance(has, DecoderConfig) and isinstance(asked, DecoderConfig)):
+        free = isinstance(asked, DecoderConfig) and asked.position == "rope"
+        return free or bool(after < before) or (grow and decoders)
+    if not (isinstance(has, DecoderConfig) and decoders):
         return False
     if name == "n_layers":  # a block that adds nothing is the identity only where no norm comes after it
         return grow and bool(after > before) and has.norm_placement == "pre"
-    if name == "d_model" and has.tie_embeddings and not (has.norm_affine and has.norm_placement == "pre"):
-        return False  # the tied head sums the copies, and there is no last norm whose weight could be divided
-    return grow and name in WIDTHS and after % before == 0
-
-
-def _one_factor(has: DecoderConfig, asked: ModelConfig) -> bool:
-    """Whether the heads grow with the stream: a head's width stays, so each is copied as often as each number is."""
-    assert isinstance(asked, DecoderConfig)
-    factor = asked.d_model // has.d_model
-    return asked.n_heads == has.n_heads * factor and asked.kv_heads in (has.kv_heads * factor, has.kv_heads)
+    return grow and name in WIDTHS and bool(after > before)

@@ -3,7 +3,7 @@
 Width (HyperCloning, Samragh et al. 2024, arXiv:2409.12903): the stream holds its numbers n times over, so every matrix
 that reads it is a grid of n x n copies divided by n. Copies that are all alike would get equal gradients and stay alike
 for ever. So each row of the grid carries noise that adds up to zero over the columns: the sums stay what they were, the
-gradients differ. Depth: blocks whose output matrices are zero add nothing to the stream. Vocabulary: a new token begins
+gradients differ. Widths that are no whole multiple are padded instead (`lmcore.models.padding`). Depth: blocks whose output matrices are zero add nothing to the stream. Vocabulary: a new token begins
 as the mean of the pieces that the old vocabulary cuts it into.
 
 Letters: D model width, H heads, K heads of keys and values, G = H / K, W head width, F MLP width, V vocabulary, n
@@ -20,9 +20,10 @@ from torch import Tensor
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
 from lmcore.models.families import ModelConfig
-from lmcore.models.fit import misfits
+from lmcore.models.fit import clones, misfits
 from lmcore.models.init import normal
 from lmcore.models.network import Network
+from lmcore.models.padding import longer, padded
 from storage.errors import UserError
 
 NOISE = 0.1  # of a grid's own root mean square
@@ -32,8 +33,8 @@ NOISE = 0.1  # of a grid's own root mean square
 def grow(model: Network, config: ModelConfig, seed: int = 0) -> Network:
     """A model of shape `config` with the logits of `model` on every text that fits both contexts.
 
-    Widths of a decoder grow by whole factors and blocks are put between the old ones; a shorter context is cut, dropout
-    is that of `config`. Raises UserError naming the settings for which that cannot be.
+    Widths of a decoder grow, by copies where all are whole multiples, and blocks are put between the old ones; a context
+    is cut, or longer; dropout is that of `config`. Raises UserError naming the settings for which that cannot be.
     """
     wrong = misfits(model.config, config, grow=True)
     if wrong:
@@ -42,22 +43,24 @@ def grow(model: Network, config: ModelConfig, seed: int = 0) -> Network:
         )
         raise UserError(
             f"a model cannot grow from {named} and compute the same",
-            "multiply d_model, n_heads and n_kv_heads by one whole number and d_ff by one, keep head_dim; "
-            "more n_layers need norm_placement: pre, a wider model with a tied head norm_affine: true as well",
+            "make d_model, n_heads, n_kv_heads and d_ff larger and keep head_dim and the queries of a key; more n_layers "
+            "need norm_placement: pre; a wider model needs norm_affine: true as well, unless its head is not tied and "
+            "all widths are whole multiples",
         )
     state = dict(model.state_dict())
     if isinstance(model.config, DecoderConfig) and isinstance(config, DecoderConfig):
-        state = widened(state, model.config, config, seed)
+        widen = widened if clones(model.config, config) else padded
+        state = widen(state, model.config, config, seed)
         state = deepened(state, model.config.n_layers, config.n_layers)
     if "position.weight" in state:
-        state["position.weight"] = state["position.weight"][: config.context]
+        state["position.weight"] = longer(state["position.weight"], config.context)
     grown = build(config, model.vocab_size, 0)
     grown.load_state_dict(state)
     return grown.train(model.training)
 
 
 def widened(state: dict[str, Tensor], old: DecoderConfig, new: DecoderConfig, seed: int) -> dict[str, Tensor]:
-    """The parameters of a decoder with `new`'s widths and `old`'s blocks."""
+    """The parameters of a decoder with `new`'s widths, whole multiples, and `old`'s blocks."""
     n = new.d_model // old.d_model
     f = new.ff_width // old.ff_width
     if n == f == 1:

@@ -120,7 +120,7 @@ class TrainSettings(BatchSettings):
     grow: bool = added_later(
         False,
         description="The model that training starts from may be smaller than `model`: it is grown, and computes "
-        "the same at first. Widths by whole factors, any number of blocks.",
+        "the same at first. Any widths of whole heads, any number of blocks, any context.",
     )
     grow_vocabulary: bool = added_later(
         False,

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -64,6 +65,11 @@ def test_a_card_is_written_and_its_four_counts_are_told(made, tmp_path):
     printed, _ = told(lambda console: show_card(store, f"curate/{corpus.key}", tmp_path / "c.html", console))
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines[:2]] == ["64", "62"]
+    tree = [line for line in printed.splitlines() if " → " in line]
+    assert tree[0].startswith("all sources") and "64 collected → 62 unique" in tree[0]
+    collected = [int(re.search(r"(\d+) collected", line)[1]) for line in tree]
+    assert sum(collected[1:]) == collected[0] == 64
+    assert tree[-1].startswith("└─ ")
     assert "corpus card" in (tmp_path / "c.html").read_text()
     with pytest.raises(UserError, match="is a folder"):
         show_card(store, f"curate/{corpus.key}", tmp_path, Console(file=io.StringIO()))
