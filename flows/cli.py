@@ -192,7 +192,9 @@ def generate(
     top_p: TopPOption = 0.95,
     min_p: Annotated[float, typer.Option(help="0: off.")] = 0.0,
     repetition_penalty: RepetitionPenaltyOption = 1.0,
+    repetition_window: Annotated[int, typer.Option(help="Of the last so many tokens only; 0: of all.")] = 0,
     no_repeat_ngram: Annotated[int, typer.Option(help="0: off.")] = 0,
+    no_repeat_factor: Annotated[float, typer.Option(help="Make it less likely in place of never; 0: never.")] = 0.0,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal texts.")] = 0,
 ) -> None:
@@ -219,7 +221,9 @@ def generate(
         top_p=top_p,
         min_p=min_p,
         repetition_penalty=repetition_penalty,
+        repetition_window=repetition_window,
         no_repeat_ngram=no_repeat_ngram,
+        no_repeat_factor=no_repeat_factor,
         stop=tuple(stop or ()),
         seed=seed,
     )

@@ -78,6 +78,7 @@ def gate_values(records: Records, decided: Decided) -> dict[str, float]:
     kept, side = decided.kept, decided.split
     ratios = records.unique_word_ratio[kept]
     train, val, test = (kept & (side == index) for index in range(len(SPLITS)))
+    sentences = int(records.n_sentences[train].sum())
     return {
         "min_documents": int(kept.sum()),
         "min_train_bytes": int(records.n_bytes[train].sum()),
@@ -85,6 +86,8 @@ def gate_values(records: Records, decided: Decided) -> dict[str, float]:
         "min_test_documents": int(test.sum()),
         "min_unique_word_ratio": round(float(np.median(ratios)), 6) if len(ratios) else 0.0,
         "max_dropped_share": round(float(len(records) - kept.sum()) / max(1, len(records)), 6),
+        "min_sentences": sentences,
+        "min_mean_sentence_chars": round(float(records.n_chars[train].sum()) / max(1, sentences), 6),
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from lmcore.config import Params
+from lmcore.config import Params, added_later
 from storage.errors import RunError
 
 
@@ -24,6 +24,12 @@ class GatesParams(Params):
     )
     max_dropped_share: float | None = Field(
         default=None, ge=0, le=1, description="Highest share of records dropped by rules and as duplicates."
+    )
+    min_sentences: int | None = added_later(
+        None, ge=0, description="Fewest sentences of training text, those of curation's signal `n_sentences`."
+    )
+    min_mean_sentence_chars: float | None = added_later(
+        None, ge=0, description="Fewest characters of training text for each of its sentences."
     )
 
 

@@ -37,6 +37,7 @@ _TYPES: dict[str, Any] = {  # of columns without rows, where it is not int64
     **dict.fromkeys(("synthetic", "made"), bool),
     **dict.fromkeys(("quality", "complexity", "value", "threshold"), np.float64),
     "unique_word_ratio": np.float32,
+    "n_sentences": np.int32,
 }
 
 
@@ -74,6 +75,7 @@ class Records:
     n_bytes: Integers
     n_chars: Integers
     unique_word_ratio: NDArray[np.float32]
+    n_sentences: NDArray[np.int32]  # as measured, before anything was cut
     quality: Floats
     complexity: Floats
     rule: NDArray[np.int32]  # (N,) index into the rules, KEPT where none failed
@@ -90,7 +92,7 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
 
     Raises RunError when a record comes twice, or when a file lacks a column.
     """
-    columns = sorted({*_NEEDED, "n_chars", "unique_word_ratio", *judge.measured})
+    columns = sorted({*_NEEDED, "n_chars", "unique_word_ratio", "n_sentences", *judge.measured})
     parts: list[dict[str, NDArray[np.generic]]] = []
     codes: dict[str, dict[str, int]] = {name: {} for name in _CODED}
     for number, (path, wanted) in enumerate(files):
@@ -116,6 +118,7 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
                 "text_id": ids(table["text_id"]),
                 **{name: table[name].to_numpy().astype(np.int64) for name in ("raw_bytes", "n_bytes", "n_chars")},
                 "unique_word_ratio": table["unique_word_ratio"].to_numpy().astype(np.float32),
+                "n_sentences": table["n_sentences"].to_numpy().astype(np.int32),
                 **{field.name: getattr(judged, field.name) for field in fields(judged)},
             }
         )

@@ -70,12 +70,15 @@ class Sampler:
                 "the model's logits are not finite numbers",
                 "its training diverged: use an earlier checkpoint, or train again with a lower rate",
             )
-        if self.sampling.repetition_penalty != 1.0 and self._seen:
-            seen = torch.tensor(sorted(self._seen))
-            penalty = self.sampling.repetition_penalty
-            # Keskar et al. 2019 (CTRL) divide; a negative logit must be multiplied or it would become likelier.
-            scores[seen] = torch.where(scores[seen] < 0, scores[seen] * penalty, scores[seen] / penalty)
-        scores[self._forbidden + sorted(self._banned())] = NOTHING
+        s = self.sampling
+        window = s.repetition_window
+        if s.repetition_penalty != 1.0:
+            _penalise(scores, set(self._text[-window:]) if window else self._seen, s.repetition_penalty)
+        banned = self._banned()
+        if s.no_repeat_factor:
+            _penalise(scores, banned, 1.0 / s.no_repeat_factor)
+            banned = set()
+        scores[self._forbidden + sorted(banned)] = NOTHING
         return scores
 
     def probabilities(self, scores: Tensor) -> Tensor:
@@ -113,6 +116,16 @@ class Sampler:
 
     def _last(self, count: int) -> tuple[int, ...]:
         return tuple(self._text[-count:]) if count else ()
+
+
+def _penalise(scores: Tensor, tokens: set[int], penalty: float) -> None:
+    """Make `tokens` less likely in `scores` (V,), for a penalty above 1.
+
+    Keskar et al. 2019 (CTRL) divide; a negative logit must be multiplied or it would become likelier.
+    """
+    if tokens:
+        which = torch.tensor(sorted(tokens))
+        scores[which] = torch.where(scores[which] < 0, scores[which] * penalty, scores[which] / penalty)
 
 
 def _share_of_largest(probabilities: Tensor, min_p: float) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from lmcore.config import Params
+from lmcore.config import Params, added_later
 from storage.errors import UserError
 
 
@@ -32,6 +32,16 @@ class Sampling(Params):
         1.0, gt=0, le=100, description="Above 1: tokens already in prompt or text become less likely; 1: off."
     )
     no_repeat_ngram: int = Field(0, ge=0, description="No sequence of this many tokens appears twice; 0: off.")
+    repetition_window: int = added_later(
+        0, ge=0, description="The penalty is of the last so many tokens of prompt and text only; 0: of all."
+    )
+    no_repeat_factor: float = added_later(
+        0.0,
+        ge=0,
+        lt=1,
+        description="What would end a sequence that no_repeat_ngram forbids becomes less likely and is not forbidden: "
+        "its logit times this where above 0, divided by it below; 0: forbidden.",
+    )
     stop: tuple[str, ...] = Field((), description="End before the first of these strings; one may be given bare.")
     seed: int = Field(0, ge=0, lt=1 << 63, description="Start of the request's own random numbers.")
 
