@@ -9,7 +9,6 @@ import os
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import cllm_ranks
 import pytest
@@ -138,7 +137,7 @@ def test_owner_01_params_prints_the_count_of_the_formula_and_the_actual_one(reci
     ledger = estimate(recipe.model, VOCABULARY)
     assert (ledger.total, ledger.groups["norms"], ledger.groups["positions"]) == (FORMULA + NORMS, NORMS, 0)
     d, layers = 384, 6
-    assert FORMULA == 2 * VOCABULARY * d + layers * (4 * d * d + 8 * d * d)
+    assert 2 * VOCABULARY * d + layers * (4 * d * d + 8 * d * d) == FORMULA
     screen = Console(file=io.StringIO(), width=220)
     show_claims(recipe, screen)
     shown = " ".join(screen.file.getvalue().split())
