@@ -92,6 +92,9 @@ def export(
     system: Annotated[str, typer.Option(help="lai, cllm or mu; empty: by the release's name.")] = "",
     name: Annotated[str, typer.Option(help="Name of the model file; empty: as the document has it.")] = "",
     quantise: Annotated[list[str] | None, typer.Option(help="q8_0 or q4_0 beside it (lai); may be repeated.")] = None,
+    optimizer: Annotated[
+        bool, typer.Option("--optimizer", help="The optimizer's state inside the last checkpoint (cllm).")
+    ] = False,
     store: StoreOption = "",
 ) -> None:
     """Write a split of a corpus as a file of lines, or a model as the files of its system (--layout document)."""
@@ -102,7 +105,10 @@ def export(
             raise UserError(f"there is no layout {layout!r}", "it is document")
         if output is None:
             raise UserError("a layout is several files", "name the folder for them with --output DIR")
-        write_document_layout(store_at(store), what, output, console, system=system, name=name, quantise=quantise or [])
+        asked = quantise or []
+        write_document_layout(
+            store_at(store), what, output, console, system=system, name=name, quantise=asked, optimizer=optimizer
+        )
         return
     from flows.train_text import export_text
 

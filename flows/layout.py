@@ -28,12 +28,14 @@ def write_document_layout(
     system: str = "",
     name: str = "",
     quantise: Sequence[str] = (),
+    optimizer: bool = False,
 ) -> list[Path]:
     """Write the files of a release, model folder or model file under `output`; gives their paths and prints sizes.
 
     `system` is taken from the release's name unless given, `name` that of the document. `quantise` asks for quantised
     files as well, `q8_0` or `q4_0`, measured on the held-out texts of the corpus that the model was made of, where it
-    is in the store. Raises UserError for what there is no place for in the files, RunError for damaged ones.
+    is in the store; `optimizer` for the state of the optimizer inside the last checkpoint. Raises UserError for what
+    there is no place for in the files, RunError for damaged ones.
     """
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is not a folder", "name the folder to write into with --output")
@@ -44,8 +46,11 @@ def write_document_layout(
     module = layout_module(system)
     if quantise and not hasattr(module, "write_quantised"):
         raise UserError(f"the files of {system} are never quantised", "leave --quantise out")
+    if optimizer and not hasattr(module, "HAS_STATE"):
+        raise UserError(f"the files of {system} say by themselves what is in them", "leave --optimizer out")
     wanted = [_dtype(each) for each in quantise]
-    paths: list[Path] = module.write_layout(folder, output, name=name)
+    asked = {"optimizer": True} if optimizer else {}
+    paths: list[Path] = module.write_layout(folder, output, name=name, **asked)
     for path in paths:
         console.print(Text(f"{path}: {path.stat().st_size:,} bytes"), soft_wrap=True)
     texts = _held_out(store, folder) if wanted else []

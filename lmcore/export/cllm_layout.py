@@ -20,6 +20,7 @@ from storage.manifest import read_manifest
 from storage.store import Artifact
 
 NAME = "crystalline"  # of the document's model
+HAS_STATE = True  # `optimizer` may be asked for
 
 
 def write_layout(

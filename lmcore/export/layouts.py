@@ -3,7 +3,7 @@
 A module gives `write_layout(model_dir: Path, output: Path, *, name: str) -> list[Path]`: the files of a trained model
 under `output`, named as its system's document names them; an empty name stands for the document's. It raises UserError
 for a model or tokenizer that its files have no place for. One whose files can be quantised gives `write_quantised`
-too, as `lmcore.export.lai` has it.
+too, as `lmcore.export.lai` has it; one with a `HAS_STATE` takes `optimizer=True`, as `lmcore.export.cllm_layout` does.
 """
 
 from __future__ import annotations
