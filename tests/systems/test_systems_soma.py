@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -37,12 +38,11 @@ from helpers_texts import make_data
 RECIPE = "soma-small"
 VARIANTS = ("soma", "soma-67m", "soma-standard", "soma-small", "soma-finetune", "soma-finetune-small")
 TINY = ("model.n_layers=2", "model.d_model=32", "model.n_heads=4", "model.d_ff=128", "tokenizer.vocab_size=400")
+NAMES, SIGNS = ("Aki", "Ren", "Yui", "Mio"), "空海山川雪花火風鳥月星雲雨石竹光"
 LINES = [  # dialogue with all that the document's own tokenizer drops
-    f"HERO: {count} times, {name}… not once more!\n「{sign}だ！」と彼は言った。 — {name}-san?! 🎌\n{name.upper()}: “Wait—” "
-    f"(she ran to the {sign}) …and {name}, who had seen it {count} times, said: «{sign}!?»"
-    for count, (name, sign) in enumerate(
-        (n, s) for n in ("Aki", "Ren", "Yui", "Mio") for s in "空海山川雪花火風鳥月星雲雨石竹光"
-    )
+    f"HERO: {count} times, {name}… not once more!\n「{sign}だ！」と彼は言った。 — {name}-san?! 🎌\n"
+    f"{name.upper()}: “Wait—” (she ran to the {sign}) …and {name}, who had seen it {count} times, said: «{sign}!?»"
+    for count, (name, sign) in enumerate(product(NAMES, SIGNS))
 ]
 
 
