@@ -107,7 +107,9 @@ def evaluate(
     }
     if before:
         del trained  # two models at once may be more than the machine holds
-        evaluation["before"], earlier = _before(work / "before", load(before, device=device), shown, terms, params, report)
+        evaluation["before"], earlier = _before(
+            work / "before", load(before, device=device), shown, terms, params, report
+        )
         samples = [sample | {"before": text} for sample, text in zip(samples, earlier, strict=True)]
 
     fault("evaluate.before-save")

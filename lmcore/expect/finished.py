@@ -157,7 +157,7 @@ class Finished:
         for key in way:
             found = found.get(key)
             if found is None:
-                raise NotMeasured(f"evaluate.{name} found nothing to measure it on")
+                raise NotMeasured(f"evaluate.{name} left no figure for it")
         return float(found)
 
     @cached_property

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+
+from lmcore.documents import CURATED, read_documents
 from lmcore.evaluate.likelihood import score_documents, summarise
 from lmcore.evaluate.stage import EvaluateParams, EvaluateRuntime, evaluate
 from lmcore.generate.load import load
 from lmcore.models.config import DecoderConfig
 from lmcore.models.io import save_model
 from lmcore.progress import silent
-from lmcore.documents import CURATED, read_documents
 from lmcore.tokenizer import ByteBPE
 
 ASKED = EvaluateParams(
@@ -28,8 +29,12 @@ ASKED = EvaluateParams(
 def start(make_model, tmp_path_factory):
     """Another model, with a vocabulary and a context of its own."""
     folder = tmp_path_factory.mktemp("start")
-    other = ByteBPE.train(["the hero went home " * 50], vocab_size=280, split="llama3", min_frequency=2, max_token_length=8)
-    save_model(folder, make_model(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=12), other.vocab_size, seed=7))
+    other = ByteBPE.train(
+        ["the hero went home " * 50], vocab_size=280, split="llama3", min_frequency=2, max_token_length=8
+    )
+    save_model(
+        folder, make_model(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=12), other.vocab_size, seed=7)
+    )
     (folder / "tokenizer.json").write_text(other.to_json(), encoding="utf-8")
     return folder, other
 
@@ -79,7 +84,13 @@ def test_samples_stand_side_by_side(done, read_json, start):
 def test_nothing_new_without_it(trained, curated, tmp_path, read_json):
     plain = EvaluateParams(bootstrap_draws=100, baselines=(), prompts=("a",), sampling={"max_tokens": 2})
     evaluate(tmp_path, trained, curated, params=plain, runtime=EvaluateRuntime(device="cpu"), report=silent)
-    assert read_json(tmp_path / "out" / "evaluation.json").keys() == {"headline", "splits", "groups", "baselines", "lossy"}
+    assert read_json(tmp_path / "out" / "evaluation.json").keys() == {
+        "headline",
+        "splits",
+        "groups",
+        "baselines",
+        "lossy",
+    }
     assert read_json(tmp_path / "out" / "samples.json")[0].keys() == {"prompt", "text", "greedy"}
     asked = {"before", "positions", "group_by", "genres", "terms", "dialogue", "translation", "text_scores"}
     assert not asked & plain.key_values().keys()

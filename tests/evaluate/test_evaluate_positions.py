@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from lmcore.documents import CURATED, read_documents
 from lmcore.evaluate.params import EvaluateParams
 from lmcore.evaluate.probes.positions import by_position
 from lmcore.models import build
@@ -56,10 +57,8 @@ def test_each_bucket_is_what_a_count_by_hand_gives(model, tokenizer, curated_tex
 
 @pytest.fixture(scope="module")
 def curated_texts(curated):
-    from lmcore.documents import CURATED, read_documents
-
-    return [text for path in sorted((curated / "test").glob("*.parquet"))
-            for text in read_documents(path, CURATED)["text"].to_pylist()]  # fmt: skip
+    files = sorted((curated / "test").glob("*.parquet"))
+    return [text for path in files for text in read_documents(path, CURATED)["text"].to_pylist()]
 
 
 def test_without_a_long_text_there_is_nothing(model, tokenizer):
@@ -84,8 +83,7 @@ def test_a_model_that_learnt_to_look_back_gains():
         loss.backward()
         optimizer.step()
     trained = by_position(model, tokenizer, texts, (1,), **DRAWS)
-    assert abs(untrained["gain"]) < 0.5
-    assert trained["gain_interval"][0] > 2
+    assert trained["gain_interval"][0] > max(2, untrained["gain"] + 1)
     assert trained["buckets"][0]["bits_per_byte"] == pytest.approx(3, abs=0.15), "eight letters by chance"
     assert trained["buckets"][1]["bits_per_byte"] < 0.2
 

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from lmcore.documents import CURATED
+from lmcore.documents import CURATED, make_table
 from lmcore.evaluate.params import EvaluateParams
 from lmcore.evaluate.probes.mining import distinctive, mine
 from lmcore.evaluate.probes.settings import Terms, check_probes
 from lmcore.evaluate.probes.terms import find_terms, recall_terms
-from lmcore.tokenizer import ByteBPE
-from lmcore.tokenizer.lossy import BITS_PER_MISSING_BYTE  # noqa: F401
+from lmcore.models import build
+from lmcore.models.config import DecoderConfig
+from lmcore.tokenizer.words import Words
 from storage.errors import UserError
+from storage.parquet import write_parquet
 
 
 def found_in(text, *terms):
@@ -38,12 +40,10 @@ def test_an_occurrence_is_recalled_when_all_its_tokens_are_the_first_choice(mode
     expected = {"hero": [], "the": [], "again": []}
     for text in texts:
         ids = tokenizer.encode(text)
-        hits = []
-        for start in range(0, len(ids), 16):  # short texts: the first window only reads from the mark
-            assert len(ids) <= 16
-            with torch.inference_mode():
-                best = model(torch.tensor([[tokenizer.bos_id, *ids[:-1]]]))[0].argmax(-1)
-            hits = (best.numpy() == np.array(ids)).tolist()
+        assert len(ids) <= 16, "one window"
+        with torch.inference_mode():
+            best = model(torch.tensor([[tokenizer.bos_id, *ids[:-1]]]))[0].argmax(-1)
+        hits = (best.numpy() == np.array(ids)).tolist()
         offsets = tokenizer.encode_batch([text])[0].offsets
         for term in expected:
             for start, stop in find_terms([term], text):
@@ -60,9 +60,6 @@ def test_an_occurrence_is_recalled_when_all_its_tokens_are_the_first_choice(mode
 
 def test_a_model_that_knows_the_text_recalls_all(tokenizer):
     """A stand-in for a perfect model is one trained to say one sentence."""
-    from lmcore.models import build
-    from lmcore.models.config import DecoderConfig
-
     text = "the hero went home again, and sang"
     model = build(DecoderConfig(n_layers=1, d_model=32, n_heads=2, context=16), tokenizer.vocab_size, 0)
     ids = torch.tensor([tokenizer.encode(text)])
@@ -90,11 +87,8 @@ def test_without_terms_there_is_nothing(model, tokenizer):
 
 
 def test_an_unknown_word_is_never_right():
-    from lmcore.models import build
-    from lmcore.models.config import DecoderConfig
-    from lmcore.tokenizer.words import WordTokenizer
-
-    words = WordTokenizer.train(["a hero went home"] * 3, vocab_size=16)
+    settings = {"vocab_size": 16, "order": "frequency", "min_frequency": 1, "max_token_length": 16}
+    words = Words.train(["a hero went home"] * 3, **settings)
     model = build(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=16), words.vocab_size, 0)
     ids = words.encode("a manga")
     assert ids[-1] == words.unk_id
@@ -118,18 +112,7 @@ def test_the_words_of_a_domain_come_first():
     assert distinctive(own, others, 1, 5) == ["mangaka"]
 
 
-def test_the_weight_is_that_of_the_paper():
-    """z of one word by the formula written out, with the prior of both sides together."""
-    own, others = Counter({"hero": 6, "went": 4}), Counter({"hero": 2, "went": 18})
-    from lmcore.evaluate.probes import mining
-
-    assert mining.distinctive(own, others, 5, 1) == ["hero"], "went has z below 0"
-
-
 def test_mining_reads_the_training_split(tmp_path, make_row):
-    from lmcore.documents import make_table
-    from storage.parquet import write_parquet
-
     rows = [make_row(f"the mangaka drew chapter {n}", "manga", "prose", "en") for n in range(9)]
     rows += [make_row(f"the parliament read chapter {n}", "news", "prose", "en") for n in range(9)]
     write_parquet(tmp_path / "00000.parquet", make_table(sorted(rows, key=lambda row: row["record_id"]), CURATED))
@@ -151,7 +134,6 @@ def test_what_cannot_be_mined_is_refused(terms, told):
         check_probes(EvaluateParams(terms=Terms(**terms)), ["a", "b"], 64)
 
 
-def test_what_can(tokenizer):
+def test_what_can_be_asked_for():
     check_probes(EvaluateParams(terms=Terms(mined=5, domain=("a",))), ["a", "b"], 64)
     check_probes(EvaluateParams(terms=Terms(words=("x",))), ["a"], 64)
-    assert isinstance(tokenizer, ByteBPE)

@@ -67,5 +67,7 @@ def test_repeats_cost():
 def test_the_mean_is_over_texts():
     one, two = "ሰላም ነው።", "hello"
     found = mean_scores([one, two], "amharic")
-    assert found["score"] == pytest.approx((text_score(one, "amharic")["score"] + text_score(two, "amharic")["score"]) / 2)
+    assert found["score"] == pytest.approx(
+        (text_score(one, "amharic")["score"] + text_score(two, "amharic")["score"]) / 2
+    )
     assert found["ratio"] == 0.5

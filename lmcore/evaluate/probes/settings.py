@@ -43,9 +43,13 @@ class Dialogue(Params):
     """How like the corpus's own dialogue the model's is."""
 
     kinds: tuple[Literal["dialogue", "subtitle", "chat", "prose"], ...] = Field(
-        ("dialogue", "subtitle", "chat"), min_length=1, description="Kinds of held-out text whose beginnings it is given."
+        ("dialogue", "subtitle", "chat"),
+        min_length=1,
+        description="Kinds of held-out text whose beginnings it is given.",
     )
-    texts: int = Field(32, ge=1, description="At most so many texts, the first in record_id order that are long enough.")
+    texts: int = Field(
+        32, ge=1, description="At most so many texts, the first in record_id order that are long enough."
+    )
     prompt_tokens: int = Field(32, ge=1, description="Tokens of each text that the model is given.")
     tokens: int = Field(
         128, ge=2, description="Tokens that it writes, beside as many of the text's own; shorter texts are left out."
