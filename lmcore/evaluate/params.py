@@ -62,7 +62,7 @@ class EvaluateParams(Params):
     )
     text_scores: tuple[TextScore, ...] = added_later(
         (),
-        description="Scores of the continuations of `prompts`: amharic, or amharic_original as its project computes it.",
+        description="Scores of the continuations of `prompts`: amharic, amharic_original as its project has it.",
     )
 
     @field_validator("positions")

@@ -78,8 +78,8 @@ def evaluate(
     `model` is a train artifact, `curated` the corpus it is judged on. `learnt` are other corpora that it, or a model
     it started from, was trained on: a held-out document whose text or page is in one of their training splits is left
     out and counted. `before`, when given, is the train artifact that the model started from: it is measured on the
-    headline's documents and the prompts as well. Raises RunError when a split holds no text to score, a file is damaged, or the model gives no
-    finite likelihood.
+    headline's documents and the prompts as well. Raises RunError when a split holds no text to score, a file is
+    damaged, or the model gives no finite likelihood.
     """
     if runtime.threads:
         torch.set_num_threads(runtime.threads)

@@ -280,7 +280,7 @@ def repeated_3(run: Finished, _: Time) -> float:
 @metric("plain")
 def chrf(run: Finished, _: Time) -> float:
     """chrF2 of translations of held-out pairs, 0 to 100, the mean over directions; with `evaluate.translation`."""
-    return sum(row["chrf"] for row in run.translations) / len(run.translations)
+    return sum(float(row["chrf"]) for row in run.translations) / len(run.translations)
 
 
 @metric("share")

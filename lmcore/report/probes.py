@@ -1,4 +1,4 @@
-"""What the further measurements of an evaluation found, as tables: the same on the terminal, in Prefect and the report."""
+"""What the further measurements of an evaluation found, as tables for the terminal, Prefect and the report."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class ProbeTable(NamedTuple):
 
     title: str
     headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     note: str = ""
 
 
 def probe_tables(evaluation: Found) -> list[ProbeTable]:
-    """A table for each measurement in an `evaluation.json`, with the model that training started from beside this one."""
+    """A table for each measurement in an `evaluation.json`, the model that training started from beside this one."""
     before, probes = evaluation.get("before"), evaluation.get("probes", {})
     earlier = before["probes"] if before else {}
     tables = [_before(evaluation, before)] if before else []
@@ -89,8 +89,8 @@ def _terms(found: Found, before: Found | None) -> ProbeTable:
         for row in found["frequent"]
     ]
     note = (
-        f"{count(found['terms_found'])} of {count(len(found['terms']))} terms occur; recalled: all tokens of the term were "
-        f"the model's first choice. Mean over terms {percent(found['term_recall'], 1)}."
+        f"{count(found['terms_found'])} of {count(len(found['terms']))} terms occur; recalled: all tokens of the term "
+        f"were the model's first choice. Mean over terms {percent(found['term_recall'], 1)}."
     )
     return ProbeTable("Terms recalled", ("term", ">occurrences", ">recalled", *_beside(before, ">before")), rows, note)
 

@@ -28,15 +28,17 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from lmcore.evaluate.probes.settings import TextScore
 
 WEIGHTS = {"ratio": 0.2, "endings": 0.15, "fluency": 0.3, "coherence": 0.25, "common": 0.1}
 PARTS = tuple(WEIGHTS)
 
-_COMMON = frozenset(
-    ["ነው", "ናት", "ናቸው", "አለ", "ሆነ", "መጣ", "ሄደ", "ሰራ", "ተናገረ", "እና", "ወይም", "ግን", "ከዚያ", "በተጨማሪ", "ስለዚህ", "ኢትዮጵያ", "ሰላም", "ሰው", "ሰዎች", "ሀገር", "ህዝብ", "መንግሥት", "ትምህርት", "ወጣቶች", "ህጻናት", "ሴቶች", "ባህል", "ታሪክ"]
+_LISTED = (
+    "ነው ናት ናቸው አለ ሆነ መጣ ሄደ ሰራ ተናገረ እና ወይም ግን ከዚያ በተጨማሪ ስለዚህ ኢትዮጵያ ሰላም ሰው ሰዎች ሀገር ህዝብ መንግሥት ትምህርት ወጣቶች ህጻናት ሴቶች ባህል ታሪክ"
 )
+_COMMON = frozenset(_LISTED.split())
 _CONJUNCTIONS = frozenset(["እና", "ወይም", "ግን", "ከዚያ", "በተጨማሪ", "ስለዚህ", "በመሆኑም"])
 
 _ORIGINAL_CUT = re.compile("[።!?፡]+")
@@ -107,6 +109,6 @@ def _coherence(sentences: Sequence[str], words: Sequence[str]) -> float:
     if len(sentences) < 2:
         return 0.8
     sets = [set(sentence.split()) for sentence in sentences]
-    shared = statistics.mean(len(one & two) / len(one | two) for one, two in zip(sets, sets[1:], strict=False))
+    shared = statistics.mean(len(one & two) / len(one | two) for one, two in pairwise(sets))
     conjunctions = sum(word in _CONJUNCTIONS for word in words) / len(sentences)
     return (shared + min(conjunctions, 0.3)) / 1.3

@@ -81,7 +81,8 @@ def _windows(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> tuple[
 
 def _bits(nats: Floats, n_bytes: Any) -> Floats:
     """Bits per byte; NaN where there is no byte."""
-    return np.divide(nats / math.log(2), n_bytes, out=np.full(nats.shape, np.nan), where=n_bytes > 0)
+    found: Floats = np.divide(nats / math.log(2), n_bytes, out=np.full(nats.shape, np.nan), where=n_bytes > 0)
+    return found
 
 
 def _number(value: float) -> float | None:

@@ -2,14 +2,14 @@
 
 An occurrence of a term in held-out text is recalled when every token of it is the model's first choice, given all the
 text before that token (teacher-forced: the model reads the text as it is, its own guesses are not fed back). The tokens
-of an occurrence are all that cover one of its characters, the blank before it where the token has one. The sign for what
-a vocabulary does not have is never right: a model that expects some unknown word does not know the term.
+of an occurrence are all that cover one of its characters, the blank before it where the token has one. The sign for
+what a vocabulary does not have is never right: a model that expects some unknown word does not know the term.
 
     recall        recalled occurrences / occurrences
     term_recall   the mean of that over the terms that occur: frequent terms do not outweigh the others
 
-Terms are found without regard to case, as whole words (in Chinese and Japanese anywhere); of two that overlap the longer
-counts. The windows are those of the evaluation's bits per byte.
+Terms are found without regard to case, as whole words (in Chinese and Japanese anywhere); of two at one place the
+longer counts. The windows are those of the evaluation's bits per byte.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The model is asked by chat in the very words of the document (its system message "Translate English to Hungarian." and
 the text), in the form that its chats have, and answers with the likeliest tokens. chrF is sacrebleu's chrF2: character
-n-grams of 1 to 6, recall counting twice, over all pairs of the direction at once; 0 to 100, higher is better. `copied` is
-what the untranslated text would score: languages that share letters have chrF in common for nothing.
+n-grams of 1 to 6, recall counting twice, over all pairs of the direction at once; 0 to 100, higher is better. `copied`
+is what the untranslated text would score: languages that share letters have chrF in common for nothing.
 """
 
 from __future__ import annotations
