@@ -19,8 +19,9 @@ from flows.publish import move_champion, report_run
 from flows.record import record_run
 from flows.rounds import collect_in_rounds
 from flows.stages import Finished, Range
-from flows.start import WarmStart, has_learnt, learnt_before, warm_start
+from flows.start import WarmStart, has_learnt, learnt_before, started_from, warm_start
 from lmcore.collect.params import CollectRuntime
+from lmcore.evaluate.probes.settings import check_installed
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.release import ReleaseRuntime
 from lmcore.samples import readings
@@ -84,6 +85,8 @@ def build_recipe(store: Store, recipe: Recipe, edition: str, wanted: Range) -> B
 def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     store, runtime = built.store, recipe.runtime
     recipe = with_digests(recipe)
+    if wanted.reaches("evaluate"):
+        check_installed(recipe.evaluate)
     start = warm_start(store, built.plan, recipe, say) if wanted.reaches("tokenizer") else None
 
     collected = _collect_all(built, recipe, wanted)
@@ -154,7 +157,8 @@ def _evaluated(
     """What a model is worth on the held-out texts of a corpus, without those that it has learnt elsewhere."""
     store, learnt = built.store, learnt_before(built.store, model, corpus, say)
     params, runtime = recipe.evaluate, recipe.runtime.evaluate
-    return evaluate(store, model, corpus, learnt, params=params, runtime=runtime, mode=mode, label=label)
+    before = started_from(store, model, say) if params.before and not label else []  # what it was told in its own run
+    return evaluate(store, model, corpus, learnt, before, params=params, runtime=runtime, mode=mode, label=label)
 
 
 def _collect_all(built: Built, recipe: Recipe, wanted: Range) -> list[Artifact]:

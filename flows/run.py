@@ -17,9 +17,11 @@ from flows.embedded import answering, prefect_server
 from flows.stages import Range
 from lmcore.recipe import load_recipe
 from storage.store import Store
+from storage.text import printable
 
 if TYPE_CHECKING:
     from flows.built import Built
+    from lmcore.report.probes import ProbeTable
 
 _QUIET = {
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # failures are told in two lines of our own
@@ -58,6 +60,7 @@ def run_recipe(
 def _summary(built: Built, seconds: float, console: Console) -> None:
     from flows.plan import run_folder
     from flows.publish import next_commands
+    from lmcore.report.probes import probe_tables
 
     evaluation = built.one("evaluate")
     if evaluation is not None:
@@ -74,6 +77,8 @@ def _summary(built: Built, seconds: float, console: Console) -> None:
             beaten = "beaten" if baseline["beaten"] else "NOT beaten"
             table.add_row(f"{baseline['bits_per_byte']:.3f}", Text(f"{baseline['name']}: {beaten}"))
         console.print(table)
+        for found in probe_tables(figures):
+            console.print(_probe(found))
     if built.claims:
         from flows.claims import claims_table
 
@@ -85,3 +90,13 @@ def _summary(built: Built, seconds: float, console: Console) -> None:
     console.print("next:")
     for command in next_commands(built):
         console.print(Text(f"  {command}", style="bold"))
+
+
+def _probe(found: ProbeTable) -> Table:
+    """A further measurement."""
+    table = Table(title=found.title, title_justify="left", caption=found.note or None, caption_justify="left")
+    for heading in found.headings:
+        table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
+    for row in found.rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table

@@ -22,6 +22,7 @@ from storage.manifest import InputEntry
 from storage.store import Artifact, ArtifactDamaged, Store
 
 ANEW = "--set train.init_from=scratch"
+_NO_BEFORE = "restore it from a backup, or leave it out: --set evaluate.before=false"
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,25 @@ def learnt_before(store: Store, model: Artifact, corpus: Artifact, tell: Callabl
     """
     found = {learnt.digest: learnt for learnt, _ in _lessons(store, model, tell)}
     return [found[digest] for digest in sorted(found.keys() - {corpus.digest})]
+
+
+def started_from(store: Store, model: Artifact, tell: Callable[[str], None]) -> list[Artifact]:
+    """The model that `model` started from; none, and a line to `tell`, for one that began with random weights.
+
+    Raises RunError when the store does not have that model any more.
+    """
+    entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "train"), None)
+    if entry is None:
+        tell("evaluate.before: this model began with random weights, so there is none before it to measure")
+        return []
+    what = f"what train/{model.key[:12]} started from"
+    try:
+        found = store.find("train", entry.key)
+    except ArtifactDamaged as damage:
+        raise RunError(f"evaluate.before: {what} is damaged ({damage.fault_found})", _NO_BEFORE) from damage
+    if found is None or entry.digest not in found.digests:
+        raise RunError(f"evaluate.before: {what} is not in the store any more", _NO_BEFORE)
+    return [found]
 
 
 def _lessons(store: Store, model: Artifact, tell: Callable[[str], None]) -> Iterator[tuple[Artifact, str]]:

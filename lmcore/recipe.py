@@ -31,6 +31,7 @@ from lmcore.curate.params import (
     MeasureRuntime,
 )
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
+from lmcore.evaluate.probes.settings import check_probes
 from lmcore.expect.rows import Expectation
 from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
@@ -182,6 +183,7 @@ def parse_recipe(values: Mapping[str, Any], where: str) -> Recipe:
         check_processes(recipe.train, recipe.runtime.train.processes)
         check_stages(recipe.train, recipe.model.context)
         check_vocabulary(recipe.train, recipe.tokenizer.kind)
+        check_probes(recipe.evaluate, [source.name for source in recipe.sources], recipe.model.context)
         check_claims(recipe)
         if recipe.train.lora:
             adaptable(recipe.model)

@@ -19,13 +19,20 @@ def evaluate(
     model: Artifact,
     corpus: Artifact,
     learnt: Sequence[Artifact] = (),
+    before: Sequence[Artifact] = (),
     *,
     params: EvaluateParams,
     runtime: EvaluateRuntime,
     report: Report,
 ) -> dict[str, Any]:
-    """Score the model on the corpus' held-out splits, without what is in the train split of a corpus in `learnt`."""
+    """Score the model on the corpus' held-out splits, without what is in the train split of a corpus in `learnt`.
+
+    `before` holds the model that it started from where that is to be measured, too.
+    """
     from lmcore.evaluate.stage import evaluate as evaluate_model
 
     known = [artifact.local() for artifact in learnt]
-    return evaluate_model(work, model.local(), corpus.local(), known, params=params, runtime=runtime, report=report)
+    earlier = before[0].local() if before else None
+    return evaluate_model(
+        work, model.local(), corpus.local(), known, earlier, params=params, runtime=runtime, report=report
+    )

@@ -13,6 +13,7 @@ import numpy as np
 from lmcore.curate.privacy import blank
 from lmcore.report.charts import Chart, Series, line_chart, standalone
 from lmcore.report.corpus_card import Card, make_card, said
+from lmcore.report.probes import ProbeTable, probe_tables
 from lmcore.report.sections import verdict_sentence
 from lmcore.report.words import clip, count, duration, percent, plain, real, short, size
 from storage.errors import CollectTrainError, RunError
@@ -271,13 +272,20 @@ def show_evaluation(folder: Path, more: str) -> None:
         table(("source", *headings), [(clip(n, 60), *_figures(v)) for n, v in sources.items()][:MAX_ROWS])
         if len(sources) > 1
         else "",
+        *(part for probe in probe_tables(found) for part in _probe_parts(probe)),
         f"### What it writes after {GOES_ON}" if written else "",
         *map(fenced, written[:MAX_LOOKS]),
     )
 
 
+def _probe_parts(found: ProbeTable) -> tuple[str, ...]:
+    return f"### {escaped(found.title)}", escaped(found.note), table(found.headings, found.rows)
+
+
 def _continued(sample: Sample) -> str:
-    return wrapped(f"{clip(sample['prompt'], LETTERS)} {GOES_ON} {clip(sample['text'], LETTERS)}")
+    after = f"{clip(sample['prompt'], LETTERS)} {GOES_ON} {clip(sample['text'], LETTERS)}"
+    before = f"\n\nbefore training {GOES_ON} {clip(sample['before'], LETTERS)}" if "before" in sample else ""
+    return wrapped(f"{after}{before}")
 
 
 def _figures(values: Mapping[str, Any]) -> tuple[str, ...]:

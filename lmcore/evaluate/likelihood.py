@@ -60,7 +60,9 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
+    """Tokens that the model reads at once, and those at its end that are predicted."""
+
     document: int
     read: npt.NDArray[np.int64]  # (T,)
     predicted: npt.NDArray[np.int64]  # the last len(predicted) positions are scored
@@ -92,7 +94,7 @@ def score_documents(
     """
     encoded = [ids.astype(np.int64) for ids in tokenizer.encode_ids(texts)]
     work = [
-        _Window(document, read, predicted)
+        Window(document, read, predicted)
         for document, ids in enumerate(encoded)
         for read, predicted in windows(ids, tokenizer.bos_id, context)
     ]
@@ -124,6 +126,30 @@ def score_documents(
         n_bytes=np.array([len(text.encode()) for text in texts], dtype=np.int64),
         n_missing=np.array(missing, dtype=np.int64),
     )
+
+
+def score_windows(
+    model: Network, work: Sequence[Window], pad: int
+) -> Iterator[tuple[Window, Floats, npt.NDArray[np.bool_]]]:
+    """Each window with the nats of its predicted tokens and whether each was the likeliest: (S,), (S,).
+
+    In an order of its own; on the model's device, which is in its evaluation mode meanwhile. Raises RunError when the
+    model gives NaN or infinity.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in _batches(work):
+            losses, hits = _score(model, batch, pad, model.device)
+            if not np.isfinite(losses).all():
+                raise RunError(
+                    "the model gives log-probabilities on held-out text that are no numbers",
+                    "the training diverged: lower the learning rate or start from an earlier checkpoint",
+                )
+            ends = np.cumsum([len(window.predicted) for window in batch])[:-1]
+            yield from zip(batch, np.split(losses, ends), np.split(hits, ends), strict=True)
+    finally:
+        model.train(was_training)
 
 
 def summarise(scores: Scores) -> dict[str, Any]:
@@ -159,7 +185,7 @@ def bootstrap_interval(scores: Scores, draws: int, seed: int) -> tuple[float, fl
     return float(low), float(high)
 
 
-def _batches(work: Sequence[_Window]) -> Iterator[list[_Window]]:
+def _batches(work: Sequence[Window]) -> Iterator[list[Window]]:
     """Windows of like length together, longest first."""
     ordered = sorted(work, key=lambda window: -len(window.read))
     start = 0
@@ -171,7 +197,7 @@ def _batches(work: Sequence[_Window]) -> Iterator[list[_Window]]:
 
 @torch.inference_mode()
 def _score(
-    model: Network, batch: Sequence[_Window], pad: int, device: torch.device | str
+    model: Network, batch: Sequence[Window], pad: int, device: torch.device | str
 ) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Nats of every predicted token of the batch, and whether it was the most likely one: (S,), (S,)."""
     width = max(len(window.read) for window in batch)

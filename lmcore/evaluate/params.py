@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from lmcore.config import Params, Runtime
+from lmcore.config import Params, Runtime, added_later
 from lmcore.evaluate.baselines import BaselineName
 from lmcore.evaluate.ngram import MAX_ORDER
+from lmcore.evaluate.probes.settings import Column, Dialogue, Terms, TextScore, Translation
 from lmcore.generate.sampling import Sampling
 
 Split = Literal["val", "test"]
@@ -38,7 +39,40 @@ class EvaluateParams(Params):
     )
     sampling: Sampling = Field(Sampling(top_p=0.95), description="How the continuations are sampled.")
 
-    @field_validator("splits", "baselines")
+    before: bool = added_later(
+        False,
+        description="Measure the model that training started from (train.init_from) on the same texts, too, and let it "
+        "continue the same prompts.",
+    )
+    positions: tuple[int, ...] = added_later(
+        (),
+        description="Places in the context, rising, between which the loss is told apart: [512, 1024] for 0 to 512, "
+        "512 to 1,024 and 1,024 to the context's end; empty: off.",
+    )
+    group_by: tuple[Column, ...] = added_later(
+        (), description="Columns of the held-out texts to tell apart beside source, lang and kind."
+    )
+    genres: dict[str, tuple[str, ...]] = added_later(
+        {}, description="Groups of sources by a name: {manga: [wiki-manga, scripts]}; told apart as `genre`."
+    )
+    terms: Terms | None = added_later(None, description="Terms that the model is to guess in held-out text.")
+    dialogue: Dialogue | None = added_later(None, description="Quotes, speakers and repeats of what it writes.")
+    translation: Translation | None = added_later(
+        None, description="chrF of its translations of held-out pairs, by chat; with the package sacrebleu (an extra)."
+    )
+    text_scores: tuple[TextScore, ...] = added_later(
+        (),
+        description="Scores of the continuations of `prompts`: amharic, amharic_original as its project has it.",
+    )
+
+    @field_validator("positions")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(later <= earlier for earlier, later in zip((0, *value), value, strict=False)):
+            raise ValueError("positions must rise, from 1 on")
+        return value
+
+    @field_validator("splits", "baselines", "group_by", "text_scores")
     @classmethod
     def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):

@@ -22,8 +22,9 @@ from lmcore.documents import CURATED, iter_texts, read_documents
 from lmcore.evaluate.baselines import measure, take
 from lmcore.evaluate.likelihood import Scores, bootstrap_interval, score_documents, summarise
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime, Split
+from lmcore.evaluate.probes.run import probe, terms_of
 from lmcore.generate.engine import generate
-from lmcore.generate.load import load
+from lmcore.generate.load import LanguageModel, load
 from lmcore.models.network import Network
 from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer
@@ -38,6 +39,7 @@ _BATCH_DOCUMENTS = 64
 _BATCH_LETTERS = 64_000
 CONTAMINATION_FILE = "contamination.parquet"
 _GROUPS = ("source", "lang", "kind")
+NO_GENRE = "other"  # of a source that is in none
 
 SCORED = pa.schema(
     [
@@ -65,6 +67,7 @@ def evaluate(
     model: Path,
     curated: Path,
     learnt: Sequence[Path] = (),
+    before: Path | None = None,
     *,
     params: EvaluateParams,
     runtime: EvaluateRuntime,
@@ -74,30 +77,40 @@ def evaluate(
 
     `model` is a train artifact, `curated` the corpus it is judged on. `learnt` are other corpora that it, or a model
     it started from, was trained on: a held-out document whose text or page is in one of their training splits is left
-    out and counted. Raises RunError when a split holds no text to score, a file is damaged, or the model gives no
-    finite likelihood.
+    out and counted. `before`, when given, is the train artifact that the model started from: it is measured on the
+    headline's documents and the prompts as well. Raises RunError when a split holds no text to score, a file is
+    damaged, or the model gives no finite likelihood.
     """
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
-    trained = load(model, device=_device(runtime.device))
-    network, tokenizer = trained.model, trained.tokenizer
+    device = _device(runtime.device)
+    trained = load(model, device=device)
     held_out = [_held_out(curated, split, params, learnt) for split in params.splits]
-    scores = _score(work, network, tokenizer, held_out, report)
+    scores = _score(work, trained.model, trained.tokenizer, held_out, report)
 
     first = "test" if "test" in params.splits else params.splits[0]
     shown = next(part for part in held_out if part.split == first)
     figures = {part.split: _figures(scores[part.split], params) for part in held_out}
+    samples = _samples(trained.model, trained.tokenizer, params)
+    terms = terms_of(work, _files(curated, "train"), params)
+    probes = probe(work / "probes", trained, shown.table, terms, samples, params, report)
     evaluation = {
         "headline": {"split": first, **figures[first]},
         "splits": {
             part.split: figures[part.split] | _counts(part, learnt) | _free(curated, part, scores[part.split], params)
             for part in held_out
         },
-        "groups": {column: _groups(shown.table[column], scores[first], params) for column in _GROUPS},
+        "groups": _all_groups(shown.table, scores[first], params),
         "baselines": _baselines(work, curated, shown, figures[first]["bits_per_byte"], params, report),
-        "lossy": tokenizer.lossy,
+        "lossy": trained.tokenizer.lossy,
+        **({"probes": probes} if probes else {}),
     }
-    samples = _samples(network, tokenizer, params)
+    if before:
+        del trained  # two models at once may be more than the machine holds
+        evaluation["before"], earlier = _before(
+            work / "before", load(before, device=device), shown, terms, params, report
+        )
+        samples = [sample | {"before": text} for sample, text in zip(samples, earlier, strict=True)]
 
     fault("evaluate.before-save")
     out = work / "out"
@@ -107,6 +120,21 @@ def evaluate(
     write_json(out / "samples.json", samples)
     write_parquet(out / "documents.parquet", pa.concat_tables([_rows(part, scores[part.split]) for part in held_out]))
     return _metrics(evaluation)
+
+
+def _before(
+    work: Path, model: LanguageModel, shown: _HeldOut, terms: Sequence[str], params: EvaluateParams, report: Report
+) -> tuple[dict[str, Any], list[str]]:
+    """What the model that training started from is worth on the headline's documents, and how it continues prompts."""
+    scores = _score(work, model.model, model.tokenizer, [shown], report)[shown.split]
+    samples = _samples(model.model, model.tokenizer, params)
+    found = {
+        **_figures(scores, params),
+        "vocab_size": model.tokenizer.vocab_size,
+        "groups": _all_groups(shown.table, scores, params),
+        "probes": probe(work / "probes", model, shown.table, terms, samples, params, report),
+    }
+    return found, [str(sample["text"]) for sample in samples]
 
 
 def _device(wanted: str) -> str:
@@ -196,7 +224,9 @@ def _score(
         for number, texts in enumerate(_batches(part.table["text"].to_pylist())):
             file = work / "scores" / f"{part.split}-{number:05}.json"
             if not file.exists():
-                batch = score_documents(network, tokenizer, texts, context=network.config.context)
+                batch = score_documents(
+                    network, tokenizer, texts, context=network.config.context, device=network.device
+                )
                 write_json(file, {field.name: getattr(batch, field.name).tolist() for field in fields(Scores)})
                 fault("evaluate.document-batch")
             batches.append(Scores(**{name: np.array(column) for name, column in json.loads(file.read_text()).items()}))
@@ -227,9 +257,18 @@ def _figures(scores: Scores, params: EvaluateParams) -> dict[str, Any]:
     }
 
 
+def _all_groups(table: pa.Table, scores: Scores, params: EvaluateParams) -> dict[str, Any]:
+    """Figures by source, language and kind, and by what else the recipe asks for."""
+    columns = {name: table[name] for name in (*_GROUPS, *params.group_by)}
+    if params.genres:
+        genre_of = {source: genre for genre, sources in params.genres.items() for source in sources}
+        columns["genre"] = pa.chunked_array([[genre_of.get(name, NO_GENRE) for name in table["source"].to_pylist()]])
+    return {name: _groups(column, scores, params) for name, column in columns.items()}
+
+
 def _groups(column: pa.ChunkedArray, scores: Scores, params: EvaluateParams) -> dict[str, Any]:
     """Figures of the documents that share a value of `column`; the groups' sums are the split's."""
-    names = np.array(column.to_pylist(), dtype=object)
+    names = np.array(list(map(str, column.to_pylist())), dtype=object)
     return {name: _figures(scores.select(names == name), params) for name in sorted(set(names))}
 
 
@@ -283,6 +322,7 @@ def _metrics(evaluation: dict[str, Any]) -> dict[str, Any]:
     not_beaten = [baseline["name"] for baseline in evaluation["baselines"] if not baseline["beaten"]]
     return {
         **{name: headline[name] for name in ("split", "bits_per_byte", "perplexity", "accuracy", "documents")},
+        **({"before": evaluation["before"]["bits_per_byte"]} if "before" in evaluation else {}),
         **({"left_out": left_out} if left_out else {}),
         "beats": ", ".join(beaten) or "none",
         "does_not_beat": ", ".join(not_beaten) or "none",

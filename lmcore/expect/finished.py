@@ -143,6 +143,33 @@ class Finished:
         """A figure of the evaluation's headline."""
         return float(self._json("evaluate", "evaluation.json")["headline"][figure])
 
+    def probed(self, name: str, *way: str, before: bool = False) -> float:
+        """A figure of a further measurement of the evaluation, or of the same one of the model it started from."""
+        found: Any = self._json("evaluate", "evaluation.json")
+        if before:
+            found = found.get("before")
+            if found is None:
+                raise NotMeasured("the model it started from was not measured: set evaluate.before")
+        if name:
+            found = found.get("probes", {}).get(name)
+            if found is None:
+                raise NotMeasured(f"it was not asked for: set evaluate.{name}")
+        for key in way:
+            found = found.get(key)
+            if found is None:
+                raise NotMeasured(f"evaluate.{name} left no figure for it")
+        return float(found)
+
+    @cached_property
+    def translations(self) -> list[dict[str, Any]]:
+        """What the evaluation found of translations, a row for each direction."""
+        found = self._json("evaluate", "evaluation.json").get("probes", {}).get("translation")
+        if found is None:
+            raise NotMeasured("it was not asked for: set evaluate.translation")
+        if not found["directions"]:
+            raise NotMeasured("the held-out text has no pairs")
+        return list(found["directions"].values())
+
     def texts(self, at: Time, name: str) -> int:
         """Numbers of texts: `records` or `bytes`, and `unique` ones of what was collected."""
         if at.kind == "after stage curate":

@@ -233,3 +233,69 @@ def train_tokens(run: Finished, _: Time) -> float:
 def bytes_per_token(run: Finished, _: Time) -> float:
     """Bytes of validation text that a token stands for."""
     return run.bytes_per_token
+
+
+@metric("bits")
+def bits_per_byte_before(run: Finished, _: Time) -> float:
+    """Bits per byte of held-out text of the model that training started from; with `evaluate.before`."""
+    return run.probed("", "bits_per_byte", before=True)
+
+
+@metric("bits")
+def context_gain(run: Finished, _: Time) -> float:
+    """Bits per byte that the last positions of the context need less than the first; with `evaluate.positions`."""
+    return run.probed("positions", "gain")
+
+
+@metric("share")
+def term_recall(run: Finished, _: Time) -> float:
+    """Share of the occurrences of terms in held-out text that the model guesses whole; with `evaluate.terms`."""
+    return run.probed("terms", "recall")
+
+
+@metric("share")
+def closed_quotes(run: Finished, _: Time) -> float:
+    """Share of the quotation marks that the model opens and closes in a paragraph; with `evaluate.dialogue`."""
+    return run.probed("dialogue", "model", "closed_quotes")
+
+
+@metric("share")
+def speaker_alternation(run: Finished, _: Time) -> float:
+    """Share of neighbouring turns of what the model writes with different speakers; with `evaluate.dialogue`."""
+    return run.probed("dialogue", "model", "alternation")
+
+
+@metric("share")
+def distinct_2(run: Finished, _: Time) -> float:
+    """Different pairs of neighbouring words of what the model writes, of all pairs; with `evaluate.dialogue`."""
+    return run.probed("dialogue", "model", "distinct_2")
+
+
+@metric("share")
+def repeated_3(run: Finished, _: Time) -> float:
+    """Share of the word triples of what the model writes that stood in the text before; with `evaluate.dialogue`."""
+    return run.probed("dialogue", "model", "repeated_3")
+
+
+@metric("plain")
+def chrf(run: Finished, _: Time) -> float:
+    """chrF2 of translations of held-out pairs, 0 to 100, the mean over directions; with `evaluate.translation`."""
+    return sum(float(row["chrf"]) for row in run.translations) / len(run.translations)
+
+
+@metric("share")
+def amharic_score(run: Finished, _: Time) -> float:
+    """Text score of the sampled continuations, mended, 0 to 1; with `evaluate.text_scores: [amharic]`."""
+    return run.probed("text_scores", "amharic", "sampled", "score")
+
+
+@metric("share")
+def amharic_score_before(run: Finished, _: Time) -> float:
+    """The same of the model that training started from; with `evaluate.before`, too."""
+    return run.probed("text_scores", "amharic", "sampled", "score", before=True)
+
+
+@metric("share")
+def amharic_score_original(run: Finished, _: Time) -> float:
+    """Text score of the sampled continuations as the original computes it; with `text_scores: [amharic_original]`."""
+    return run.probed("text_scores", "amharic_original", "sampled", "score")

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lmcore.report.charts import Chart, Floats, Series, bar, histogram, line_chart
+from lmcore.report.probes import probe_tables
 from lmcore.report.view import RunView
 from lmcore.report.words import clip, count, duration, listed, percent, plain, short, size
 from lmcore.train.journal import for_people
@@ -62,6 +63,7 @@ def headline(view: RunView) -> dict[str, Any] | None:
         "splits": [{"name": name, **values} for name, values in found["splits"].items()],
         "groups": _groups(found["groups"]),
         "lossy": found["lossy"],
+        "probes": probe_tables(found),
     }
 
 
@@ -232,7 +234,12 @@ def texts(view: RunView) -> list[dict[str, Any]]:
         return []
     found = _json(view.evaluate / "samples.json", missing=[])
     return [
-        {"prompt": clip(s["prompt"], 300), "text": clip(s["text"], SAMPLE_LETTERS), "greedy": s.get("greedy", False)}
+        {
+            "prompt": clip(s["prompt"], 300),
+            "text": clip(s["text"], SAMPLE_LETTERS),
+            "greedy": s.get("greedy", False),
+            "before": clip(s["before"], SAMPLE_LETTERS) if "before" in s else None,
+        }
         for s in found[:MAX_SAMPLES]
     ]
 

@@ -13,8 +13,10 @@ PLENTY = {
     "min_test_documents": 50,
     "min_unique_word_ratio": 0.4,
     "max_dropped_share": 0.3,
+    "min_sentences": 40_000,
+    "min_mean_sentence_chars": 80,
 }
-STRICT = GatesParams(max_dropped_share=0.5)
+STRICT = GatesParams(max_dropped_share=0.5, min_sentences=500, min_mean_sentence_chars=30)
 
 
 def error(params, values, drops=None):
@@ -44,9 +46,10 @@ def test_each_gate_trips_alone_and_holds_at_its_limit(name):
 def test_all_failures_are_told_at_once():
     told = error(STRICT, dict.fromkeys(PLENTY, 0) | {"max_dropped_share": 1.0}, {"min_words": 700, "empty": 20})
     assert told.what == (
-        "the curated corpus fails 6 data gates: min_documents is 0, the limit is 50; min_train_bytes is 0, "
+        "the curated corpus fails 8 data gates: min_documents is 0, the limit is 50; min_train_bytes is 0, "
         "the limit is 100,000; min_val_documents is 0, the limit is 1; min_test_documents is 0, the limit is 1; "
-        "min_unique_word_ratio is 0, the limit is 0.05; max_dropped_share is 1, the limit is 0.5"
+        "min_unique_word_ratio is 0, the limit is 0.05; max_dropped_share is 1, the limit is 0.5; min_sentences is 0, "
+        "the limit is 500; min_mean_sentence_chars is 0, the limit is 30"
     )
     assert "look at what dropped most (min_words: 700 of 1,000 records)" in told.mend
     assert "curate.split.val" in told.mend
@@ -55,7 +58,9 @@ def test_all_failures_are_told_at_once():
 
 
 def test_gates_without_limit_are_not_asked():
-    assert "max_dropped_share" not in [gate.name for gate in check_gates(GatesParams(), PLENTY)]
+    asked = {gate.name for gate in check_gates(GatesParams(), PLENTY)}
+    assert not asked & {"max_dropped_share", "min_sentences", "min_mean_sentence_chars"}
+    assert not {"min_sentences", "min_mean_sentence_chars"} & GatesParams().key_values().keys(), "keys of before stay"
 
 
 @pytest.mark.parametrize("wrong", [{"min_documents": -1}, {"max_dropped_share": 2}, {"min_docs": 3}])

@@ -43,6 +43,16 @@ def shaken(config, vocab_size, seed=1):
 
 
 @pytest.fixture(scope="session")
+def make_model():
+    return shaken
+
+
+@pytest.fixture(scope="session")
+def make_row():
+    return curated_row
+
+
+@pytest.fixture(scope="session")
 def model(tokenizer):
     return shaken(DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=16), tokenizer.vocab_size)
 

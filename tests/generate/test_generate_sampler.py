@@ -97,6 +97,26 @@ def test_a_penalty_by_value():
     assert torch.allclose(scores, torch.tensor([-2.4, 2.5, -1.0, 1.0]))
 
 
+@given(prompt=st.lists(st.integers(0, 5), max_size=30), window=st.integers(1, 40))
+def test_a_window_forgets_what_lies_before_it(prompt, window):
+    logits = torch.tensor([-2.0, 3.0, 0.5, -0.1, 1.0, 2.0])
+    some, all_of_it = Sampling(repetition_penalty=1.3, repetition_window=window), Sampling(repetition_penalty=1.3)
+    windowed = Sampler(some, prompt).scores(logits)
+    assert torch.equal(windowed, Sampler(all_of_it, prompt[-window:]).scores(logits))
+    if window >= len(prompt):
+        assert torch.equal(windowed, Sampler(all_of_it, prompt).scores(logits))
+
+
+def test_a_soft_limit_on_ngrams_by_value():
+    """What was said counts half a logit; below 0, where that would make it likelier, twice."""
+    soft = Sampling(no_repeat_ngram=2, no_repeat_factor=0.5)
+    logits = torch.tensor([2.0, -2.0, 1.0])
+    assert Sampler(soft, [2, 0, 2]).scores(logits).tolist() == [1.0, -2.0, 1.0]
+    assert Sampler(soft, [2, 1, 2]).scores(logits).tolist() == [2.0, -4.0, 1.0]
+    assert Sampler(soft, [2, 1, 2], [1]).scores(logits)[1] == -math.inf, "what may never come still may not"
+    assert {"repetition_window", "no_repeat_factor"}.isdisjoint(Sampling().key_values()), "keys of before stay"
+
+
 @given(n=st.integers(1, 4), seed=st.integers(0, 1000))
 @settings(deadline=None)
 def test_no_ngram_comes_twice(n, seed):

@@ -40,6 +40,9 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "train.prompts",
     "evaluate.prompts",
     "evaluate.sampling.stop",
+    "evaluate.genres",  # names of sources, and of groups of them
+    "evaluate.terms.words",
+    "evaluate.terms.domain",  # names of sources
     "export.name",
     "export.prompts",
     "resources.train.work_pool",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,7 +23,7 @@ from lmcore.generate.engine import generate
 from lmcore.generate.sampler import Sampler
 from lmcore.models import build, estimate, load_model, save_model
 from lmcore.progress import silent
-from lmcore.recipe import load_recipe, packaged_recipes
+from lmcore.recipe import load_recipe
 from lmcore.tokenizer import load_tokenizer
 from lmcore.train.horizon import make_horizon, warmup_share
 from lmcore.train.loop import Stopped, train
@@ -37,10 +38,11 @@ from helpers_texts import make_data
 RECIPE = "soma-small"
 VARIANTS = ("soma", "soma-67m", "soma-standard", "soma-small", "soma-finetune", "soma-finetune-small")
 TINY = ("model.n_layers=2", "model.d_model=32", "model.n_heads=4", "model.d_ff=128", "tokenizer.vocab_size=400")
+NAMES, SIGNS = ("Aki", "Ren", "Yui", "Mio"), "空海山川雪花火風鳥月星雲雨石竹光"
 LINES = [  # dialogue with all that the document's own tokenizer drops
-    f"HERO: {count} times, {name}… not once more!\n「{sign}だ！」と彼は言った。 — {name}-san?! 🎌\n{name.upper()}: “Wait—” "
-    f"(she ran to the {sign}) …and {name}, who had seen it {count} times, said: «{sign}!?»"
-    for count, (name, sign) in enumerate((n, s) for n in ("Aki", "Ren", "Yui", "Mio") for s in "空海山川雪花火風鳥月星雲雨石竹光")
+    f"HERO: {count} times, {name}… not once more!\n「{sign}だ！」と彼は言った。 — {name}-san?! 🎌\n"
+    f"{name.upper()}: “Wait—” (she ran to the {sign}) …and {name}, who had seen it {count} times, said: «{sign}!?»"
+    for count, (name, sign) in enumerate(product(NAMES, SIGNS))
 ]
 
 
@@ -51,7 +53,12 @@ def shape(*settings, recipe="soma"):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Tokens and a byte-level vocabulary of 64 lines of dialogue, all of them also for validation."""
-    return make_data(tmp_path_factory.mktemp("lines"), {"train": LINES, "val": LINES[:8], "test": LINES[:2]}, vocab_size=400, cap=True)
+    return make_data(
+        tmp_path_factory.mktemp("lines"),
+        {"train": LINES, "val": LINES[:8], "test": LINES[:2]},
+        vocab_size=400,
+        cap=True,
+    )
 
 
 @pytest.fixture
@@ -64,7 +71,14 @@ def job(data, tmp_path):
 @pytest.fixture(scope="module")
 def learnt(data, tmp_path_factory):
     """The folder of a model that soma's own training has taught those lines by heart."""
-    wide = ("model.d_model=64", "model.d_ff=256", "model.context=128", "train.steps=250", "train.lr=5e-3", "train.packing=best_fit")
+    wide = (
+        "model.d_model=64",
+        "model.d_ff=256",
+        "model.context=128",
+        "train.steps=250",
+        "train.lr=5e-3",
+        "train.packing=best_fit",
+    )
     learning = made_job(data, tmp_path_factory.mktemp("learnt"), *wide)
     train(learning)
     return learning.work / "out"
@@ -120,7 +134,10 @@ def test_what_looks_like_tokens_is_dropped():
     """Its gate against the output of a tokenizer ("word", digits, more than five fields a line), as rules of ours."""
     dump = "\n".join(f"word {n} {n + 1} 0.{n} 12 99 {n * 7} 3" for n in range(60))
     line = LINES[0].partition("\n")[0] + " She looked at the mountain, and said that she would climb it alone. "
-    digits, words = (signals([dump, line * 5], ["en", "en"], ["prose", "prose"])[name] for name in ("digit_share", "alpha_word_share"))
+    digits, words = (
+        signals([dump, line * 5], ["en", "en"], ["prose", "prose"])[name]
+        for name in ("digit_share", "alpha_word_share")
+    )
     limits = {rule.name: rule.limit for rule in packaged_rules()}
     assert digits[0] > limits["max_digits"] > digits[1]
     assert words[0] < limits["min_alpha_words"] < words[1]
@@ -281,7 +298,13 @@ def test_owner_05_long_context():
 
 def test_owner_06_round_trip(data):
     tokenizer = load_tokenizer(Path(data["tokenizer"]))
-    hard = ["“Don’t!” she cried… ‘too late’?!", "「待て！」と叫んだ——", "ﾊﾝｶｸ カタカナ 漢字", "Señor-sama 🏯👩‍🎤\n\t  end", "A\u0301 ｡"]
+    hard = [
+        "“Don’t!” she cried… ‘too late’?!",
+        "「待て！」と叫んだ——",
+        "ﾊﾝｶｸ カタカナ 漢字",
+        "Señor-sama 🏯👩‍🎤\n\t  end",
+        "A\u0301 ｡",
+    ]
     for text in [*LINES, *hard]:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
@@ -397,3 +420,45 @@ def test_a_saved_model_has_equal_logits(tmp_path):
     ids = torch.arange(64).view(2, 32)
     with torch.no_grad():
         assert torch.equal(load_model(tmp_path)(ids), model(ids))
+
+
+# The small recipe, shortened.
+
+
+@pytest.mark.slow
+def test_the_small_recipe_runs_to_its_release(small_run):
+    assert "release" in small_run.done.out
+    figures = evaluation(small_run.store)
+    assert figures["headline"]["bits_per_byte"] < 8
+    assert {row["name"] for row in figures["baselines"]} == {"gzip -9", "xz -9e", "n-gram of 8 bytes"}
+    assert set(figures["groups"]["source"]) >= {"books", "chats", "pairs", "sentences"}
+    assert set(figures["groups"]["lang"]) == {"en", "ja"}
+
+
+@pytest.mark.slow
+def test_owner_08_the_hero(small_run):
+    flags = "--temperature 0.7 --top-p 0.95 --top-k 50 --repetition-penalty 1.15 --repetition-window 20"
+    soft = "--no-repeat-ngram 3 --no-repeat-factor 0.5 --max-tokens 100"
+    told = small_run.collect("generate", RECIPE, "The hero", *flags.split(), *soft.split())
+    assert told.out.strip()
+    assert "<|" not in told.out
+
+
+@pytest.mark.slow
+def test_the_fine_tune_goes_on_from_the_release(small_run):
+    """Domain and general text are told apart; what the start had learnt is not scored."""
+    small_run.run("soma-finetune-small")
+    figures = evaluation(small_run.store)
+    assert set(figures["groups"]["source"]) == {"genre", "lines", "books", "general"}
+    (plan,) = [p for p in small_run.store.glob("runs/*/plan.json") if "soma-finetune-small" in p.read_text("utf-8")]
+    assert "init_from" in plan.read_text(encoding="utf-8")
+
+
+def evaluation(store):
+    """The newest evaluation.json of a store."""
+    newest = max(store.glob("evaluate/*/evaluation.json"), key=lambda path: path.stat().st_mtime)
+    return json.loads(newest.read_text(encoding="utf-8"))
+
+
+def test_every_row_of_the_documents_has_a_command_here():
+    assert len(commands("SOMA")) > 20

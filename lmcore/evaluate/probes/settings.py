@@ -1,0 +1,103 @@
+"""What a person can set about the further measurements. Knows no torch, so that reading a recipe stays quick."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, field_validator
+
+from lmcore.config import Params
+from lmcore.documents import KINDS
+from storage.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lmcore.evaluate.params import EvaluateParams
+
+Column = Literal["license", "synthetic", "title", "page_of_origin"]  # of curated text, beside source, lang and kind
+TextScore = Literal["amharic", "amharic_original"]
+CHRF = "sacrebleu"  # the package that gives it
+
+
+class Terms(Params):
+    """Terms whose occurrences in held-out text the model is to guess."""
+
+    words: tuple[str, ...] = Field((), description="Terms, each a word or several as they stand in text.")
+    mined: int = Field(0, ge=0, le=10_000, description="How many more to take from training text; 0: none.")
+    domain: tuple[str, ...] = Field(
+        (), description="Sources whose words are mined, against those of all other sources; needed where mined is set."
+    )
+    min_count: int = Field(5, ge=1, description="A word that is rarer in the domain's training text is not mined.")
+
+    @field_validator("words")
+    @classmethod
+    def _written(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not word.strip() or word != word.strip() for word in words):
+            raise ValueError("a term is empty or has blanks around it")
+        return words
+
+
+class Dialogue(Params):
+    """How like the corpus's own dialogue the model's is."""
+
+    kinds: tuple[Literal["dialogue", "subtitle", "chat", "prose"], ...] = Field(
+        ("dialogue", "subtitle", "chat"),
+        min_length=1,
+        description="Kinds of held-out text whose beginnings it is given.",
+    )
+    texts: int = Field(
+        32, ge=1, description="At most so many texts, the first in record_id order that are long enough."
+    )
+    prompt_tokens: int = Field(32, ge=1, description="Tokens of each text that the model is given.")
+    tokens: int = Field(
+        128, ge=2, description="Tokens that it writes, beside as many of the text's own; shorter texts are left out."
+    )
+
+
+class Translation(Params):
+    """chrF of translations of held-out pairs."""
+
+    pairs: int = Field(50, ge=1, description="At most so many of each direction, the first in record_id order.")
+    max_tokens: int = Field(100, ge=1, le=1 << 20, description="The most tokens of a translation.")
+
+
+def check_probes(params: EvaluateParams, sources: Sequence[str], context: int) -> None:
+    """Raise UserError when a measurement names a source that there is not, or a position beyond the context."""
+    if params.positions and params.positions[-1] >= context:
+        raise UserError(
+            f"evaluate.positions ends at {params.positions[-1]:,}, and the model's context is {context:,} tokens",
+            "name positions below model.context: the last bucket ends at it by itself",
+        )
+    named = {f"evaluate.genres.{genre}": names for genre, names in params.genres.items()}
+    if params.terms:
+        named["evaluate.terms.domain"] = params.terms.domain
+    for place, names in named.items():
+        for name in names:
+            if name not in sources:
+                raise UserError(
+                    f"{place} names {name!r}, and there is no such source", f"the sources are {', '.join(sources)}"
+                )
+    twice = [name for name in sources if sum(name in names for names in params.genres.values()) > 1]
+    if twice:
+        raise UserError(f"evaluate.genres has {twice[0]!r} in two genres", "name a source in one genre only")
+    if params.terms and not params.terms.words and not params.terms.mined:
+        raise UserError("evaluate.terms has no terms", "list them under words, or set mined and domain")
+    if params.terms and params.terms.mined and not 0 < len(set(params.terms.domain)) < len(sources):
+        raise UserError(
+            "evaluate.terms.mined needs sources of the domain and others to hold them against",
+            f"name some of {', '.join(sources)} under domain, but not all, or list the terms under words",
+        )
+
+
+def check_installed(params: EvaluateParams) -> None:
+    """Raise UserError when a measurement needs a package that is not installed."""
+    if params.translation and importlib.util.find_spec(CHRF) is None:
+        raise UserError(
+            f"evaluate.translation needs the package {CHRF}, which is not installed",
+            "pip install 'collect-train[translation]', or leave evaluate.translation out",
+        )
+
+
+assert {"dialogue", "subtitle", "chat", "prose"} <= set(KINDS)

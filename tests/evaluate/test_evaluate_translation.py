@@ -1,0 +1,82 @@
+"""chrF of translations: which pairs, asked how, and the figure itself against published examples."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from lmcore.conversation import translation_task
+from lmcore.evaluate.params import EvaluateParams
+from lmcore.evaluate.probes.settings import Translation, check_installed
+from lmcore.evaluate.probes.translation import chrf, pairs_in, translate
+from lmcore.generate.load import LanguageModel
+from lmcore.models import build
+from lmcore.models.config import DecoderConfig
+from lmcore.progress import silent
+from lmcore.tokenizer.plain_bytes import PlainBytes
+from storage.errors import UserError
+
+TO_HU, TO_EN = translation_task("en", "hu"), translation_task("hu", "en")
+
+
+def pair(task, given, wanted, kind="pair"):
+    said = (("system", task), ("user", given), ("assistant", wanted))
+    return {"kind": kind, "turns": [{"role": role, "text": text} for role, text in said]}
+
+
+ROWS = [
+    pair(TO_HU, "wind", "szél"),
+    pair(TO_EN, "szél", "wind"),
+    pair(TO_HU, "home", "otthon"),
+    pair(TO_HU, "hero", "hős"),
+    pair(TO_HU, "cat", "macska", kind="chat"),
+    {"kind": "pair", "turns": None},
+]
+
+
+def test_pairs_of_each_direction():
+    found = pairs_in(ROWS, 2)
+    assert [(one.direction, one.source, one.reference) for one in found] == [
+        (TO_HU, "wind", "szél"),
+        (TO_HU, "home", "otthon"),
+        (TO_EN, "szél", "wind"),
+    ]
+    assert found[0].messages == [{"role": "system", "content": TO_HU}, {"role": "user", "content": "wind"}]
+
+
+def test_the_model_is_asked_by_chat_and_answers_greedily(tmp_path):
+    pytest.importorskip("sacrebleu", reason="the extra translation")
+    tokenizer = PlainBytes()
+    network = build(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=64), tokenizer.vocab_size, 0)
+    model = LanguageModel(network, tokenizer, tmp_path, None, chat_tuned=True)
+    pairs = pairs_in(ROWS, 5)
+    found = translate(model, pairs, Translation(max_tokens=8), silent)
+    assert found["form"] == "markers"
+    assert {task: one["pairs"] for task, one in found["directions"].items()} == {TO_HU: 3, TO_EN: 1}
+    answer = model.chat(pairs[0].messages, max_tokens=8, temperature=0.0)
+    hu = found["directions"][TO_HU]
+    assert hu["examples"][0] == {"source": "wind", "reference": "szél", "answer": answer}
+    assert hu["chrf"] == chrf([one["answer"] for one in hu["examples"]], ["szél", "otthon", "hős"])
+    assert hu["copied"] == chrf(["wind", "home", "hero"], ["szél", "otthon", "hős"])
+    assert translate(model, [], Translation(), silent)["directions"] == {}
+
+
+def test_chrf_by_hand():
+    """chrF2 averages precision and recall over the orders that both have, then F with recall counted twice."""
+    pytest.importorskip("sacrebleu", reason="the extra translation")
+    assert chrf(["szél"], ["szél"]) == 100
+    assert chrf(["xyz"], ["abc"]) == 0
+    precision = (2 / 3 + 1 / 2 + 0) / 3  # of "abd" against "abc": letters a b, pair ab, no triple
+    assert chrf(["abd"], ["abc"]) == pytest.approx(100 * precision)
+
+
+def test_without_the_package_the_error_names_the_mend(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacrebleu", None)
+    with pytest.raises(UserError, match="sacrebleu") as error:
+        chrf(["a"], ["b"])
+    assert "collect-train[translation]" in error.value.mend
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="not installed"):
+        check_installed(EvaluateParams(translation=Translation()))
+    check_installed(EvaluateParams())
