@@ -79,6 +79,7 @@ def _summary(built: Built, seconds: float, console: Console) -> None:
         console.print(table)
         for found in probe_tables(figures):
             console.print(_probe(found))
+            console.print(Text(printable(found.note), style="dim"))
     if built.claims:
         from flows.claims import claims_table
 
@@ -94,7 +95,7 @@ def _summary(built: Built, seconds: float, console: Console) -> None:
 
 def _probe(found: ProbeTable) -> Table:
     """A further measurement."""
-    table = Table(title=found.title, title_justify="left", caption=found.note or None, caption_justify="left")
+    table = Table(title=found.title, title_justify="left")
     for heading in found.headings:
         table.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left")
     for row in found.rows:

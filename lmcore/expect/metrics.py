@@ -243,7 +243,7 @@ def bits_per_byte_before(run: Finished, _: Time) -> float:
 
 @metric("bits")
 def context_gain(run: Finished, _: Time) -> float:
-    """Bits per byte that the last positions of the context need less than the first; with `evaluate.positions`."""
+    """Bits a byte less that the last positions take with all before them than with few; with `evaluate.positions`."""
     return run.probed("positions", "gain")
 
 

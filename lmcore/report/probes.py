@@ -70,8 +70,12 @@ def _positions(found: Found, before: Found | None) -> ProbeTable:
         note = f"No held-out text has {count(found['context'])} tokens, so no window is whole."
     else:
         windows = f"{count(found['windows'])} whole windows of {count(found['documents'])} texts"
-        gain = f"the last is {real(found['gain'])} bits a byte better than the first ({_span(found['gain_interval'])})"
-        note = f"{windows}; {gain}."
+        short, end = found["buckets"][0]["to"], found["buckets"][-1]
+        gain = (
+            f"; of the tokens from {count(end['from'])} on, a byte takes {real(found['gain'])} bits less "
+            f"({_span(found['gain_interval'])}) with all before them than with at most {count(short)} tokens"
+        )
+        note = f"{windows}{gain if found['gain'] is not None else ''}."
     return ProbeTable("Loss by position in the context", headings, rows, note)
 
 
@@ -111,7 +115,11 @@ def _dialogue(found: Found, before: Found | None) -> ProbeTable:
         )
         for name, words in told.items()
     ]
-    note = f"Continuations of {count(found['texts'])} held-out texts, beside the texts' own."
+    note = (
+        f"Continuations of {count(found['texts'])} held-out texts, beside the texts' own."
+        if found["texts"]
+        else "No held-out text of these kinds is long enough."
+    )
     return ProbeTable("Dialogue", ("share", ">model", ">corpus", *_beside(before, ">before")), rows, note)
 
 

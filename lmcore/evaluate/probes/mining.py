@@ -6,7 +6,8 @@ a = y + y' and A = n + n' as the prior (its words drawn from all text):
     d = log((y + a) / (n + A - y - a)) - log((y' + a) / (n' + A - y' - a))      z = d / sqrt(1 / (y + a) + 1 / (y' + a))
 
 The highest z come first: words that are frequent in the domain and much rarer elsewhere, never one of a single text by
-chance. Words are runs of letters, without regard to case, of four letters or more; texts that do not divide words
+chance. Words are runs of letters, without regard to case, of four letters or more and no stop words of a language of the
+domain's texts (`lmcore.curate.stop_words`): prose against captions would be told by its pronouns. Texts that do not divide words
 (Chinese, Japanese, Thai) have none to mine: list their terms.
 """
 
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from lmcore.curate.stop_words import stop_words
 from storage.parquet import batches
 
 _WORD = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]{4,}")
@@ -29,13 +31,18 @@ def mine(files: Sequence[Path], domain: Iterable[str], most: int, min_count: int
     wanted = set(domain)
     counts = {True: Counter[str](), False: Counter[str]()}
     left = {True: MOST_BYTES, False: MOST_BYTES}
+    languages: set[str] = set()
     for path in files:
-        for batch in batches(path, ["source", "text", "n_bytes"], rows=256):
-            for source, text, size in zip(*(batch[name].to_pylist() for name in batch.schema.names), strict=True):
+        for batch in batches(path, ["source", "lang", "text", "n_bytes"], rows=256):
+            for source, lang, text, size in zip(*(batch[name].to_pylist() for name in batch.schema.names), strict=True):
                 inside = source in wanted
                 if left[inside] > 0:
                     left[inside] -= size
                     counts[inside].update(_WORD.findall(text.casefold()))
+                    if inside:
+                        languages.add(lang)
+    for word in {word for lang in languages for word in stop_words(lang)}:
+        del counts[True][word]
     return distinctive(counts[True], counts[False], most, min_count)
 
 

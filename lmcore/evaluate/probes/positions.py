@@ -4,18 +4,22 @@ Only whole windows count, so that every bucket holds the same windows: each docu
 cut into disjoint runs of n tokens, its rest left out, and the k-th token of a run (from 0) is predicted from
 `<|endoftext|>` and the k tokens of the run before it. A bucket [a, b) holds the tokens a <= k < b of every run.
 
+Beginnings of documents say other things than what follows, so buckets differ in their text, too. The `gain` is of the
+same tokens: those of the last bucket, with all of the run before them, and with no more than the first edge's e tokens
+before them (at least half as many: they are read in chunks of e / 2).
+
 Letters: D documents that are long enough, B buckets.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from lmcore.evaluate.likelihood import Floats, Window, score_windows
+from lmcore.evaluate.likelihood import Floats, Ints, Window, score_windows
 from lmcore.models.network import Network
 from lmcore.tokenizer import Tokenizer
 
@@ -23,60 +27,71 @@ from lmcore.tokenizer import Tokenizer
 def by_position(
     model: Network, tokenizer: Tokenizer, texts: Sequence[str], edges: Sequence[int], *, draws: int, seed: int
 ) -> dict[str, Any]:
-    """Figures of each bucket between `edges`, and how many bits a byte the last is better than the first (`gain`).
+    """Figures of each bucket between `edges` (at least one), and the `gain` in bits per byte.
 
     `loss` is in nats a token. Bytes are those that the tokens stand for; a bucket whose tokens stand for none (unknown
     words) has no bits per byte. Intervals are of 95 %, by `draws` samples of the documents with replacement. Without a
-    document that is long enough `documents` is 0 and there are no buckets. Edges from the context on are passed over.
+    document that is long enough `documents` is 0 and there are no buckets. Edges from the context on are passed over;
+    where none is left there is one bucket and no gain. Raises RunError when the model gives no numbers.
     """
     context = model.config.context
-    work, owners = _windows(tokenizer, texts, context)
-    if not work:
+    edges = [edge for edge in edges if edge < context]
+    runs = _runs(tokenizer, texts, context)
+    if not runs:
         return {"context": context, "documents": 0, "windows": 0, "buckets": [], "gain": None, "gain_interval": None}
-    starts = [0, *(edge for edge in edges if edge < context)]
-    documents = {document: row for row, document in enumerate(dict.fromkeys(owners))}
-    nats = np.zeros((len(documents), len(starts)))  # (D, B)
-    n_bytes = np.zeros((len(documents), len(starts)), dtype=np.int64)  # (D, B)
-    windows = np.zeros(len(documents), dtype=np.int64)  # (D,)
-    for window, losses, _ in score_windows(model, work, tokenizer.pad_id):
-        row = documents[window.document]
-        nats[row] += np.add.reduceat(losses, starts)
-        n_bytes[row] += np.add.reduceat(tokenizer.byte_length(window.predicted), starts)
-        windows[row] += 1
+    starts, ends = [0, *edges], [*edges, context]
+    rows = {document: row for row, document in enumerate(dict.fromkeys(document for document, _ in runs))}
+    nats = np.zeros((len(rows), len(starts) + 1))  # (D, B + 1): the last column is the last bucket, read in short
+    n_bytes = np.zeros((len(rows), len(starts)), dtype=np.int64)  # (D, B)
+    whole = [Window(document, np.concatenate(([tokenizer.bos_id], run[:-1])), run) for document, run in runs]
+    for window, losses, _ in score_windows(model, whole, tokenizer.pad_id):
+        nats[rows[window.document], :-1] += np.add.reduceat(losses, starts)
+        n_bytes[rows[window.document]] += np.add.reduceat(tokenizer.byte_length(window.predicted), starts)
+    if edges:
+        short = [part for document, run in runs for part in _in_short(document, run, edges[-1], edges[0])]
+        for window, losses, _ in score_windows(model, short, tokenizer.pad_id):
+            nats[rows[window.document], -1] += losses.sum()
+    n_bytes = np.concatenate((n_bytes, n_bytes[:, -1:]), axis=1)  # (D, B + 1)
     random = np.random.default_rng(seed)
-    drawn = np.empty((draws, len(starts)))
+    drawn = np.empty((draws, len(starts) + 1))
     for draw in range(draws):
-        rows = random.integers(0, len(documents), len(documents))
-        drawn[draw] = _bits(nats[rows].sum(0), n_bytes[rows].sum(0))
-    bits = _bits(nats.sum(0), n_bytes.sum(0))  # (B,)
-    ends = [*starts[1:], context]
+        chosen = random.integers(0, len(rows), len(rows))
+        drawn[draw] = _bits(nats[chosen].sum(0), n_bytes[chosen].sum(0))
+    bits = _bits(nats.sum(0), n_bytes.sum(0))  # (B + 1,)
     return {
         "context": context,
-        "documents": len(documents),
-        "windows": int(windows.sum()),
+        "documents": len(rows),
+        "windows": len(runs),
         "buckets": [
             {
                 "from": start,
                 "to": end,
-                "loss": float(nats[:, place].sum() / (windows.sum() * (end - start))),
+                "loss": float(nats[:, place].sum() / (len(runs) * (end - start))),
                 "bits_per_byte": _number(bits[place]),
                 "interval": _interval(drawn[:, place]),
             }
             for place, (start, end) in enumerate(zip(starts, ends, strict=True))
         ],
-        "gain": _number(bits[0] - bits[-1]),
-        "gain_interval": _interval(drawn[:, 0] - drawn[:, -1]),
+        "gain": _number(bits[-1] - bits[-2]) if edges else None,
+        "gain_interval": _interval(drawn[:, -1] - drawn[:, -2]) if edges else None,
     }
 
 
-def _windows(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> tuple[list[Window], list[int]]:
-    work = []
-    for document, ids in enumerate(tokenizer.encode_ids(texts)):
-        tokens = ids.astype(np.int64)
-        for start in range(0, len(tokens) - context + 1, context):
-            run = tokens[start : start + context]
-            work.append(Window(document, np.concatenate(([tokenizer.bos_id], run[:-1])), run))
-    return work, [window.document for window in work]
+def _runs(tokenizer: Tokenizer, texts: Sequence[str], context: int) -> list[tuple[int, Ints]]:
+    """(number of the document, `context` tokens of it) of every run."""
+    return [
+        (document, ids[start : start + context].astype(np.int64))
+        for document, ids in enumerate(tokenizer.encode_ids(texts))
+        for start in range(0, len(ids) - context + 1, context)
+    ]
+
+
+def _in_short(document: int, run: Ints, begin: int, most: int) -> Iterator[Window]:
+    """The tokens of a run from `begin` on, each with at most `most` tokens before it; begin >= most."""
+    chunk = max(1, most // 2)
+    for start in range(begin, len(run), chunk):
+        end = min(start + chunk, len(run))
+        yield Window(document, run[max(0, end - 1 - most) : end - 1], run[start:end])
 
 
 def _bits(nats: Floats, n_bytes: Any) -> Floats:
