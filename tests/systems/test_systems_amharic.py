@@ -294,7 +294,9 @@ def test_owner_03_transfer_keeps_the_logits_and_the_parts():
 
 def test_owner_03_transfer_begins_below_a_random_start():
     """Exact at whole factors as at others: a model that knows a text still knows it, with a larger vocabulary too."""
-    shape = DecoderConfig(**load_recipe(RECIPE).model.model_dump() | {"n_layers": 2, "d_model": 48, "n_heads": 3, "d_ff": 192})
+    shape = DecoderConfig(
+        **load_recipe(RECIPE).model.model_dump() | {"n_layers": 2, "d_model": 48, "n_heads": 3, "d_ff": 192}
+    )
     text = torch.arange(32).repeat(2, 4)[:, :64]
     model = build(shape, 300, seed=1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -364,9 +366,7 @@ def test_owner_06_there_are_five_stages_with_replay_and_a_rule_for_going_on():
     assert sum(stage.share for stage in train.stages) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    "later", ["8. H-Net", "9. Memory", "10. Reward model", "11. RAG", "12. API"]
-)
+@pytest.mark.parametrize("later", ["8. H-Net", "9. Memory", "10. Reward model", "11. RAG", "12. API"])
 def test_owner_08_to_12_are_listed_as_not_done(later):
     page = (DOCS / "systems" / "amharic.md").read_text(encoding="utf-8")
     left = page.partition("## Not done")[2].partition("\n## ")[0]
@@ -428,7 +428,8 @@ def test_owner_01_adapters_are_left_in_pefts_format_and_the_rest_is_the_bases(va
 @pytest.mark.slow
 def test_owner_03_the_upgrade_begins_below_a_random_start(variants):
     first, *_ = asked(
-        variants, f"SELECT loss FROM metrics WHERE step = 1 AND artifact = '{model_of(variants, 'amharic-upgrade-small').name}'"
+        variants,
+        f"SELECT loss FROM metrics WHERE step = 1 AND artifact = '{model_of(variants, 'amharic-upgrade-small').name}'",
     )
     assert float(first.loss) < math.log(6144) - 0.3, "after 20 steps of the base alone"
 
