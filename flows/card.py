@@ -16,7 +16,10 @@ from storage.store import Store
 
 
 def show_card(store: Store, name: str, out: Path, console: Console) -> None:
-    """Write the card of a corpus to `out` and say the four counts, of all and by source. Raises UserError for what is no corpus."""
+    """Write the card of a corpus to `out` and say the four counts, of all and by source.
+
+    Raises UserError for what is no corpus.
+    """
     if out.is_dir():
         raise UserError(f"{out} is a folder", "name the file to write, such as corpus.html")
     card = make_card(corpus_of(store, name))

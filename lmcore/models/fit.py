@@ -20,9 +20,8 @@ def misfits(start: ModelConfig, wanted: ModelConfig, *, grow: bool = False) -> l
     has, asked = start.resolved(), wanted.resolved()
     wrong = [name for name in type(has).model_fields if getattr(has, name) != getattr(asked, name)]
     wrong = [name for name in wrong if name not in FREE and not _may_differ(name, has, asked, grow)]
-    if grow and not wrong and isinstance(has, DecoderConfig) and isinstance(asked, DecoderConfig):
-        if not clones(has, asked) and not pads(has, asked):
-            wrong = [name for name in WIDTHS if getattr(has, name) != getattr(asked, name)]
+    if grow and not wrong and not _larger(has, asked):
+        wrong = [name for name in WIDTHS if getattr(has, name) != getattr(asked, name)]
     # Not what follows from another setting.
     told = [name for name in wrong if getattr(wanted, name) != getattr(start, name)]
     return told or wrong
@@ -47,6 +46,12 @@ def pads(has: DecoderConfig, asked: DecoderConfig) -> bool:
     if asked.d_model == has.d_model:
         return True
     return has.norm_affine and has.norm_placement == "pre" and not (has.embed_norm and has.norm == "layer")
+
+
+def _larger(has: ModelConfig, asked: ModelConfig) -> bool:
+    if not (isinstance(has, DecoderConfig) and isinstance(asked, DecoderConfig)):
+        return True  # another family keeps its shape, which `_may_differ` saw to
+    return clones(has, asked) or pads(has, asked)
 
 
 def _may_differ(name: str, has: ModelConfig, asked: ModelConfig, grow: bool) -> bool:

@@ -3,8 +3,9 @@
 Width (HyperCloning, Samragh et al. 2024, arXiv:2409.12903): the stream holds its numbers n times over, so every matrix
 that reads it is a grid of n x n copies divided by n. Copies that are all alike would get equal gradients and stay alike
 for ever. So each row of the grid carries noise that adds up to zero over the columns: the sums stay what they were, the
-gradients differ. Widths that are no whole multiple are padded instead (`lmcore.models.padding`). Depth: blocks whose output matrices are zero add nothing to the stream. Vocabulary: a new token begins
-as the mean of the pieces that the old vocabulary cuts it into.
+gradients differ. Widths that are no whole multiple are padded instead (`lmcore.models.padding`). Depth: blocks whose
+output matrices are zero add nothing to the stream. Vocabulary: a new token begins as the mean of the pieces that the
+old vocabulary cuts it into.
 
 Letters: D model width, H heads, K heads of keys and values, G = H / K, W head width, F MLP width, V vocabulary, n
 copies.
@@ -33,8 +34,9 @@ NOISE = 0.1  # of a grid's own root mean square
 def grow(model: Network, config: ModelConfig, seed: int = 0) -> Network:
     """A model of shape `config` with the logits of `model` on every text that fits both contexts.
 
-    Widths of a decoder grow, by copies where all are whole multiples, and blocks are put between the old ones; a context
-    is cut, or longer; dropout is that of `config`. Raises UserError naming the settings for which that cannot be.
+    Widths of a decoder grow, by copies where all are whole multiples, and blocks are put between the old ones; a
+    context is cut, or longer; dropout is that of `config`. Raises UserError naming the settings for which that cannot
+    be.
     """
     wrong = misfits(model.config, config, grow=True)
     if wrong:
@@ -43,9 +45,9 @@ def grow(model: Network, config: ModelConfig, seed: int = 0) -> Network:
         )
         raise UserError(
             f"a model cannot grow from {named} and compute the same",
-            "make d_model, n_heads, n_kv_heads and d_ff larger and keep head_dim and the queries of a key; more n_layers "
-            "need norm_placement: pre; a wider model needs norm_affine: true as well, unless its head is not tied and "
-            "all widths are whole multiples",
+            "make d_model, n_heads, n_kv_heads and d_ff larger and keep head_dim and the queries of a key; more "
+            "n_layers need norm_placement: pre; a wider model needs norm_affine: true as well, unless its head is not "
+            "tied and all widths are whole multiples",
         )
     state = dict(model.state_dict())
     if isinstance(model.config, DecoderConfig) and isinstance(config, DecoderConfig):

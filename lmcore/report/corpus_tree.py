@@ -1,4 +1,4 @@
-"""Where the texts of a corpus come from and what is left of them, as a tree of lines: raw, unique, no template, kept."""
+"""Where the texts of a corpus come from and what is left of them: raw, unique, without templates, kept, as a tree."""
 
 from __future__ import annotations
 

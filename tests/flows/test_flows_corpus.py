@@ -66,7 +66,8 @@ def test_a_card_is_written_and_its_four_counts_are_told(made, tmp_path):
     lines = [line.split() for line in printed.splitlines()]
     assert [line[0] for line in lines[:2]] == ["64", "62"]
     tree = [line for line in printed.splitlines() if " → " in line]
-    assert tree[0].startswith("all sources") and "64 collected → 62 unique" in tree[0]
+    assert tree[0].startswith("all sources")
+    assert "64 collected → 62 unique" in tree[0]
     collected = [int(re.search(r"(\d+) collected", line)[1]) for line in tree]
     assert sum(collected[1:]) == collected[0] == 64
     assert tree[-1].startswith("└─ ")

@@ -62,7 +62,8 @@ CASES = {
     "padded, after the embedding": ({"embed_norm": True, "norm_eps": 1e-6}, {"d_model": 40, "n_heads": 5}),
     "padded, norms after, the MLP": (AFTER, {"d_ff": 50}),
     "GPT-2 by four thirds": (
-        GPT2 | {"n_layers": 3, "d_model": 24, "n_heads": 3, "d_ff": 96}, {"n_layers": 4, "d_model": 32, "n_heads": 4, "d_ff": 128},
+        GPT2 | {"n_layers": 3, "d_model": 24, "n_heads": 3, "d_ff": 96},
+        {"n_layers": 4, "d_model": 32, "n_heads": 4, "d_ff": 128},
     ),
     "GPT-2 by four thirds, untied": (
         GPT2 | {"tie_embeddings": False, "d_model": 24, "n_heads": 3}, {"d_model": 32, "n_heads": 4, "d_ff": 64},
