@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 export DO_NOT_TRACK := 1
 
-.PHONY: quickstart ui data setup setup-dev test lint types imports licences fast slow torture bench schema clean
+.PHONY: quickstart ui data setup setup-dev test lint types imports licences fast slow torture bench systems schema clean
 
 quickstart: setup
 	$(BIN)/collect-train run quickstart
@@ -72,6 +72,10 @@ bench: setup-dev
 torture: setup-dev
 	$(BIN)/python benchmarks/torture.py --kills 50
 	$(BIN)/pytest -m torture -s
+
+# the small recipes of the five systems in full, one after the other; their figures go to docs/systems; two hours at most
+systems: setup
+	$(BIN)/python benchmarks/systems.py --store $(or $(STORE),store)
 
 # what is written from the settings themselves
 schema: setup

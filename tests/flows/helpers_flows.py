@@ -133,8 +133,8 @@ def environment(**changes: str) -> dict[str, str]:
 def start(*args: str, store: Path | str = "", env: dict[str, str] | None = None, **options) -> subprocess.Popen[str]:
     """Start `collect-train ARGS --store STORE` as a process of its own."""
     command = [sys.executable, "-m", "flows.cli", *args, *(["--store", str(store)] if store else [])]
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.Popen(command, env=environment(**(env or {})), text=True, cwd=ROOT, **pipes)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment(**(env or {})), text=True, **{"cwd": ROOT, **pipes, **options})
 
 
 def finish(process: subprocess.Popen[str], stdin: str | None = None, patience: float = PATIENCE) -> Done:

@@ -1,0 +1,64 @@
+"""A system's small recipe, shortened, run once for all tests of a file; and what its document's commands are here."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from helpers_flows import ROOT, Done, collect, finish, start
+
+from lmcore.recipe import packaged_recipes
+
+DOCS = ROOT / "docs"
+SHORT = ("--set", "train.steps=20")
+SAID = "\n".join(["/help", "/quit", ""])  # to a command that asks
+
+
+@dataclass(frozen=True)
+class SmallRun:
+    """A store in which a small recipe, shortened, was run to its release."""
+
+    recipe: str
+    store: Path
+    folder: Path  # where commands write
+    env: dict[str, str] = field(repr=False)
+    done: Done = field(repr=False)
+
+    def collect(self, *args: str, code: int | None = 0) -> Done:
+        """Run `collect-train ARGS` on this store."""
+        return collect(*args, env=self.env, stdin=SAID, code=code)
+
+    def run(self, recipe: str, *args: str) -> Done:
+        """Run another small recipe, shortened, in this store."""
+        return self.collect("run", recipe, *SHORT, *args)
+
+    def type(self, command: str) -> Done:
+        """What a command of a document gives, in the folder, on the small recipes."""
+        words = shlex.split(small(command))
+        assert words[0] == "collect-train", command
+        done = finish(start(*words[1:], env=self.env, cwd=self.folder, stdin=subprocess.PIPE), SAID)
+        assert done.code == 0, f"{shlex.join(words)}: exit code {done.code}\n{done.out}\n{done.err}"
+        return done
+
+
+def small(command: str) -> str:
+    """A command as it is on small recipes: `run soma` becomes `run soma-small --set train.steps=20`."""
+    names = packaged_recipes()
+    words = re.split(r"(\s+|[@/:=])", command)
+    told = "".join(f"{word}-small" if word in names and f"{word}-small" in names else word for word in words)
+    return f"{told} {shlex.join(SHORT)}" if told.split()[1:2] == ["run"] else told
+
+
+def commands(system: str) -> list[str]:
+    """The commands on the right side of a system's table in docs/from-the-documents.md, in order, each once.
+
+    Those marked `(server)` are left out: they go on until they are stopped.
+    """
+    page = (DOCS / "from-the-documents.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {re.escape(system)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    rows = [line for line in section.splitlines() if line.startswith("|") and "(server)" not in line]
+    right = [re.split(r"(?<!\\)\|", row)[2] for row in rows if len(re.split(r"(?<!\\)\|", row)) > 3]
+    return list(dict.fromkeys(c for cell in right for c in re.findall(r"`(collect-train [^`]+)`", cell)))
