@@ -38,6 +38,16 @@ def language(code: str) -> str:
         return code
 
 
+def opening_tag(role: str) -> str:
+    """What stands before a message in tags."""
+    return f"<{role}>"
+
+
+def closing_tag(role: str) -> str:
+    """What stands behind a message in tags."""
+    return f"</{role}>"
+
+
 def label(role: str) -> str:
     """What stands before a message of a script."""
     return f"{role.capitalize()}:"
@@ -56,7 +66,7 @@ def pieces(messages: Iterable[tuple[str, str]], template: Template) -> Pieces:
     written: Pieces = []
     for role, text in messages:
         if template == "tags":
-            written += [("", f"<{role}>"), (role, text.strip()), ("", f"</{role}>")]
+            written += [("", opening_tag(role)), (role, text.strip()), ("", closing_tag(role))]
         else:
             between = "\n" if written else ""
             written += [("", f"{between}{label(role)} "), (role, text.strip())]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from lmcore.conversation import ROLES, TAG, Template, label, pieces, translation_task
+from lmcore.conversation import ROLES, TAG, Template, closing_tag, label, opening_tag, pieces, translation_task
 from storage.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PLAIN = "plain script, as the model was not tuned for chat: 'User: message', new
 DESCRIBED: dict[Form, str] = {"markers": MARKED, "tags": TAGGED, "script": PLAIN}
 STOPS: dict[Form, tuple[str, ...]] = {
     "markers": (),
-    "tags": (*(f"</{role}>" for role in ROLES), *(f"<{role}>" for role in ROLES)),
+    "tags": (*map(closing_tag, ROLES), *map(opening_tag, ROLES)),
     "script": tuple(f"\n{label(role)}" for role in ROLES),
 }
 OTHER_SIDE = {"hu": "en", "en": "hu"}  # what is translated from, by what is translated to

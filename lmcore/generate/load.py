@@ -61,10 +61,12 @@ class LanguageModel:
 
     @cached_property
     def form(self) -> Form:
-        """How a conversation is put to it: in markers if tuned on them, else by `template`, else as it expects."""
+        """How a conversation is put to it: in markers if tuned on them, else by `template`, by its tokens, as it expects."""
         if self.chat_tuned:
             return "markers"
-        return self.template or likelier_form(self._logprob)
+        if self.template or self.tokenizer.tags:  # a vocabulary has tags for texts in tags
+            return self.template or "tags"
+        return likelier_form(self._logprob)
 
     @cached_property
     def _spelt(self) -> list[bytes]:
@@ -95,7 +97,7 @@ class LanguageModel:
         chosen = make_sampling(max_tokens=max_tokens, **sampling)
         chosen = chosen.model_copy(update={"stop": (*chosen.stop, *STOPS[self.form])})
         ids, joint = self.prompt_ids(messages), None
-        if self.form == "tags" and self._spelt:  # after a tag the text goes on without a space
+        if self.form == "tags" and self._spelt and not self.tokenizer.tags:  # a tag that is a token is joined to nothing
             ids, joint = last_given_back(ids, self._spelt)
         return stream(self.model, self.tokenizer, ids, chosen, chat=self.chat_tuned, joint=joint)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ class Vocabulary:
     """The common half of `lmcore.tokenizer.interface.Tokenizer`; a kind adds `encode_ids`, `decode` and its files."""
 
     lossy = False
+    tags: Mapping[str, int] = MappingProxyType({})
 
     def __init__(
         self, specials: Mapping[str, int], lengths: npt.NDArray[np.int32], *, bos: str, pad: str, unk: str | None = None

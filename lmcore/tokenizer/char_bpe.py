@@ -5,7 +5,8 @@ characters that occur often enough, commonest first, then merges in the order th
 but never lines; a character that is not in the vocabulary becomes its bytes, so nothing is unknown or lost.
 
 LAi's encoder joins, again and again, the two neighbours whose joined text is the token of highest score, the first
-of equals. Scores here all differ (see `_scores`), so `tokenizer.json` and LAi's program give the same ids.
+of equals. Scores here all differ (see `_scores`), so `tokenizer.json` and LAi's program give the same ids. With
+`chat_tags` the tags of a conversation are tokens, between the bytes and the characters (see `chat_tags.py`).
 Source: ML6200/LAi, training/build_vocab.py and src/tokenizer/bpe.h.
 """
 
@@ -22,6 +23,7 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, trainers
 
 from lmcore.tokenizer.byte_bpe import split_rule
+from lmcore.tokenizer.chat_tags import ANY_PART, TAG_SCORE, TAG_TOKENS, TAGS
 from lmcore.tokenizer.cutting import LINE, groups, pieces
 from lmcore.tokenizer.engines import EngineVocabulary, frame_fault
 from lmcore.tokenizer.params import Split
@@ -51,6 +53,8 @@ class CharBPE(EngineVocabulary):
             self.tokens[index] = _octets(name) if index >= BYTE_0 else name.encode()
         lengths = np.array([len(token) for token in self.tokens], dtype=np.int32)
         super().__init__({name: i for i, name in enumerate(SPECIALS)}, lengths, bos="<bos>", pad="<pad>", unk="<unk>")
+        if names.get(TAGS[0]) == len(BASE):
+            self.tags = {name: names[name] for name in TAGS}
         self.crosses_words = engine.pre_tokenizer is None  # tokens may hold spaces; else words are cut first
         self.scores = list(scores) if scores is not None else self._ranks()
 
@@ -63,10 +67,12 @@ class CharBPE(EngineVocabulary):
         split: Split | None,
         min_frequency: int,
         max_token_length: int,
+        chat_tags: bool = False,
     ) -> Self:
         """Learn at most `vocab_size` tokens from `texts()`, read three times.
 
         `split` None: merges cross words, as in LAi; else words are cut first. `max_token_length` is in characters.
+        `chat_tags`: the tags of a conversation are tokens; only where merges cross words.
         The vocabulary is smaller when no pair occurs `min_frequency` times any more; texts in any order give equal
         vocabularies.
         """
@@ -74,8 +80,9 @@ class CharBPE(EngineVocabulary):
         for group in groups(texts(), _CALL):
             counts.update("".join(group))
         often = [c for c, n in counts.items() if ord(c) > 127 and n >= min_frequency]
-        often = sorted(often, key=lambda c: (-counts[c], c))[: max(0, vocab_size - len(BASE))]
-        names = BASE + often
+        tags = list(TAG_TOKENS) if chat_tags else []
+        often = sorted(often, key=lambda c: (-counts[c], c))[: max(0, vocab_size - len(BASE) - len(tags))]
+        names = BASE + tags + often
         engine = _blank(split, {}, [])
         trainer = trainers.BpeTrainer(
             vocab_size=max(vocab_size, len(names)),
@@ -87,12 +94,13 @@ class CharBPE(EngineVocabulary):
             show_progress=False,
         )
         known = set(names)
-        engine.train_from_iterator(_lines(texts(), known), trainer)
+        engine.train_from_iterator(_lines(texts(), known, chat_tags), trainer)
         learnt = json.loads(engine.to_str())["model"]
         pairs = [(left, right) for left, right in learnt["merges"]]
         vocabulary: dict[str, int] = learnt["vocab"]
-        applied = _applied(_blank(split, vocabulary, pairs), vocabulary, pairs, _lines(texts(), known))
-        scores = [0.0] * BYTE_0 + [BYTE_SCORE] * 256 + _scores([counts[c] for c in often], applied)
+        applied = _applied(_blank(split, vocabulary, pairs), vocabulary, pairs, _lines(texts(), known, chat_tags))
+        scores = [0.0] * BYTE_0 + [BYTE_SCORE] * 256 + [TAG_SCORE] * len(tags)
+        scores += _scores([counts[c] for c in often], applied)
         return cls(_blank(split, vocabulary, _all_splits(vocabulary)), scores)
 
     @classmethod
@@ -139,12 +147,13 @@ class CharBPE(EngineVocabulary):
         return scores
 
 
-def _lines(texts: Iterable[str], known: set[str]) -> Iterator[str]:
-    """The texts line by line, cut where a character is unknown and where a reserved name begins."""
-    rare = re.compile(f"[^{re.escape(''.join(c for c in known if len(c) == 1))}]")
+def _lines(texts: Iterable[str], known: set[str], chat_tags: bool) -> Iterator[str]:
+    """The texts line by line, cut where a character is unknown, where a reserved name begins, and at tags."""
+    rare = f"[^{re.escape(''.join(c for c in known if len(c) == 1))}]"
+    cuts = re.compile(f"{ANY_PART}|{rare}" if chat_tags else rare)
     for text in texts:
         for line in text.split("\n"):
-            for part in rare.split(line):
+            for part in cuts.split(line):
                 start = 0
                 for name in _RESERVED.finditer(part):
                     yield part[start : name.end()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -42,6 +42,10 @@ class Tokenizer(Protocol):
     @property
     def specials(self) -> dict[str, int]:
         """Id of every special token by its name."""
+
+    @property
+    def tags(self) -> Mapping[str, int]:
+        """Id of every tag of a conversation (`<user>`) that is one token; empty where tags are spelt."""
 
     @property
     def bos_id(self) -> int:

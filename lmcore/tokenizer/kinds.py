@@ -39,7 +39,8 @@ def learn(texts: Callable[[], Iterator[str]], params: TokenizerParams) -> Tokeni
         case "bytes":
             return PlainBytes()
         case "char_bpe":
-            return CharBPE.train(texts, split=None if params.cross_words else params.split, **bounds)
+            split = None if params.cross_words else params.split
+            return CharBPE.train(texts, split=split, chat_tags=params.chat_tags, **bounds)
         case "word_bpe":
             return WordBPE.train(texts, **bounds)
         case "words":

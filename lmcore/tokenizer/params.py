@@ -7,9 +7,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from lmcore.config import Params, Runtime, added_later
+from lmcore.tokenizer.chat_tags import TAG_TOKENS
 from lmcore.tokenizer.interface import SPECIALS
 
 SMALLEST = len(SPECIALS) + 256  # a vocabulary of bytes without a single merge
+SMALLEST_WITH_TAGS = 4 + 256 + len(TAG_TOKENS)  # of LAi's vocabulary, which has four specials
 Split = Literal["gpt2", "llama3"]
 Order = Literal["frequency", "first_seen"]
 Kind = Literal["byte_bpe", "bytes", "char_bpe", "word_bpe", "words"]
@@ -45,6 +47,11 @@ class TokenizerParams(Params):
     cross_words: bool = added_later(
         True, description="char_bpe: tokens may hold spaces, as in LAi; false cuts words by `split` first."
     )
+    chat_tags: bool = added_later(
+        False,
+        description="char_bpe: <system>, <user>, <assistant> and what closes them are one token each, and the end of "
+        "an answer is learnt.",
+    )
     order: Order = added_later("frequency", description="words: the commonest words, or those the text has first.")
     weights: dict[str, float] = added_later(
         {}, description="How often the text of a language is learnt from, such as {hu: 2.0, am: 3.0}; others once."
@@ -69,6 +76,10 @@ class TokenizerParams(Params):
             raise ValueError(f"a vocabulary of bytes has {SMALLEST} tokens: leave vocab_size out")
         if not self.cross_words and self.kind != "char_bpe":
             raise ValueError("cross_words belongs to kind char_bpe")
+        if self.chat_tags and not (self.kind == "char_bpe" and self.cross_words):
+            raise ValueError("chat_tags belongs to kind char_bpe with cross_words: true")
+        if self.chat_tags and self.vocab_size < SMALLEST_WITH_TAGS:
+            raise ValueError(f"chat_tags and the bytes are {SMALLEST_WITH_TAGS} tokens: set a larger vocab_size")
         if self.order != "frequency" and self.kind != "words":
             raise ValueError("order belongs to kind words")
         weighted = bool(self.weights) or self.alpha != 1

@@ -22,7 +22,7 @@ import torch
 from lmcore.tokens.batch import TokenBatch
 from lmcore.tokens.meta import OTHER
 from lmcore.tokens.mixture import Part, Shares, joined
-from lmcore.tokens.packing import Read, Rows, make_rows
+from lmcore.tokens.packing import Read, Rows, make_rows, narrowed
 from lmcore.tokens.params import BLOCK, SLIP, BatchSettings, check_stages
 from lmcore.tokens.stream import Pick, TokenStream
 from storage.errors import RunError
@@ -43,7 +43,7 @@ class Loader:
     - "windows" are those of the longest context that reads the part (the least common multiple, where none divides
       the other), and a shorter stage cuts each into rows that follow each other. So every token is read once an epoch,
       but for those of a window that a stage had not ended.
-    - "best_fit" and "stride" have other rows in another context. The stage begins at the same share of the epoch in
+    - "best_fit", "texts" and "stride" have other rows in another context. The stage begins at the same share of the epoch in
       an order of its own: within that one epoch some text comes twice and some not at all.
     """
 
@@ -93,7 +93,7 @@ class Loader:
         return self.rows(np.arange(first, first + n_rows), starts)
 
     def rows(self, numbers: npt.NDArray[np.int64], starts: Sequence[int] = (0,)) -> TokenBatch:
-        """The rows of these numbers (B,), counted through the stage. Shapes (B, context)."""
+        """The rows of these numbers (B,), counted through the stage. Shapes (B, context); of "texts" perhaps narrower."""
         course = self._stages[len(starts) - 1]
         place, within = course.shares.locate(numbers)
         left_at = self._left_at(starts)
@@ -103,7 +103,8 @@ class Loader:
             part = self._parts[course.parts[here]]
             begun = _row_at(left_at, course.parts[here], part)
             reads.append(part.read(within[order[place[order] == here]] + begun))
-        return _make(joined(reads, order), self._bytes)
+        read = joined(reads, order)
+        return _make(narrowed(read) if self._settings.packing == "texts" else read, self._bytes)
 
     def begun(
         self,

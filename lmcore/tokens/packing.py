@@ -1,4 +1,4 @@
-"""How a split becomes rows of T inputs and one more target: three packings.
+"""How a split becomes rows of T inputs and one more target: four packings.
 
 - "windows": the ring is cut, from an offset, into windows that follow each other; a document goes on in another row.
 - "stride": windows that begin every `stride` tokens, always at the same places, so that they may overlap.
@@ -6,6 +6,8 @@
   the least room (best fit decreasing; Ding et al., "Fewer Truncations Improve Language Modeling", 2024). Only what is
   longer than a row is cut; its rest goes on in another row behind a begin mark of its own. No text is lost; room that
   is left is filled up and does not count.
+- "texts": a document a row, as LAi's trainer has it; only what is longer than a row is cut, as in "best_fit". A batch is
+  as wide as its longest row needs: T, or a half, a quarter and so on of it.
 
 Letters: B rows, T inputs, R = T + 1 tokens of a row, N tokens of the stream.
 """
@@ -53,6 +55,8 @@ def make_rows(stream: TokenStream, context: int, packing: Packing, stride: int |
 
     Raises RunError when the stream does not fill one row, UserError for a stride that leaves text out.
     """
+    if packing == "texts" and stream.n_tokens:
+        return BestFit(stream, context, alone=True)
     if stream.n_tokens < context + 1:
         raise RunError(
             f"{stream.name} has {stream.n_tokens:,} tokens, one window of context {context:,} needs {context + 1:,}",
@@ -65,6 +69,17 @@ def make_rows(stream: TokenStream, context: int, packing: Packing, stride: int |
     stride = max(1, context // 2) if stride is None else stride
     check_stride(stride, context)
     return Windows(stream, context, stride, ring=False)
+
+
+def narrowed(read: Read) -> Read:
+    """Rows without columns at their end that fill up all of them: T, T / 2, T / 4 ... wide, whole parts only."""
+    width = wide = read.counts.shape[1]
+    needed = 1 + int(np.flatnonzero((read.counts | (read.documents != NO_DOCUMENT)).any(axis=0))[-1])
+    while wide % 2 == 0 and wide // 2 >= needed:
+        wide //= 2
+    if wide == width:
+        return read
+    return Read(read.tokens[:, : wide + 1], read.counts[:, :wide], read.documents[:, :wide])
 
 
 class Windows:
@@ -87,12 +102,12 @@ class Windows:
 
 
 class BestFit:
-    """Whole documents, packed. The plan is 13 bytes for each document, or part of one, and no more."""
+    """Whole documents, packed, or each `alone`. The plan is 13 bytes for each document, or part of one, and no more."""
 
-    def __init__(self, stream: TokenStream, context: int) -> None:
+    def __init__(self, stream: TokenStream, context: int, *, alone: bool = False) -> None:
         self._stream, self._row = stream, context + 1
         starts, lengths, marked, self.n_cut = _cut(stream.starts, stream.lengths, self._row)
-        row = best_fit(lengths, self._row)
+        row = np.arange(len(lengths)) if alone else best_fit(lengths, self._row)
         order = np.argsort(row, kind="stable")
         self._starts, self._lengths, self._marked = starts[order], lengths[order], marked[order]
         self.n_rows = int(row.max()) + 1

@@ -16,7 +16,7 @@ from lmcore.config import Params, Runtime, added_later
 from lmcore.tokens.stages import Mixture, Promote, Reads, Stage, check_curriculum, own_reads, reads
 from storage.errors import UserError
 
-Packing = Literal["windows", "best_fit", "stride"]
+Packing = Literal["windows", "best_fit", "texts", "stride"]
 MixtureBy = Literal["source", "lang", "kind"]
 SLIP = 1e-6  # of a step: 0.1 + 0.2 of ten steps are three
 BLOCK = 1_000  # rows of a mixture among which every part has exactly its share
@@ -49,7 +49,7 @@ class BatchSettings(Params):
     packing: Packing = added_later(
         "windows",
         description="windows: the text end to end, cut every model.context tokens; best_fit: whole documents, each row "
-        "from a begin mark on; stride: windows every `stride` tokens.",
+        "from a begin mark on; texts: a document a row, which is filled up; stride: windows every `stride` tokens.",
     )
     stride: int | None = added_later(
         None, ge=1, description="Tokens between the beginnings of two rows of packing stride; null: half the context."

@@ -2,7 +2,8 @@
 
 A curated document may have turns (role and text). Where one of them has a role that is to be learnt, only the turns of
 such roles are; a document without such a turn is learnt whole. The begin mark is always learnt: it is the sign that
-the document before has ended.
+the document before has ended. Where tags are tokens (`tokenizer.chat_tags`), so is the one that closes a learnt turn:
+it is the sign that the answer has ended.
 """
 
 from __future__ import annotations
@@ -13,18 +14,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lmcore.conversation import closing_tag
 from lmcore.tokenizer import Tokenizer
 from storage.errors import RunError
 
 Spans = list[tuple[int, int]]  # characters [start, stop), in order, that do not overlap
 
 
-def learnt_spans(text: str, turns: Sequence[dict[str, Any]], roles: Sequence[str], name: str) -> Spans | None:
+def learnt_spans(
+    text: str, turns: Sequence[dict[str, Any]], roles: Sequence[str], name: str, *, closing: bool = False
+) -> Spans | None:
     """The characters of `text` that are learnt; None when no turn has one of `roles`, so that all are.
 
     The turns' texts are looked for in `text` one after the other, each at the first place behind the one before where
     it does not begin or end inside a word (so that a turn "u" is not found in the label "user:"), or else at the first
-    place at all; a turn of blanks alone is none. Raises RunError that names the document as `name` when one is not
+    place at all; a turn of blanks alone is none. With `closing` the tag right behind a turn is learnt with it. Raises RunError that names the document as `name` when one is not
     there.
     """
     if not any(turn["role"] in roles for turn in turns):
@@ -43,6 +47,9 @@ def learnt_spans(text: str, turns: Sequence[dict[str, Any]], roles: Sequence[str
             )
         at = start + len(said)
         if turn["role"] in roles:
+            tag = closing_tag(turn["role"])
+            if closing and text.startswith(tag, at):
+                at += len(tag)
             spans.append((start, at))
     return spans
 

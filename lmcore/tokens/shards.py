@@ -234,7 +234,8 @@ class _Encoder:
             first += len(sizes)
 
     def _note(self, document: int, text: str, turns: list[dict[str, str]]) -> None:
-        spans = learnt_spans(text, turns, self._roles, f"document {document} of {self.folder}")
+        name = f"document {document} of {self.folder}"
+        spans = learnt_spans(text, turns, self._roles, name, closing=bool(self._tokenizer.tags))
         if spans is not None:
             self._learnt[document] = text, spans
 

@@ -28,7 +28,7 @@ class Epochs:
         steps = run.history.table("metrics").slice(self._told)  # row 0 is step 1
         seconds = pc.sum(run.history.table("timings").slice(self._told)["seconds"]).as_py()
         self._told = at.step
-        tokens = at.tokens / at.step * steps.num_rows  # every step has as many
+        tokens = at.tokens / at.step * steps.num_rows  # every step has as many; of packing texts, on average
         admitted = steps.filter(pc.invert(steps["skipped"]))
         bits = pc.mean(admitted["bits_per_byte"]).as_py()
         epoch = at.step // self._length

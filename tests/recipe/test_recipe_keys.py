@@ -56,6 +56,7 @@ TOGETHER = {  # what has to change with a field to keep the recipe valid
     "train.grow": {"train.init_from": "champion"},
     "train.grow_vocabulary": {"train.init_from": "champion"},
     "tokenizer.cross_words": {"tokenizer.kind": "char_bpe"},
+    "tokenizer.chat_tags": {"tokenizer.kind": "char_bpe"},
     "tokenizer.order": {"tokenizer.kind": "words"},
     "train.stride": {"train.packing": "stride"},
     "train.promote.patience": {

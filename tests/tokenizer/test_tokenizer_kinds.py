@@ -21,6 +21,7 @@ PARAMS = {
     "bytes": TokenizerParams(kind="bytes"),
     "char_bpe": TokenizerParams(kind="char_bpe", vocab_size=1200),
     "char_bpe in words": TokenizerParams(kind="char_bpe", vocab_size=1200, cross_words=False),
+    "char_bpe with tags": TokenizerParams(kind="char_bpe", vocab_size=1200, chat_tags=True),
     "word_bpe": TokenizerParams(kind="word_bpe", vocab_size=1200),
     "words": TokenizerParams(kind="words", vocab_size=1200),
     "words first seen": TokenizerParams(kind="words", vocab_size=1200, order="first_seen", min_frequency=1),
@@ -32,7 +33,7 @@ FIXED = "The cat's hat, árvíztűrő tükörfúrógép.\nሰላም 漢字 😀 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 spiky_text = st.text(st.sampled_from(list(" \t\n\r\u00a0'sSlLtd019²½Ⅷa-é漢ሰ!<|>_.\u0301😀/w0x")), max_size=200)
 named_text = st.lists(
-    st.sampled_from(["<0x41>", "<0xFF>", "<pad>", "<UNK>", "</w>", "<|end|>", " ", "the", "é"]), max_size=20
+    st.sampled_from(["<0x41>", "<0xFF>", "<pad>", "<UNK>", "</w>", "<|end|>", "<user>", "</user", "<a", "<", " ", "the", "é"]), max_size=20
 ).map("".join)
 texts_of_all_sorts = any_text | spiky_text | named_text
 

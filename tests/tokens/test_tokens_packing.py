@@ -155,3 +155,35 @@ def test_documents_of_packed_rows_are_those_of_the_table(tokens):
                 here = batch.ids[0][batch.doc_ids[0] == document].tolist()
                 whole = stream.read(int(stream.starts[document]), lengths[document]).tolist()
                 assert here in (whole, whole[:-1])  # the last token of a full row is a target only
+
+
+@pytest.mark.parametrize("context", [8, 100, 4096])
+def test_texts_are_a_row_each(tokens, context):
+    stream = TokenStream(tokens, "train")
+    source = loader(tokens, packing="texts", context=context, batch=5)
+    pieces = sum(max(1, -(-(int(length) - 1) // context)) for length in stream.lengths)
+    assert source.n_rows == pieces
+    assert source.steps_per_epoch == -(-pieces // 5)
+    learnt = 0
+    for number in range(source.n_rows):
+        batch = source.rows(np.array([number]))
+        documents = set(batch.doc_ids.unique().tolist()) - {-1}
+        assert len(documents) == 1
+        learnt += int(batch.loss_mask.sum())
+    # each document's tokens but its begin mark, and after it the mark of the next where the row has room
+    room = sum(int(length) - 1 + ((int(length) - 1) % context != 0 or length == 1) for length in stream.lengths)
+    assert learnt == room
+
+
+def test_a_batch_of_texts_is_as_wide_as_its_longest_row_needs(tokens):
+    source = loader(tokens, packing="texts", context=4096, batch=3)
+    whole = BestFit(TokenStream(tokens, "train"), 4096, alone=True).read(np.arange(source.n_rows), 0)
+    widths = set()
+    for number in range(source.n_rows // 3):
+        batch = source.batch(number)
+        width = batch.ids.shape[1]
+        widths.add(width)
+        assert 4096 % width == 0
+        assert (batch.loss_mask[:, width // 2 :]).any() or width == 1
+    assert len(widths) > 1
+    assert sum(int(source.batch(n).loss_mask.sum()) for n in range(source.n_rows // 3)) <= int(whole.counts.sum())
