@@ -144,8 +144,7 @@ def _text_scores(found: Found, before: Found | None) -> ProbeTable:
     parts = ("ratio", "endings", "fluency", "coherence", "common")
     rows = [
         (
-            name.replace("_", " "),
-            how,
+            f"{name.replace('_', ' ')}, {how}",
             percent(score["score"], 1),
             *(percent(score[part]) for part in parts),
             *_beside(before, percent(before[name][how]["score"], 1) if before else ""),
@@ -153,7 +152,7 @@ def _text_scores(found: Found, before: Found | None) -> ProbeTable:
         for name, by_how in found.items()
         for how, score in by_how.items()
     ]
-    headings = ("score", "continuations", ">score", *(f">{part}" for part in parts), *_beside(before, ">before"))
+    headings = ("continuations", ">score", *(f">{part}" for part in parts), *_beside(before, ">before"))
     return ProbeTable("Text score of the continuations", headings, rows)
 
 

@@ -105,11 +105,12 @@ def test_an_unknown_word_is_never_right():
 
 def test_the_words_of_a_domain_come_first():
     own = Counter({"mangaka": 30, "chapter": 40, "with": 300, "rare": 1})
-    others = Counter({"with": 3000, "chapter": 100, "parliament": 50})
+    others = Counter({"with": 3000, "chapter": 60, "parliament": 50})
     assert distinctive(own, others, 10, 5)[:2] == ["mangaka", "chapter"]
     assert "rare" not in distinctive(own, others, 10, 2)
     assert "parliament" not in distinctive(own, others, 10, 0)
     assert distinctive(own, others, 1, 5) == ["mangaka"]
+    assert "chapter" not in distinctive(own, others | Counter({"chapter": 120}), 10, 5), "not four times as frequent"
 
 
 def test_mining_reads_the_training_split(tmp_path, make_row):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 
 import pytest
 
 from flows.plan import Edition, Plan, Start
-from flows.start import has_learnt, learnt_before, warm_start
+from flows.start import has_learnt, learnt_before, started_from, warm_start
 from lmcore.recipe import parse_recipe
 from storage.errors import RunError, UserError
 from storage.manifest import InputEntry, Provenance
@@ -240,3 +241,14 @@ class TestLearntBefore:
         assert len(told) == 1
         assert told[0].startswith(f"{stage}/{gone.key}, which ")
         assert "held-out texts" in told[0]
+
+
+def test_what_a_model_started_from_is_measured_before_it(store):
+    first, told = trained(store, 1)[-1], []
+    second = trained(store, 2, start=first)[-1]
+    assert [found.digest for found in started_from(store, second, pytest.fail)] == [first.digest]
+    assert started_from(store, first, told.append) == []
+    assert "began with random weights" in told[0]
+    shutil.rmtree(first.path)
+    with pytest.raises(RunError, match="not in the store any more"):
+        started_from(store, second, pytest.fail)

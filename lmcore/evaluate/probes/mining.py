@@ -6,9 +6,10 @@ a = y + y' and A = n + n' as the prior (its words drawn from all text):
     d = log((y + a) / (n + A - y - a)) - log((y' + a) / (n' + A - y' - a))      z = d / sqrt(1 / (y + a) + 1 / (y' + a))
 
 The highest z come first: words that are frequent in the domain and much rarer elsewhere, never one of a single text by
-chance. Words are runs of letters, without regard to case, of four letters or more and no stop words of a language of the
-domain's texts (`lmcore.curate.stop_words`): prose against captions would be told by its pronouns. Texts that do not divide words
-(Chinese, Japanese, Thai) have none to mine: list their terms.
+chance. Words are runs of letters, without regard to case, of four letters or more and no stop words of a language of
+the domain's texts (`lmcore.curate.stop_words`), and at least four times as frequent in the domain: else its pronouns
+would tell prose from captions. The other sources should be common prose in the domain's language. Texts that do not
+divide words (Chinese, Japanese, Thai) have none to mine: list their terms.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from lmcore.curate.stop_words import stop_words
 from storage.parquet import batches
 
 _WORD = re.compile(r"[^\W\d_\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]{4,}")
+LEAST_RATIO = 4
 MOST_BYTES = 32_000_000  # of training text on either side
 
 
@@ -47,7 +49,7 @@ def mine(files: Sequence[Path], domain: Iterable[str], most: int, min_count: int
 
 
 def distinctive(own: Counter[str], others: Counter[str], most: int, min_count: int) -> list[str]:
-    """The words of `own` with the highest z above 0, by z and then by name."""
+    """The words of `own` with the highest z above 0, by z and then by name; of those that are frequent enough."""
     n, m = own.total(), others.total()
     ranked = []
     for word, count in own.items():
@@ -55,6 +57,6 @@ def distinctive(own: Counter[str], others: Counter[str], most: int, min_count: i
         one, two = count + prior, others[word] + prior
         odds = math.log(one / max(1, 2 * n + m - one)) - math.log(two / max(1, n + 2 * m - two))
         z = odds / math.sqrt(1 / one + 1 / two)
-        if count >= min_count and z > 0:
+        if count >= min_count and z > 0 and count * m >= LEAST_RATIO * others[word] * n:
             ranked.append((-z, word))
     return [word for _, word in sorted(ranked)[:most]]
