@@ -74,7 +74,7 @@ torture: setup-dev
 	$(BIN)/pytest -m torture -s
 
 # the small recipes of the five systems in full, one after the other; their figures go to docs/systems; two hours at most
-systems: setup
+systems: setup-dev
 	$(BIN)/python benchmarks/systems.py --store $(or $(STORE),store)
 
 # what is written from the settings themselves

@@ -21,7 +21,6 @@ from flows.rounds import collect_in_rounds
 from flows.stages import Finished, Range
 from flows.start import WarmStart, has_learnt, learnt_before, started_from, warm_start
 from lmcore.collect.params import CollectRuntime
-from lmcore.evaluate.probes.settings import check_installed
 from lmcore.recipe import Recipe, load_recipe
 from lmcore.release import ReleaseRuntime
 from lmcore.samples import readings
@@ -85,8 +84,6 @@ def build_recipe(store: Store, recipe: Recipe, edition: str, wanted: Range) -> B
 def _stages(built: Built, recipe: Recipe, wanted: Range) -> None:
     store, runtime = built.store, recipe.runtime
     recipe = with_digests(recipe)
-    if wanted.reaches("evaluate"):
-        check_installed(recipe.evaluate)
     start = warm_start(store, built.plan, recipe, say) if wanted.reaches("tokenizer") else None
 
     collected = _collect_all(built, recipe, wanted)

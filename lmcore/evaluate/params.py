@@ -58,7 +58,7 @@ class EvaluateParams(Params):
     terms: Terms | None = added_later(None, description="Terms that the model is to guess in held-out text.")
     dialogue: Dialogue | None = added_later(None, description="Quotes, speakers and repeats of what it writes.")
     translation: Translation | None = added_later(
-        None, description="chrF of its translations of held-out pairs, by chat; with the package sacrebleu (an extra)."
+        None, description="chrF of its translations of held-out pairs, by chat."
     )
     text_scores: tuple[TextScore, ...] = added_later(
         (),

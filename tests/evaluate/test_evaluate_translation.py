@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
 from lmcore.conversation import translation_task
-from lmcore.evaluate.params import EvaluateParams
-from lmcore.evaluate.probes.settings import Translation, check_installed
+from lmcore.evaluate.probes.settings import Translation
 from lmcore.evaluate.probes.translation import chrf, pairs_in, translate
 from lmcore.generate.load import LanguageModel
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
 from lmcore.progress import silent
 from lmcore.tokenizer.plain_bytes import PlainBytes
-from storage.errors import UserError
 
 TO_HU, TO_EN = translation_task("en", "hu"), translation_task("hu", "en")
 
@@ -46,7 +42,6 @@ def test_pairs_of_each_direction():
 
 
 def test_the_model_is_asked_by_chat_and_answers_greedily(tmp_path):
-    pytest.importorskip("sacrebleu", reason="the extra translation")
     tokenizer = PlainBytes()
     network = build(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=64), tokenizer.vocab_size, 0)
     model = LanguageModel(network, tokenizer, tmp_path, None, chat_tuned=True)
@@ -64,19 +59,7 @@ def test_the_model_is_asked_by_chat_and_answers_greedily(tmp_path):
 
 def test_chrf_by_hand():
     """chrF2 averages precision and recall over the orders that both have, then F with recall counted twice."""
-    pytest.importorskip("sacrebleu", reason="the extra translation")
     assert chrf(["szél"], ["szél"]) == 100
     assert chrf(["xyz"], ["abc"]) == 0
     precision = (2 / 3 + 1 / 2 + 0) / 3  # of "abd" against "abc": letters a b, pair ab, no triple
     assert chrf(["abd"], ["abc"]) == pytest.approx(100 * precision)
-
-
-def test_without_the_package_the_error_names_the_mend(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sacrebleu", None)
-    with pytest.raises(UserError, match="sacrebleu") as error:
-        chrf(["a"], ["b"])
-    assert "collect-train[translation]" in error.value.mend
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="not installed"):
-        check_installed(EvaluateParams(translation=Translation()))
-    check_installed(EvaluateParams())

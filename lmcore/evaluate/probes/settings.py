@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 Column = Literal["license", "synthetic", "title", "page_of_origin"]  # of curated text, beside source, lang and kind
 TextScore = Literal["amharic", "amharic_original"]
-CHRF = "sacrebleu"  # the package that gives it
 
 
 class Terms(Params):
@@ -88,15 +86,6 @@ def check_probes(params: EvaluateParams, sources: Sequence[str], context: int) -
         raise UserError(
             "evaluate.terms.mined needs sources of the domain and others to hold them against",
             f"name some of {', '.join(sources)} under domain, but not all, or list the terms under words",
-        )
-
-
-def check_installed(params: EvaluateParams) -> None:
-    """Raise UserError when a measurement needs a package that is not installed."""
-    if params.translation and importlib.util.find_spec(CHRF) is None:
-        raise UserError(
-            f"evaluate.translation needs the package {CHRF}, which is not installed",
-            "pip install 'collect-train[translation]', or leave evaluate.translation out",
         )
 
 

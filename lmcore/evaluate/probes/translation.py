@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from lmcore.evaluate.probes.settings import Translation
 from lmcore.generate.load import LanguageModel
 from lmcore.progress import Report
-from storage.errors import UserError
 
 EXAMPLES = 5  # of each direction
 
@@ -46,8 +45,7 @@ def pairs_in(rows: Iterable[Mapping[str, Any]], most: int) -> list[Pair]:
 def translate(model: LanguageModel, pairs: Sequence[Pair], settings: Translation, report: Report) -> dict[str, Any]:
     """chrF of each direction with the pairs it is of, and the first few translations.
 
-    `directions` is empty where the held-out text has no pairs. Raises UserError when sacrebleu is not installed, and
-    as `chat` does.
+    `directions` is empty where the held-out text has no pairs. Raises UserError as `chat` does.
     """
     answers = []
     for number, pair in enumerate(pairs):
@@ -72,12 +70,7 @@ def translate(model: LanguageModel, pairs: Sequence[Pair], settings: Translation
 
 
 def chrf(answers: Sequence[str], references: Sequence[str]) -> float:
-    """chrF2 of a corpus, 0 to 100, with one reference an answer. Raises UserError when sacrebleu is not installed."""
-    try:
-        import sacrebleu
-    except ImportError as error:
-        raise UserError(
-            f"evaluate.translation needs the package sacrebleu: {error}",
-            "pip install 'collect-train[translation]', or leave evaluate.translation out",
-        ) from error
+    """chrF2 of a corpus, 0 to 100, with one reference an answer."""
+    import sacrebleu
+
     return float(sacrebleu.corpus_chrf(list(answers), [list(references)]).score)
