@@ -37,7 +37,14 @@ from helpers_texts import make_data
 
 RECIPE = "soma-small"
 VARIANTS = ("soma", "soma-67m", "soma-standard", "soma-small", "soma-finetune", "soma-finetune-small")
-TINY = ("model.n_layers=2", "model.d_model=32", "model.n_heads=4", "model.d_ff=128", "tokenizer.vocab_size=400")
+TINY = (
+    "model.n_layers=2",
+    "model.d_model=32",
+    "model.n_heads=4",
+    "model.d_ff=128",
+    "tokenizer.vocab_size=400",
+    "evaluate.positions=[8]",
+)
 NAMES, SIGNS = ("Aki", "Ren", "Yui", "Mio"), "空海山川雪花火風鳥月星雲雨石竹光"
 LINES = [  # dialogue with all that the document's own tokenizer drops
     f"HERO: {count} times, {name}… not once more!\n「{sign}だ！」と彼は言った。 — {name}-san?! 🎌\n"
@@ -128,6 +135,17 @@ def test_the_gates_are_its_own_trainers():
     assert (gates.min_train_bytes, gates.min_sentences, gates.min_mean_sentence_chars) == (524_288, 500, 30)
     assert gates.min_unique_word_ratio == 0.05
     assert (runtime.min_tokens, runtime.min_batches) == (100_000, 100)
+
+
+def test_the_fine_tune_starts_from_the_release_and_replays_a_quarter():
+    for name, start in (("soma-finetune", "soma"), ("soma-finetune-small", "soma-small")):
+        recipe = load_recipe(name)
+        assert recipe.train.init_from == start
+        assert recipe.model == load_recipe(start).model
+        mixture = recipe.train.mixture
+        assert (mixture["books"] + mixture["general"]) / sum(mixture.values()) == 0.25
+        assert recipe.evaluate.before
+    assert load_recipe("soma-finetune").tokens.learn_roles == ("EMO",)
 
 
 def test_what_looks_like_tokens_is_dropped():
@@ -407,7 +425,7 @@ def test_the_samplers_window_and_soft_limit_are_the_originals():
 
 
 def test_the_loss_before_training_is_that_of_a_uniform_guess():
-    model = build(shape("model.n_layers=4", "model.context=64"), 4096, seed=1)
+    model = build(shape("model.n_layers=4", "model.context=64", "evaluate.positions=[8]"), 4096, seed=1)
     ids = torch.randint(0, 4096, (2, 65), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).item()
