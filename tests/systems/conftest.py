@@ -9,10 +9,17 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "flows"))
 
-from helpers_flows import collect, prefect_server
-from helpers_systems import SHORT, SmallRun
+from helpers_flows import prefect_server
+from helpers_systems import PATIENCE, SHORT, SmallRun, collect
 
 from storage.store import VARIABLE
+
+
+def pytest_collection_modifyitems(items):
+    """A run of a whole recipe may take long on a machine that others use too."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(PATIENCE + 60))
 
 
 @pytest.fixture(scope="session")

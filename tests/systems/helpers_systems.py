@@ -8,12 +8,13 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers_flows import ROOT, Done, collect, finish, start
+from helpers_flows import ROOT, Done, finish, start
 
 from lmcore.recipe import packaged_recipes
 
 DOCS = ROOT / "docs"
 SHORT = ("--set", "train.steps=20")
+PATIENCE = 840.0  # seconds a whole run may take on a machine that others use too
 SAID = "\n".join(["/help", "/quit", ""])  # to a command that asks
 
 
@@ -29,7 +30,7 @@ class SmallRun:
 
     def collect(self, *args: str, code: int | None = 0) -> Done:
         """Run `collect-train ARGS` on this store."""
-        return collect(*args, env=self.env, stdin=SAID, code=code)
+        return collect(*args, env=self.env, code=code)
 
     def run(self, recipe: str, *args: str) -> Done:
         """Run another small recipe, shortened, in this store."""
@@ -39,9 +40,14 @@ class SmallRun:
         """What a command of a document gives, in the folder, on the small recipes."""
         words = shlex.split(small(command))
         assert words[0] == "collect-train", command
-        done = finish(start(*words[1:], env=self.env, cwd=self.folder, stdin=subprocess.PIPE), SAID)
-        assert done.code == 0, f"{shlex.join(words)}: exit code {done.code}\n{done.out}\n{done.err}"
-        return done
+        return collect(*words[1:], env=self.env, cwd=self.folder)
+
+
+def collect(*args: str, env: dict[str, str], code: int | None = 0, **options) -> Done:
+    """Run `collect-train ARGS` to its end; fails when its exit code is not `code` (None: any)."""
+    done = finish(start(*args, env=env, stdin=subprocess.PIPE, **options), SAID, PATIENCE)
+    assert code is None or done.code == code, f"{shlex.join(args)}: exit code {done.code}\n{done.out}\n{done.err}"
+    return done
 
 
 def small(command: str) -> str:
