@@ -80,9 +80,7 @@ def test_settings_of_the_document(mu):
     assert (model.ff_width, model.dropout, model.compat) == (256, 0.1, None)
     assert (mu.tokenizer.kind, mu.tokenizer.vocab_size, mu.tokenizer.cap) == ("word_bpe", 50_000, False)
     assert train.prompts == mu.evaluate.prompts == PROMPTS
-    assert mu.evaluate.sampling == Sampling(
-        max_tokens=30, temperature=0.8, top_k=50, top_p=0.9, repetition_penalty=1.2
-    )
+    assert mu.evaluate.sampling == Sampling(max_tokens=30, temperature=0.8, top_k=50, top_p=0.9, repetition_penalty=1.2)
     assert (runtime.each_epoch, runtime.keep_best) == (True, True)
     sampled = {name: getattr(runtime, f"sample_{name}") for name in ("temperature", "top_k", "top_p")}
     assert sampled == {"temperature": 0.8, "top_k": 50, "top_p": 0.9}
@@ -273,7 +271,8 @@ def test_owner_08_the_samples_of_every_epoch_are_saved_and_change(five_epochs):
     assert by_step[steps[0]] != by_step[steps[-1]]
     told = [line for line in read_lines(job.work / "progress.jsonl") if line.get("event") == "epoch-looks"]
     assert [line["epoch"] for line in told] == [1, 2, 3, 4, 5]
-    assert all({"loss", "accuracy", "perplexity"} <= line[part].keys() for line in told for part in ("train", "validation"))
+    looks = [line[part] for line in told for part in ("train", "validation")]
+    assert all({"loss", "accuracy", "perplexity"} <= look.keys() for look in looks)
     assert told[-1]["validation"]["loss"] < told[0]["validation"]["loss"]
 
 
@@ -286,7 +285,7 @@ def test_owner_09_the_learning_rate_peaks_and_ends_near_zero(mu):
     assert all(a > b for a, b in pairwise(found[peak:]))
     assert found[0] == pytest.approx(1e-4 / 25, rel=1e-3)
     assert found[-1] < 1e-9 + 4e-10
-    published = rates(load_recipe("mu", ["train.warmup_steps=1000"]), STEPS)  # torch's OneCycleLR, as its program has it
+    published = rates(load_recipe("mu", ["train.warmup_steps=1000"]), STEPS)  # as its program has it
     assert published.index(max(published)) / STEPS == pytest.approx(0.763, abs=0.002)
 
 
