@@ -1,5 +1,5 @@
-"""A model of MU's family with MU's kind of vocabulary, random and small, a train artifact's folder of it, and streams of
-tokens as long as MU's.
+"""A model of the family MU with its kind of vocabulary, random and small, a train artifact's folder of it, and streams
+of tokens as long as MU's.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def decide(
 
 
 def _sides(records: Records, splitting: SplitParams, parent: Parent | None) -> NDArray[np.int8]:
-    """The side of each record's page: where it or its texts stood before, else its source's, else where its name falls."""
+    """The side of each record's page: where it or its texts stood before, else its source's, else by its name."""
     side = split.splits(split.positions(records.page), splitting).astype(np.int8)
     if splitting.sources:
         given = split.of_sources(splitting, records.names["source"], records.source, records.page)

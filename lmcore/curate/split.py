@@ -1,8 +1,8 @@
 """Train, val or test, decided for ever by the name of the page a text comes from.
 
 Nothing but the page's name and the salt is looked at, so a text's split never depends on what else was collected,
-and everything that comes from one page (its parts, translations, templates made of it) stays on one side. A source may be
-given a side as a whole (`curate.split.sources`), as data sets are that come divided.
+and everything that comes from one page (its parts, translations, templates made of it) stays on one side. A source may
+have a side as a whole (`curate.split.sources`), for data sets that come divided.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SplitParams(Params):
     salt: str = Field(default="", max_length=200, description="Another salt deals the pages anew.")
     sources: dict[str, Literal["train", "val", "test"] | None] = added_later(
         {},
-        description="Side by source, for data sets that come divided; null takes one back that `extends` gave. Pages of "
+        description="Side by source, for data sets that come divided; null takes back what `extends` gave. Pages of "
         "all other sources are dealt.",
     )
 
@@ -62,11 +62,13 @@ def of_sources(
     `source` (N,) are indices into `names`. A page that is in several such sources has one side: test before val before
     train.
     """
-    of_name = np.array([SPLITS.index(side) if (side := params.sources.get(name)) else -1 for name in names], int)
+    given = (params.sources.get(name) for name in names)
+    of_name = np.array([SPLITS.index(part) if part else -1 for part in given], np.int64)
     _, of_page = np.unique(pages, return_inverse=True)
     side = np.full(of_page.max(initial=-1) + 1, -1)
     np.maximum.at(side, of_page, of_name[source])
-    return side[of_page]
+    found: NDArray[np.int64] = side[of_page]
+    return found
 
 
 def splits(position: NDArray[np.float64], params: SplitParams) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +77,16 @@ def test_a_source_may_have_a_side_as_a_whole_and_a_page_has_one():
     assert of_sources(params, names, source[:0], pages[:0]).tolist() == []
     with pytest.raises(ValidationError, match="sources"):
         SplitParams.model_validate({"sources": {"a": "dev"}})
+
+
+def test_a_source_with_a_side_is_held_out_whole(run_curate, collected, docstrings, row, tmp_path):
+    named = [(("learnt", "held", "dealt")[n % 3], n, text) for n, text in enumerate(docstrings[:120])]
+    rows = [row(text, url=f"http://{source}/{n}.html", source=source) for source, n, text in named]
+    split = {"val": 0.2, "test": 0.2, "sources": {"learnt": "train", "held": "val"}}
+    out, _ = run_curate([collected(tmp_path / "docs", rows)], split=split)
+    kept = {name: pq.read_table(out / name)["source"].to_pylist() for name in ("train", "val", "test")}
+    assert "held" not in kept["train"] + kept["test"]
+    assert "learnt" not in kept["val"] + kept["test"]
+    assert {"held", "dealt"} == set(kept["val"])
+    assert {"learnt", "dealt"} == set(kept["train"])
+    assert set(kept["test"]) == {"dealt"}

@@ -20,7 +20,10 @@ from helpers_flows import MARK, ROOT, environment, finish, write_recipe
 from helpers_kill import assert_no_orphans
 from store_words import text_of
 
+from deploy.run_colab import RECIPE
 from lmcore import load
+from lmcore.export.layouts import system_of
+from lmcore.recipe import load_recipe, packaged_recipes
 from storage.store import Store
 
 MODEL = {"family": "mu", "n_layers": 2, "matrix": [4, 4], "n_heads": 4, "context": 32}
@@ -99,6 +102,25 @@ def test_it_needs_no_server_and_goes_on_after_a_kill(script, recipe, tmp_path):
     again = finish(start(script, *command, **env))
     assert again.code == 0
     assert "✓" not in again.out, "nothing was left to do"
+
+
+def test_its_default_recipe_is_there_and_belongs_to_a_system():
+    assert RECIPE in packaged_recipes()
+    for name in (RECIPE, RECIPE.removesuffix("-small")):
+        assert system_of(load_recipe(name).name) == "mu"
+        assert load_recipe(name).train.precision == "auto", "fp16 with a loss scale where a GPU has no bf16"
+
+
+@pytest.mark.slow
+def test_without_a_recipe_it_is_the_small_one_on_shipped_text(script, tmp_path):
+    """Also where no set was fetched and no server runs."""
+    shorter = ("train.steps=3", "model.n_layers=1", "evaluate.max_bytes=5000", "evaluate.baselines=[]")
+    sets = [word for value in shorter for word in ("--set", value)]
+    env = {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": "http://127.0.0.1:9/api", "COLLECT_TRAIN_DATA": "none"}
+    done = finish(start(script, "--folder", str(tmp_path / "drive"), *sets, **env))
+    assert done.code == 0, done.out + done.err
+    model = tmp_path / "drive" / "files" / "mu_sota_best.pt"
+    assert load(model).info()["model"]["matrix"] == [8, 8]
 
 
 def test_without_the_project_it_says_where_to_find_it(script, tmp_path):

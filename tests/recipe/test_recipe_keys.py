@@ -119,6 +119,7 @@ def candidates(annotation, now):
     elif origin is dict:
         yield {packaged_rules()[0].name: 7.0}
         yield {"example.org": "a-token"}
+        yield {"docs": "val"}
         yield {"hu": {packaged_rules()[0].name: 7.0}}
         yield {"prose": ["docs"]}
     elif annotation is bool:

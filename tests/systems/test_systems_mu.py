@@ -271,9 +271,8 @@ def test_owner_08_the_samples_of_every_epoch_are_saved_and_change(five_epochs):
     assert by_step[steps[0]] != by_step[steps[-1]]
     told = [line for line in read_lines(job.work / "progress.jsonl") if line.get("event") == "epoch-looks"]
     assert [line["epoch"] for line in told] == [1, 2, 3, 4, 5]
-    assert all(
-        {"loss", "accuracy", "perplexity"} <= line[part].keys() for line in told for part in ("train", "validation")
-    )
+    looks = [line[part] for line in told for part in ("train", "validation")]
+    assert all({"loss", "accuracy", "perplexity"} <= look.keys() for look in looks)
     assert told[-1]["validation"]["loss"] < told[0]["validation"]["loss"]
 
 
@@ -286,9 +285,7 @@ def test_owner_09_the_learning_rate_peaks_and_ends_near_zero(mu):
     assert all(a > b for a, b in pairwise(found[peak:]))
     assert found[0] == pytest.approx(1e-4 / 25, rel=1e-3)
     assert found[-1] < 1e-9 + 4e-10
-    published = rates(
-        load_recipe("mu", ["train.warmup_steps=1000"]), STEPS
-    )  # torch's OneCycleLR, as its program has it
+    published = rates(load_recipe("mu", ["train.warmup_steps=1000"]), STEPS)  # as its program has it
     assert published.index(max(published)) / STEPS == pytest.approx(0.763, abs=0.002)
 
 
