@@ -97,7 +97,9 @@ class LanguageModel:
         chosen = make_sampling(max_tokens=max_tokens, **sampling)
         chosen = chosen.model_copy(update={"stop": (*chosen.stop, *STOPS[self.form])})
         ids, joint = self.prompt_ids(messages), None
-        if self.form == "tags" and self._spelt and not self.tokenizer.tags:  # a tag that is a token is joined to nothing
+        if (
+            self.form == "tags" and self._spelt and not self.tokenizer.tags
+        ):  # a tag that is a token is joined to nothing
             ids, joint = last_given_back(ids, self._spelt)
         return stream(self.model, self.tokenizer, ids, chosen, chat=self.chat_tuned, joint=joint)
 

@@ -8,18 +8,12 @@ from __future__ import annotations
 import json
 import math
 import struct
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers_systems import commands
-
-TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "export")]
-
 from lai_made import HELLO, lai_model, lai_tokenizer
 from lai_numpy import LAi, read_vocab
 from talker_made import TEXTS, talker_folder
@@ -39,13 +33,19 @@ from lmcore.tokenizer.char_bpe import CharBPE
 from lmcore.tokenizer.chat_tags import TAGS
 from lmcore.train import machine, plan
 from lmcore.train.horizon import make_horizon, warmup_share
-from lmcore.train.params import TrainParams, TrainRuntime
+from lmcore.train.params import TrainParams
 from lmcore.train.schedule import lr_share
 from storage.errors import UserError
 
 RECIPE = "lai-small"
 FULL = ("lai", "lai-mini", "lai-768")
-ODD_TEXTS = ("árvíztűrő tükörfúrógép", "😀👨‍👩‍👧", "a\u0301rvi\u0301ztu\u030bro\u030b", "\x00\x7f\x80\ufffd", "<0xFF><user>")
+ODD_TEXTS = (
+    "árvíztűrő tükörfúrógép",
+    "😀👨‍👩‍👧",
+    "a\u0301rvi\u0301ztu\u030bro\u030b",
+    "\x00\x7f\x80\ufffd",
+    "<0xFF><user>",
+)
 
 
 def source(recipe, name):
@@ -280,19 +280,20 @@ def test_owner_7_answers_and_translations_end_at_their_tag(tmp_path):
     assert talker.chat([{"role": "user", "content": "Hello"}], temperature=0) == "Szia!"
     for text, to, wanted in (("apple", "hu", "alma"), ("alma", "en", "apple")):
         pieces = talker.stream_translation(text, to, temperature=0)
-        said = ""
-        while True:
-            try:
-                said += next(pieces)
-            except StopIteration as end:
-                assert (said, end.value.finish_reason) == (wanted, "stop")
-                break
+        ended = []
+
+        def told(pieces=pieces, ended=ended):
+            ended.append((yield from pieces))
+
+        said = "".join(told())
+        assert (said, ended[0].finish_reason) == (wanted, "stop")
 
 
 # The trial size, run to its release
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_small_run_learns_the_tags_and_masks_the_questions(small_run):
     (meta,) = small_run.store.glob("tokens/*/meta.json")
     facts = json.loads(meta.read_text())
@@ -305,6 +306,7 @@ def test_the_small_run_learns_the_tags_and_masks_the_questions(small_run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_small_run_exports_and_talks(small_run):
     out = small_run.folder / "lai"
     told = small_run.collect(
@@ -330,6 +332,7 @@ def test_the_small_run_exports_and_talks(small_run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_owner_8_the_small_run_tells_held_out_text(small_run):
     assert "held-out test pages" in small_run.done.out
     (evaluation,) = small_run.store.glob("evaluate/*/evaluation.json")
@@ -338,6 +341,7 @@ def test_owner_8_the_small_run_tells_held_out_text(small_run):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_guide_s_commands(small_run):
     for command in commands("LAi"):
         small_run.type(command)

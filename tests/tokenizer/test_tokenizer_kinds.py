@@ -33,7 +33,10 @@ FIXED = "The cat's hat, árvíztűrő tükörfúrógép.\nሰላም 漢字 😀 
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 spiky_text = st.text(st.sampled_from(list(" \t\n\r\u00a0'sSlLtd019²½Ⅷa-é漢ሰ!<|>_.\u0301😀/w0x")), max_size=200)
 named_text = st.lists(
-    st.sampled_from(["<0x41>", "<0xFF>", "<pad>", "<UNK>", "</w>", "<|end|>", "<user>", "</user", "<a", "<", " ", "the", "é"]), max_size=20
+    st.sampled_from(
+        ["<0x41>", "<0xFF>", "<pad>", "<UNK>", "</w>", "<|end|>", "<user>", "</user", "<a", "<", " ", "the", "é"]
+    ),
+    max_size=20,
 ).map("".join)
 texts_of_all_sorts = any_text | spiky_text | named_text
 
