@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "flows"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "export"))
 
 from helpers_flows import prefect_server
 from helpers_systems import PATIENCE, SHORT, SmallRun, collect
