@@ -97,7 +97,7 @@ def _rows(tensor: Tensor, rows: int, seed: int, name: str) -> Tensor:
 
 def _heads(tensor: Tensor, old: DecoderConfig, new: DecoderConfig, seed: int, name: str) -> Tensor:
     """More heads behind the old ones, among queries, keys and values alike."""
-    parts = zip(tensor.split(old.qkv_rows), new.qkv_rows, "qkv", strict=True)
+    parts = zip(tensor.split_with_sizes(old.qkv_rows), new.qkv_rows, "qkv", strict=True)
     return torch.cat([_rows(part, rows, seed, f"{name} {letter}") for part, rows, letter in parts])
 
 
