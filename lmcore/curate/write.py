@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 from numpy.typing import NDArray
 
-from lmcore.curate.clean import Cleaned
+from lmcore.curate.cleaned import Layers
 from lmcore.curate.decide import Decided
 from lmcore.curate.ids import Ids, hexes, places
 from lmcore.curate.parent import SAME, Parent, link
@@ -76,7 +76,7 @@ def write_splits(
     records: Records,
     decided: Decided,
     plan: Plan,
-    cleaned: Cleaned,
+    cleaned: Layers,
     often: NDArray[np.int64] | None,
 ) -> None:
     """Write `out/SPLIT/BATCH-NUMBER.parquet` (CURATED); a split without texts has one empty file.
@@ -175,7 +175,7 @@ def _curated(
     number: int,
     records: Records,
     decided: Decided,
-    cleaned: Cleaned,
+    cleaned: Layers,
     often: NDArray[np.int64] | None,
     mine: NDArray[np.int64],
 ) -> pa.Table:
@@ -184,7 +184,7 @@ def _curated(
     rows = read_parquet(path, _TAKEN).take(records.row[mine][order])
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
-    rows = cleaned.apply(number, rows.take(back), records.row[mine])  # by record id, as `records` is
+    rows = cleaned.apply(number, rows.take(back), mine, records.row[mine])  # by record id, as `records` is
     times = np.ones(len(mine), np.int64) if often is None else often[mine]
     columns = {name: rows[name] for name in _TAKEN} | {
         "quality": pa.array(records.quality[mine]),
