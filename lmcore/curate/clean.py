@@ -34,6 +34,7 @@ from storage.parquet import read_parquet
 
 CONTAMINATED, REPEATED, BOILERPLATE = "contaminated", "long_repeat", "boilerplate"
 HITS = "contamination.parquet"
+_TOGETHER = 2 << 20  # bytes of texts cleaned at once: what they share with held-out items may be many times as much
 
 CHANGED = pa.schema(
     [
@@ -72,6 +73,18 @@ class Cleaner:
         Those of them that are `steady` (N,) are compared with `fresh` alone.
         """
         table = read_parquet(path, ["record_id", "text", "turns", "kind"]).take(pa.array(records.row[mine]))
+        cuts = np.flatnonzero(run_starts(np.cumsum(records.n_bytes[mine]) // _TOGETHER))[1:]
+        parts = [
+            self._run(table.take(pa.array(some)), records, decided, mine[some], steady)
+            for some in np.split(np.arange(len(mine)), cuts)
+        ]
+        changed, hits, hanging = (pa.concat_tables(column) for column in zip(*parts, strict=True))
+        return changed, hits, hanging
+
+    def _run(
+        self, table: pa.Table, records: Records, decided: Decided, mine: NDArray[np.int64], steady: NDArray[np.bool_]
+    ) -> tuple[pa.Table, pa.Table, pa.Table]:
+        """The same for some of the file's texts, `table`."""
         texts: list[str] = table["text"].to_pylist()
         kinds: list[str] = table["kind"].to_pylist()
         turns: list[list[Turn] | None] = table["turns"].to_pylist()
