@@ -63,10 +63,11 @@ def stream_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) ->
 
     The same rows give the same bytes however they are cut into tables.
     """
-    write_groups(path, schema, _regrouped(schema, tables))
+    write_groups(path, schema, regrouped(schema, tables))
 
 
-def _regrouped(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def regrouped(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of `tables`, cut into tables as `write_groups` wants them."""
     held, told = schema.empty_table(), 0
     for table in tables:
         held = pa.concat_tables([held, table.cast(schema)])

@@ -73,6 +73,10 @@ class DecontaminateParams(Params):
         return Size(self.n_words, self.n_chars)
 
 
+Windows = tuple[Integers, NDArray[np.uint64]]
+"""Places of texts and hashes of windows that were looked for in them, in no order, some of them more than once."""
+
+_NONE: Windows = (np.zeros(0, np.int64), np.zeros(0, np.uint64))
 _ASKED = 1 << 16  # windows looked up together: the index is on disk, and every look has its price
 
 
@@ -85,6 +89,7 @@ class Scanned:
     spans: dict[int, tuple[Span, ...]]  # the overlaps in code points of the text as it was given
     too_short: set[int]  # places of the texts that have too little left
     hits: pa.Table = field(default_factory=CONTAMINATION.empty_table)  # sorted by record, set and item
+    hangs: Windows = field(default_factory=lambda: _NONE)  # on which windows of items that may change
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class _Overlaps:
     start: Integers  # code points
     end: Integers
     item: Integers
+    hangs: Windows
 
     def spans(self) -> dict[int, list[Span]]:
         """The union of the windows of each text that has some."""
@@ -113,7 +119,7 @@ def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, par
     """
     found = _overlaps(texts, held_out)
     spans = found.spans()
-    counted = [_counted(found)]
+    counted, hangs = [_counted(found)], [found.hangs]
     scanned = Scanned(list(texts), {}, {text: tuple(parts) for text, parts in spans.items()}, set())
     while params.remove and spans:
         places = sorted(spans)
@@ -121,13 +127,16 @@ def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, par
             scanned.cuts[place] = made = cut(texts[place], scanned.spans[place])
             scanned.texts[place] = made.text
         found = _overlaps([scanned.texts[place] for place in places], held_out)
-        found = replace(found, text=np.array(places, np.int64)[found.text])
+        back = np.array(places, np.int64)
+        found = replace(found, text=back[found.text], hangs=(back[found.hangs[0]], found.hangs[1]))
         counted.append(_counted(found))
+        hangs.append(found.hangs)
         spans = found.spans()
         for place, parts in spans.items():
             more = [scanned.cuts[place].original(part) for part in parts]
             scanned.spans[place] = tuple(union([*scanned.spans[place], *more]))
     scanned.hits = _hits(counted, held_out, record_ids)
+    scanned.hangs = _joined(hangs)
     if scanned.cuts and params.min_left_words:
         places = sorted(scanned.cuts)
         weights = _weights([scanned.texts[place] for place in places], params.size)
@@ -137,7 +146,8 @@ def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, par
 
 
 def _overlaps(texts: Sequence[str], held_out: HeldOut) -> _Overlaps:
-    parts: list[tuple[Integers, ...]] = [(np.zeros(0, np.int64),) * 4]
+    none = np.zeros(0, np.int64)
+    parts = [_Overlaps(none, none, none, none, _NONE)]
     asked: list[tuple[NDArray[Any], ...]] = []  # text, start, end and hash of windows that may be held out
     for first, tokens in () if held_out.empty else pieces(texts, held_out.size):
         start, end, hashes = held_out.windows(tokens)
@@ -147,13 +157,21 @@ def _overlaps(texts: Sequence[str], held_out: HeldOut) -> _Overlaps:
             asked = []
     if asked:
         parts.append(_found(asked, held_out))
-    return _Overlaps(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    text, start, end, item = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("text", "start", "end", "item")
+    )
+    return _Overlaps(text, start, end, item, _joined([part.hangs for part in parts]))
 
 
-def _found(asked: Sequence[tuple[NDArray[Any], ...]], held_out: HeldOut) -> tuple[Integers, ...]:
+def _found(asked: Sequence[tuple[NDArray[Any], ...]], held_out: HeldOut) -> _Overlaps:
     text, start, end, hashes = (np.concatenate(column) for column in zip(*asked, strict=True))
-    which, item = held_out.find(hashes)
-    return text[which], start[which], end[which], item
+    which, item, hangs = held_out.find(hashes)
+    return _Overlaps(text[which], start[which], end[which], item, (text[hangs], hashes[hangs]))
+
+
+def _joined(windows: Sequence[Windows]) -> Windows:
+    text, hashes = zip(*windows, strict=True)
+    return np.concatenate(text), np.concatenate(hashes)
 
 
 def _counted(found: _Overlaps) -> pa.Table:

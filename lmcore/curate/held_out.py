@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ VERSION = 2
 SHORT_WORDS = 5
 """A text shorter than a window is looked for as a whole when it has that many words."""
 MOST_ITEMS = 64
-"""Of the items that share one window, the first so many are named: more of them have a template in common."""
+"""Of the items that count and share one window, the first so many are named: more have a template in common."""
 
 ITEM = pa.schema(
     [
@@ -51,13 +51,6 @@ _BATCH = 1 << 20  # characters that are held before they are looked at
 COUNT = pa.schema([ITEM.field("set"), pa.field("items", pa.int64(), nullable=False)])
 
 
-def item_counts(index: Path) -> pa.Table:
-    """COUNT rows: how many different items each set of an index has, by name of the set."""
-    items = read_parquet(index / "items.parquet", ["set", "item"])
-    counted = items.group_by("set").aggregate([("item", "count_distinct")]).sort_by("set")
-    return pa.table([counted["set"], counted["item_count_distinct"]], schema=COUNT)
-
-
 @dataclass(frozen=True)
 class HeldOut:
     """The index, opened. Several processes may have it open at once."""
@@ -70,6 +63,8 @@ class HeldOut:
     _anchors: Hashes  # (S,) ascending: what items shorter than a window begin with
     _lengths: Integers  # (S,) how many tokens they have
     _anchor_filter: NDArray[np.uint8]
+    _counts: NDArray[np.bool_]  # (I,) which items are held out now; the others are as if they were not there
+    _may_change: NDArray[np.bool_]  # (I,) those of which that may be another time
 
     @classmethod
     def build(cls, items: Iterable[Item], size: Size, folder: Path, *, memory_mb: int = 256) -> HeldOut:
@@ -94,25 +89,43 @@ class HeldOut:
             about = json.loads((folder / "about.json").read_text())
             if about["version"] != VERSION:
                 raise ValueError(f"version {about['version']}, this program reads {VERSION}")
+            items = read_parquet(folder / "items.parquet")
             return cls(
                 folder,
                 Size(about["words"], about["chars"]),
-                read_parquet(folder / "items.parquet"),
+                items,
                 np.load(folder / "filter.npy"),
                 Postings.open(folder),
                 np.load(folder / "short-anchors.npy"),
                 np.load(folder / "short-lengths.npy"),
                 np.load(folder / "short-filter.npy"),
+                np.ones(items.num_rows, bool),
+                np.zeros(items.num_rows, bool),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunError(
                 f"cannot read the index of held-out texts {folder}: {error}", "build it again from these texts"
             ) from error
 
+    def of(self, counts: NDArray[np.bool_], may_change: NDArray[np.bool_]) -> HeldOut:
+        """The same index, of which only some items count (I,), and those may change (I,) of which that may be so."""
+        return replace(self, _counts=counts, _may_change=may_change)
+
     @property
     def empty(self) -> bool:
-        """Whether nothing is held out."""
+        """Whether no item has a window, be it one that counts or not."""
         return not len(self._postings)
+
+    def item_counts(self) -> pa.Table:
+        """COUNT rows: how many different items that count each set has, by name of the set."""
+        counted = self.items.filter(pa.array(self._counts)).group_by("set").aggregate([("item", "count_distinct")])
+        counted = counted.sort_by("set")
+        return pa.table([counted["set"], counted["item_count_distinct"]], schema=COUNT)
+
+    def windows_between(self, other: HeldOut) -> Hashes:
+        """The different windows, ascending, of the items that count here and not in `other`, or the other way round."""
+        changed = self._counts != other._counts
+        return self._postings.hashes_of(changed) if changed.any() else np.zeros(0, np.uint64)
 
     def windows(self, tokens: Tokens) -> tuple[Integers, Integers, Hashes]:
         """First token, end and hash of those runs of `tokens` that may be in the index, as the filter has it."""
@@ -127,16 +140,30 @@ class HeldOut:
             hashes = np.concatenate((hashes, grams.of(more_start, more_end)))
         return start, end, hashes
 
-    def find(self, hashes: Hashes) -> tuple[Integers, Integers]:
-        """Which of `hashes` are windows of which items: pairs of (place in `hashes`, number of the item), in order."""
+    def find(self, hashes: Hashes) -> tuple[Integers, Integers, NDArray[np.bool_]]:
+        """Which of `hashes` are windows of which items, and which of them hang on items that may change.
+
+        The first two are pairs of (place in `hashes`, number of the item), in order; the last is one flag a hash.
+        """
         distinct, back = np.unique(hashes, return_inverse=True)
-        place, number = self._postings.find(distinct)
+        places, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        hangs = np.zeros(len(distinct), bool)
+        for place, number in self._postings.rows(distinct):
+            counts = self._counts[number]
+            before: Integers = np.cumsum(counts) - counts
+            first = np.flatnonzero(run_starts(place))
+            nth: Integers = before - np.repeat(before[first], np.diff(np.append(first, len(place))))
+            told = nth < MOST_ITEMS  # what stands behind the last that is named changes nothing
+            hangs[place[told & self._may_change[number]]] = True
+            places.append(place[told & counts])
+            numbers.append(number[told & counts])
+        place, number = np.concatenate(places), np.concatenate(numbers)
         # from the distinct ones back to all
         count = np.bincount(place, minlength=len(distinct))
         first = np.cumsum(count) - count
         every = np.repeat(np.arange(len(hashes)), count[back])
         within = np.arange(len(every)) - np.repeat(np.cumsum(count[back]) - count[back], count[back])
-        return every, number[first[back[every]] + within]
+        return every, number[first[back[every]] + within], hangs[back]
 
     def _shorter(self, grams: Grams, n_tokens: int) -> tuple[Integers, Integers]:
         """The runs that begin as an item shorter than a window does, and have as many tokens."""
@@ -160,7 +187,7 @@ class _Building:
     def __init__(self, folder: Path, size: Size, memory: int) -> None:
         self._folder, self._size, self._memory = folder, size, memory
         self.names = _Names()
-        self._postings = PostingsWriter(folder, memory, MOST_ITEMS)
+        self._postings = PostingsWriter(folder, memory)
         self._anchors: list[Hashes] = []
         self._lengths: list[Integers] = []
 

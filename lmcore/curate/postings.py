@@ -53,12 +53,11 @@ class Postings:
         for first in range(0, len(self), _PIECE):
             yield np.fromfile(self.folder / "grams", np.uint64, min(_PIECE, len(self) - first), offset=8 * first)
 
-    def find(self, wanted: Hashes) -> tuple[Integers, Integers]:
-        """The items of distinct ascending hashes: pairs of (place in `wanted`, item), in order."""
+    def rows(self, wanted: Hashes) -> Iterator[tuple[Integers, Integers]]:
+        """The items of distinct ascending hashes: (place in `wanted`, item), in order, all of one hash in one piece."""
         maps = _MOST_MAPS if len(self) > _PIECE // 16 else 1
         bounds = self.bounds[:: _RANGES // maps].tolist()
         cuts = [*np.searchsorted(wanted, _range_starts(maps)).tolist(), len(wanted)]
-        places, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for (low, high), (first, last) in zip(itertools.pairwise(cuts), itertools.pairwise(bounds), strict=True):
             if low == high or first == last:
                 continue
@@ -69,19 +68,27 @@ class Postings:
                 continue
             at = at[hit]
             count = np.searchsorted(grams, wanted[low:high][hit], side="right") - at
-            within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
             items = np.memmap(self.folder / "items", np.uint32, "r", 4 * first, (last - first,))
-            places.append(np.repeat(low + hit, count))
-            numbers.append(items[np.repeat(at, count) + within].astype(np.int64))
-        return np.concatenate(places), np.concatenate(numbers)
+            for some in _together(count):
+                within = np.arange(count[some].sum()) - np.repeat(np.cumsum(count[some]) - count[some], count[some])
+                number = items[np.repeat(at[some], count[some]) + within].astype(np.int64)
+                yield np.repeat(low + hit[some], count[some]), number
+
+    def hashes_of(self, items: NDArray[np.bool_]) -> Hashes:
+        """The different hashes of those items, ascending."""
+        found = [np.zeros(0, np.uint64)]
+        for number, hashes in enumerate(self.hashes()):
+            at = 4 * number * _PIECE
+            found.append(hashes[items[np.fromfile(self.folder / "items", np.uint32, len(hashes), offset=at)]])
+        return np.unique(np.concatenate(found))
 
 
 class PostingsWriter:
-    """Takes rows in any order; of one hash the `most` lowest items stay."""
+    """Takes rows in any order."""
 
-    def __init__(self, folder: Path, memory: int, most: int) -> None:
+    def __init__(self, folder: Path, memory: int) -> None:
         """Writes to `folder`, which is there, and holds about `memory` bytes, and never more than a few MiB."""
-        self._folder, self._memory, self._most = folder, min(memory, _RUN_BYTES), most
+        self._folder, self._memory = folder, min(memory, _RUN_BYTES)
         self._grams: list[Hashes] = []
         self._items: list[NDArray[np.uint32]] = []
         self._held = 0
@@ -105,7 +112,7 @@ class PostingsWriter:
             open(self._folder / "items", "wb") as items_file,
         ):
             for low, high in self._ranges():
-                grams, items = self._sorted(*self._read(low, high))
+                grams, items = _sorted(*self._read(low, high))
                 counts += _counts(grams)
                 grams.tofile(grams_file)
                 items.tofile(items_file)
@@ -119,19 +126,11 @@ class PostingsWriter:
             return
         grams, items = np.concatenate(self._grams), np.concatenate(self._items)
         self._grams, self._items, self._held = [], [], 0
-        grams, items = self._sorted(grams, items)
+        grams, items = _sorted(grams, items)
         with disk_errors(self._folder):
             grams.tofile(self._folder / f"run-{len(self._runs)}.grams")
             items.tofile(self._folder / f"run-{len(self._runs)}.items")
         self._runs.append(np.concatenate(([0], np.cumsum(_counts(grams)))))
-
-    def _sorted(self, grams: Hashes, items: NDArray[np.uint32]) -> tuple[Hashes, NDArray[np.uint32]]:
-        order = np.lexsort((items, grams))
-        grams, items = grams[order], items[order]
-        kept = run_starts(grams) | run_starts(items)
-        grams, items = grams[kept], items[kept]
-        kept = rank(grams) < self._most
-        return grams[kept], items[kept]
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """Ranges of hashes, as many in a row as may be held together; nothing where there are no rows."""
@@ -156,10 +155,23 @@ class PostingsWriter:
         return np.concatenate([np.zeros(0, np.uint64), *grams]), np.concatenate([np.zeros(0, np.uint32), *items])
 
 
-def rank(ranked: NDArray[np.generic]) -> Integers:
-    """The place of each value among its equals, in a sorted array."""
-    first = np.flatnonzero(run_starts(ranked)) if len(ranked) else np.zeros(0, np.int64)
-    return np.arange(len(ranked)) - np.repeat(first, np.diff(np.append(first, len(ranked))))
+def _sorted(grams: Hashes, items: NDArray[np.uint32]) -> tuple[Hashes, NDArray[np.uint32]]:
+    """Ascending, and none twice."""
+    order = np.lexsort((items, grams))
+    grams, items = grams[order], items[order]
+    kept = run_starts(grams) | run_starts(items)
+    return grams[kept], items[kept]
+
+
+def _together(count: Integers) -> Iterator[slice]:
+    """Which of hashes with so many rows are read together."""
+    upto = np.cumsum(count)
+    first = 0
+    while first < len(count):
+        most = (upto[first - 1] if first else 0) + _PIECE
+        last = max(first + 1, int(np.searchsorted(upto, most, side="right")))
+        yield slice(first, last)
+        first = last
 
 
 def _range_starts(count: int) -> Hashes:

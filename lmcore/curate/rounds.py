@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lmcore.curate.carried import still_lost
 from lmcore.curate.choose import Pairs
-from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, HITS, INDEX, REPEATED, Cleaned, clean
+from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, HITS, REPEATED
+from lmcore.curate.cleaned import Layers
+from lmcore.curate.cleaning import Cleaning
 from lmcore.curate.compare import read_pairs
 from lmcore.curate.decide import NOBODY, Decided, Drop, decide
-from lmcore.curate.held_out import COUNT, item_counts
-from lmcore.curate.ids import hexes
 from lmcore.curate.mix import weights
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
 from lmcore.curate.parent import Parent
@@ -41,16 +40,16 @@ def decide_and_clean(
     known: Parent | None,
     reusable: Parent | None,
     report: Report,
-) -> tuple[Decided, Cleaned, Pairs]:
+) -> tuple[Decided, Layers, Pairs]:
     """The verdict on every record, what became of the texts, and which of them are alike.
 
     `records` is told the texts' new sizes and digests. `known` is the corpus before, `reusable` the same where it was
     made with the same settings. Leaves `out/contamination.parquet` and `out/evaluation_sets.parquet`.
     """
-    as_measured = [array.copy() for array in (records.text_id, records.words, records.n_bytes)]
     pairs = Pairs.of(*(read_pairs(folder) for folder in compared))
     names = (np.array(records.names[name], object)[getattr(records, name)] for name in ("source", "kind"))
     weight = weights(params.mix, *names)
+    cleaning = Cleaning(work, files, compared, records, params, reusable, runtime.memory_mib, report)
     gone: list[Drop] = []
     hits: list[pa.Table] = []
     while True:
@@ -67,28 +66,23 @@ def decide_and_clean(
             weights=weight,
             gone=gone,
         )
-        if not hits and not gone:
+        if not gone:
             gone, told = still_lost(records, decided, reusable, params)
             if gone:
                 hits.append(told)
                 continue
-        folder = work / "clean" / f"{len(hits):03d}"
-        cleaned, found = clean(folder, files, compared, records, decided, params, reusable, runtime.memory_mib, report)
+        cleaning.again(decided)
         lost = _lost(decided)
-        hits.append(found)
         if not lost:
             break
         gone += lost
-        hits[-1] = found.filter(
-            pc.is_in(found["record_id"], hexes(records.ids[np.concatenate([d.records for d in lost])]))
-        )
-        for array, measured in zip((records.text_id, records.words, records.n_bytes), as_measured, strict=True):
-            array[:] = measured
+        hits.append(cleaning.hits(np.concatenate([drop.records for drop in lost])))
+        cleaning.forget()
+    hits.append(cleaning.hits())
     keys = [("set", "ascending"), ("item", "ascending"), ("record_id", "ascending")]
     write_parquet(work / "out" / HITS, pa.concat_tables(hits).sort_by(keys))
-    counts = item_counts(folder / INDEX) if params.decontaminate.enabled else COUNT.empty_table()
-    write_parquet(work / "out" / SETS, counts)
-    return decided, cleaned, pairs
+    write_parquet(work / "out" / SETS, cleaning.item_counts())
+    return decided, cleaning.layers, pairs
 
 
 def _lost(decided: Decided) -> list[Drop]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lmcore.curate import gates
 from lmcore.curate.beside import Beside
-from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, REPEATED, clear
+from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, REPEATED
+from lmcore.curate.cleaning import clear
 from lmcore.curate.decide import EXACT, HELD_OUT, NEAR, NOBODY, Decided
 from lmcore.curate.figures import gate_values, statistics, write_decisions
 from lmcore.curate.ids import ids

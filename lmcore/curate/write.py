@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 from numpy.typing import NDArray
 
-from lmcore.curate.clean import Cleaned
+from lmcore.curate.cleaned import Layers
 from lmcore.curate.decide import Decided
 from lmcore.curate.ids import Ids, hexes, places
 from lmcore.curate.parent import SAME, Parent, link
@@ -27,7 +27,16 @@ from lmcore.curate.records import Records
 from lmcore.documents import CURATED, SPLITS, validate
 from lmcore.freed import give_back
 from storage.atomic import disk_errors, fault
-from storage.parquet import PIECE_ROWS, ROWS_PER_GROUP, read_parquet, replace_groups, replace_parquet, write_parquet
+from storage.parquet import (
+    PIECE_ROWS,
+    ROWS_PER_GROUP,
+    batches,
+    parquet_facts,
+    read_parquet,
+    regrouped,
+    replace_groups,
+    write_parquet,
+)
 
 FILE_BYTES = 64 << 20  # of text in one file, about
 _PIECE_ROWS = 2 * PIECE_ROWS  # put in order at once
@@ -76,7 +85,7 @@ def write_splits(
     records: Records,
     decided: Decided,
     plan: Plan,
-    cleaned: Cleaned,
+    cleaned: Layers,
     often: NDArray[np.int64] | None,
 ) -> None:
     """Write `out/SPLIT/BATCH-NUMBER.parquet` (CURATED); a split without texts has one empty file.
@@ -123,12 +132,14 @@ def write_splits(
 def _take_over(old: Path, new: Path, stays: NDArray[np.bytes_]) -> None:
     if new.exists():
         return
-    table = read_parquet(old, ["record_id"])
-    if table.num_rows == len(stays):
+    facts = parquet_facts(old)
+    if facts.num_rows == len(stays):
         link(old, new)
     else:
-        whole = read_parquet(old)
-        replace_parquet(new, whole.filter(pc.is_in(whole["record_id"], hexes(stays))))
+        wanted, schema = hexes(stays), facts.schema.to_arrow_schema()
+        tables = (pa.Table.from_batches([batch]) for batch in batches(old))
+        left = (table.filter(pc.is_in(table["record_id"], wanted)) for table in tables)
+        replace_groups(new, schema, regrouped(schema, left))
 
 
 def _buckets(records: Records, decided: Decided, plan: Plan, split: int) -> int:
@@ -175,7 +186,7 @@ def _curated(
     number: int,
     records: Records,
     decided: Decided,
-    cleaned: Cleaned,
+    cleaned: Layers,
     often: NDArray[np.int64] | None,
     mine: NDArray[np.int64],
 ) -> pa.Table:
@@ -184,7 +195,7 @@ def _curated(
     rows = read_parquet(path, _TAKEN).take(records.row[mine][order])
     back = np.empty(len(order), np.int64)
     back[order] = np.arange(len(order))
-    rows = cleaned.apply(number, rows.take(back), records.row[mine])  # by record id, as `records` is
+    rows = cleaned.apply(number, rows.take(back), mine, records.row[mine])  # by record id, as `records` is
     times = np.ones(len(mine), np.int64) if often is None else often[mine]
     columns = {name: rows[name] for name in _TAKEN} | {
         "quality": pa.array(records.quality[mine]),
