@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 
 PATIENCE = 280.0
-LINE_SECONDS = 1.5  # a little more than lies between two lines that a trainer writes of its steps
+PAUSE = 3.0  # seconds: more than between two lines of a trainer (1), or two of its events in a run's journal (2)
 
 
 def every(steps: int) -> str:
@@ -53,8 +53,8 @@ def until_held(
 
 
 def next_stop(trainer: psutil.Process) -> None:
-    """Let it go on to where it stands still again, and write a line of the steps between, the first of them at least."""
-    time.sleep(LINE_SECONDS)
+    """Let it go on to where it stands still again; of the steps between, the first is in its progress file at least."""
+    time.sleep(PAUSE)
     trainer.resume()
     until_held(lambda: [trainer], why_not=lambda: trainer)
 
