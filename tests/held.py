@@ -6,7 +6,8 @@
     trainer.resume()                        # or it goes on to the next stop
 
 A process that continues a training counts from its own first step: with fewer steps left than the count, it does not
-stop again.
+stop again. A run whose trainer stands still for more than a minute takes it for stalled (tasks/stall.py), unless it
+has written less than four lines.
 """
 
 from __future__ import annotations
