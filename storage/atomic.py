@@ -29,7 +29,11 @@ _reached: Counter[str] = Counter()
 
 
 def fault(name: str) -> None:
-    """Die or fail here when the tests' fault variable asks for it; otherwise nothing."""
+    """Die, fail or stand still here when the tests' fault variable asks for it; otherwise nothing.
+
+    `NAME:3` dies at the third time this point is reached, `NAME:3=enospc` fails with that error of the system, and
+    `NAME:3=stop` stands still at every third time, until somebody sends SIGCONT.
+    """
     wanted = os.environ.get(FAULT_VARIABLE)
     if not wanted:
         return
@@ -38,6 +42,10 @@ def fault(name: str) -> None:
     if point != name:
         return
     _reached[name] += 1
+    if effect == "stop":
+        if _reached[name] % int(count or 1) == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return
     if _reached[name] != int(count or 1):
         return
     if not effect:

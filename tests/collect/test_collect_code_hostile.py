@@ -50,9 +50,9 @@ def test_long_names_are_counted(tmp_path, nested, monkeypatch):
     ["generated " * 400, "do not edit " * 300, "@code generated do " * 200, "auto generated\n" * 300, "# " * 2000],
 )
 def test_heads_that_took_long(head):
-    begin = time.monotonic()
+    begin = time.process_time()
     generated_text(head)
-    assert time.monotonic() - begin < 1
+    assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize(
@@ -75,19 +75,19 @@ def test_patterns_of_many_stars_are_passed_over(tmp_path, caplog):
     (tmp_path / ("a" * 200)).write_text("x")
     (tmp_path / "b.log").write_text("x")
     (tmp_path / ".gitignore").write_text("a*a*a*a*a*b\n**/a/**/a/**/a/**/b\n*.log\n!b.log\n")
-    begin = time.monotonic()
+    begin = time.process_time()
     with folder_tree(tmp_path) as tree:
         assert [blob.path for blob in tree.blobs if blob.path != ".gitignore"] == ["a" * 200, "b.log"]
-    assert time.monotonic() - begin < 2
+    assert time.process_time() - begin < 2
     assert caplog.text.count("too many stars") == 2
 
 
 def test_a_page_of_lists_in_lists():
-    begin = time.monotonic()
+    begin = time.process_time()
     page = bulk_page("<html><body><p>A text that stays.</p>" + "<ul><li><a href=x>t</a>" * 4000, "http://a.example/")
     assert page
     assert "A text that stays." in page.text
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_how_deep_elements_are():

@@ -392,10 +392,10 @@ class TestFeeds:
     @pytest.mark.parametrize("piece", ["<", "<!", "<a ", "<item>", "&", "&lt;a "])
     def test_time_grows_with_length_only(self, piece):
         def seconds(length):
-            began = time.perf_counter()
+            began = time.process_time()
             with contextlib.suppress(Unreadable):
                 parsed(f"<rss version='2.0'><channel><item><description>{piece * length}")
-            return time.perf_counter() - began
+            return time.process_time() - began
 
         parsed(rss(item(1)))
         assert seconds(20_000) < 12 * max(seconds(4_000), 0.02)

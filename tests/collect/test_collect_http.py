@@ -76,22 +76,22 @@ def test_retry_after_in_seconds_is_obeyed(site):
     site.replies["/a"] = [Reply(429, headers={"Retry-After": "1"}), Reply(body=PAGE)]
     started = time.monotonic()
     assert fetch(site, "/a").outcome == "ok"
-    assert 1.0 <= time.monotonic() - started < 3
+    assert 1.0 <= time.monotonic() - started < 30
 
 
 def test_retry_after_as_date_is_obeyed_by_all_workers(site):
-    moment = email.utils.formatdate(time.time() + 2, usegmt=True)
+    started = time.monotonic()
+    moment = email.utils.formatdate(time.time() + 4, usegmt=True)
     site.replies["/a"] = [Reply(503, headers={"Retry-After": moment}), Reply(body=PAGE)]
     site.replies["/b"] = [Reply(body=PAGE)]
     client = client_for(site)
-    started = time.monotonic()
     worker = threading.Thread(target=client.fetch, args=(site.url + "/a",))
     worker.start()
     while not site.requests["/a"]:
         time.sleep(0.01)
-    time.sleep(0.1)
+    time.sleep(1.0)  # until its answer was read
     assert client.fetch(site.url + "/b").outcome == "ok"
-    assert time.monotonic() - started > 0.9
+    assert time.monotonic() - started > 2.9
     worker.join()
 
 
@@ -115,7 +115,7 @@ def test_dripping_answer_is_cut_off(site, part):
     started = time.monotonic()
     answer = fetch(site, "/a", timeout=1)
     assert answer.outcome == "too_slow"
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 8, "the whole answer takes ten seconds"
     assert site.requests["/a"] == 1
 
 
@@ -123,7 +123,7 @@ def test_silent_server_is_tried_again(site):
     site.replies["/a"] = [raw(pause=1), raw(b"HTTP/1.1 200 OK\r\n", pause=1), Reply(body=PAGE)]
     answer = fetch(site, "/a", timeout=1)
     assert (answer.outcome, answer.tries) == ("ok", 3)
-    site.replies["/b"] = [raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", pause=1.5)]
+    site.replies["/b"] = [raw(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", pause=10)]
     assert fetch(site, "/b", timeout=1, retries=0).outcome == "timeout"
 
 
@@ -418,6 +418,6 @@ def test_close_wakes_those_who_wait(site):
     while not site.requests["/a"]:
         time.sleep(0.01)
     client.close()
-    worker.join(3)
+    worker.join(40)  # it was asked to wait for fifty seconds
     assert not worker.is_alive()
     assert len(caught) == 1

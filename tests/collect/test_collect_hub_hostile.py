@@ -139,6 +139,6 @@ def test_patterns_of_a_card(pattern, name):
 
 @pytest.mark.parametrize("pattern", ["**/" * 40 + "z.txt", "*a" * 40 + "z.txt", "**a" * 40 + "z.txt"])
 def test_a_pattern_of_many_stars(pattern):
-    begin = time.monotonic()
+    begin = time.process_time()
     assert not matches(pattern, "a/" * 60 + "a" * 200 + ".txt")
-    assert time.monotonic() - begin < 2
+    assert time.process_time() - begin < 2

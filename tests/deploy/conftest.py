@@ -21,10 +21,10 @@ def frozen():
 
 @pytest.fixture(scope="session")
 def recipes(tmp_path_factory, frozen):
-    """A folder of recipes: tiny; slow, whose training lasts long enough to be disturbed; shown, of two sources."""
+    """A folder of recipes: tiny; slow, whose training is disturbed; shown, of two sources."""
     folder = tmp_path_factory.mktemp("recipes")
     write_recipe(folder, web_source(frozen.url))
-    slow = {"steps": 600, "batch": 8, "micro_batch": 2}
+    slow = {"steps": 120, "batch": 8, "micro_batch": 2}
     write_recipe(folder, web_source(frozen.url), name="slow.yaml", train=slow)
     section = web_source(frozen.url, name="section", seeds=[f"{frozen.url}/section/5"], max_pages=6, max_depth=1)
     its_own = web_source(frozen.url, max_pages=29)  # nothing of it is in the store, whatever has run before

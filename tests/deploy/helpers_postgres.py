@@ -88,7 +88,7 @@ class Postgres:
             [*self.become, self.bin / program, *args],
             env={"PATH": os.environ["PATH"], "PGPASSWORD": PASSWORD},
             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, timeout=60, check=False,
+            text=True, timeout=200, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{program}: {done.stdout}\n{self._log()}"
         return done.stdout

@@ -13,7 +13,7 @@ from uuid import UUID
 import psutil
 import pytest
 import requests
-from helpers_deploy import PATIENCE, Up, wait_for
+from helpers_deploy import HELD, PATIENCE, SOON, Up, outlived
 from helpers_flows import collect
 from prefect.client.orchestration import SyncPrefectClient
 
@@ -126,13 +126,13 @@ def test_the_worker_works_and_no_secret_is_written(service, web):
 
 def test_when_its_server_dies_it_ends_and_the_next_goes_on(service):
     """A platform restarts what ends with an error; the run goes on from its checkpoint."""
-    run = service.begin(parameters={"recipe": "slow", "seed": 501})
+    run = service.begin(parameters={"recipe": "slow", "seed": 501}, job_variables=HELD)
     trainer = service.training(run)
     (server,) = [p for p in psutil.Process(service.process.pid).children() if "flows.embedded" in p.cmdline()]
     server.kill()
-    assert service.process.wait(90) == 1
+    assert service.process.wait(PATIENCE) == 1
     assert "error: the Prefect server ended with code -9" in service.said()
-    assert not trainer.is_running()
+    assert not outlived([trainer])
     assert not (service.store / ".prefect" / "server.json").exists()
     service.start()
     assert service.ended(run, patience=PATIENCE).run_count == 2
@@ -140,12 +140,11 @@ def test_when_its_server_dies_it_ends_and_the_next_goes_on(service):
 
 def test_sigterm_ends_it_well(service):
     """As platforms stop a service; with a run in its training."""
-    run = service.begin(parameters={"recipe": "slow", "seed": 502})
-    trainer = service.training(run)
+    run = service.begin(parameters={"recipe": "slow", "seed": 502}, job_variables=HELD)
+    service.training(run)
     family = psutil.Process(service.process.pid).children(recursive=True)
     began = time.monotonic()
     os.kill(service.process.pid, signal.SIGTERM)
-    assert service.process.wait(30) == 0
+    assert service.process.wait(SOON) == 0
     print(f"stopped in {time.monotonic() - began:.1f} s")
-    wait_for(lambda: not trainer.is_running(), "the trainer to end", 5)
-    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE], service.said()
+    assert not outlived(family), service.said()

@@ -8,14 +8,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import uuid
 import venv
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
+from held import every, goes_on_when_told, until_held
 from helpers_flows import MARK, ROOT, environment, finish, write_recipe
 from helpers_kill import assert_no_orphans
 from store_words import text_of
@@ -24,6 +25,7 @@ from deploy.run_colab import RECIPE
 from lmcore import load
 from lmcore.export.layouts import system_of
 from lmcore.recipe import load_recipe, packaged_recipes
+from storage.atomic import FAULT_VARIABLE
 from storage.store import Store
 
 MODEL = {"family": "mu", "n_layers": 2, "matrix": [4, 4], "n_heads": 4, "context": 32}
@@ -76,12 +78,13 @@ def test_it_needs_no_server_and_goes_on_after_a_kill(script, recipe, tmp_path):
     # A server that does not answer, which the file is not to ask.
     env = {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": "http://127.0.0.1:9/api", MARK: mark}
     command = (recipe, "--folder", str(folder), "--set", "train.batch=2", "--set", "train.micro_batch=2")
-    first = start(script, *command, **env)
-    until = time.monotonic() + 200
-    while not checkpoints(folder / "store"):
-        assert first.poll() is None, first.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    first = start(script, *command, **env, **{FAULT_VARIABLE: every(8)})
+
+    def trainers():
+        return [c for c in psutil.Process(first.pid).children(recursive=True) if "lmcore.train" in c.cmdline()]
+
+    goes_on_when_told(*until_held(trainers, why_not=first.poll))
+    assert checkpoints(folder / "store")
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     assert_no_orphans(mark)

@@ -11,7 +11,7 @@ import time
 
 import psutil
 import pytest
-from helpers_deploy import BIN, wait_for
+from helpers_deploy import BIN, HELD, PATIENCE, SOON, wait_for
 from helpers_flows import ROOT, Done, finish
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import PrefectHTTPStatusError
@@ -173,7 +173,7 @@ class TestCommand:
         inside = container(run)
         assert " --cpus 1 --threads 0 --memory 4000 " in inside.command
         up.ended(run)
-        assert inside.process.wait(60) == 0, inside.log.read_text()
+        assert inside.process.wait(PATIENCE) == 0, inside.log.read_text()
         (training,) = (
             json.loads(path.read_text()) for path in up.store.glob("train/*/provenance/training.json")
             if json.loads((path.parents[1] / "manifest.json").read_text())["provenance"]["run"] == str(run.id)
@@ -182,23 +182,23 @@ class TestCommand:
         assert (len(limits["cores"]), limits["memory_bytes"]) == (1, 4000 * 2**20)
 
     def test_cancelling_stops_it(self, up, containers, container):
-        run = up.begin("collect-train/containers", parameters={"recipe": "slow", "seed": 402})
+        run = up.begin("collect-train/containers", parameters={"recipe": "slow", "seed": 402}, job_variables=HELD)
         inside = container(run)
         trainer = up.training(run)
         began = time.monotonic()
         up.prefect("flow-run", "cancel", str(run.id))
-        trainer.wait(30)
-        up.ended(run, "CANCELLED", 40)
-        inside.process.wait(40)
+        trainer.wait(SOON)
+        up.ended(run, "CANCELLED")
+        inside.process.wait(SOON)
         print(f"cancelled in {time.monotonic() - began:.1f} s")
 
     def test_a_container_that_is_stopped_offers_its_run_again(self, up, containers, container):
-        run = up.begin("collect-train/containers", parameters={"recipe": "slow", "seed": 403})
+        run = up.begin("collect-train/containers", parameters={"recipe": "slow", "seed": 403}, job_variables=HELD)
         inside = container(run)
         trainer = up.training(run)
         inside.process.terminate()
-        trainer.wait(40)
-        inside.process.wait(40)
-        wait_for(lambda: up.run(run).state.is_scheduled(), "the run to be offered again", 40)
+        trainer.wait(SOON)
+        inside.process.wait(SOON)
+        wait_for(lambda: up.run(run).state.is_scheduled(), "the run to be offered again")
         container(run)
         assert up.ended(run).run_count == 2

@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from frozen_site import FrozenSite, Reply
-from helpers_deploy import Up, task_states, wait_for
+from held import until_held
+from helpers_deploy import HELD, Up, task_states, wait_for
 from helpers_flows import web_source, write_recipe
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.states import Scheduled
@@ -131,11 +132,13 @@ def test_two_nights(nights, site):
 
 def test_a_night_that_comes_too_early_is_cancelled(nights):
     bootstrap(nights, "--no-nightly")
-    long = {"recipe": "tiny", "set": ["train.steps=3000"]}
-    running = nights.begin(NIGHTLY, parameters=long)
-    wait_for(lambda: nights.run(running).state.is_running(), "the night to begin")
+    long = {"recipe": "tiny", "set": ["train.steps=100"]}
+    running = nights.begin(NIGHTLY, parameters=long, job_variables=HELD)
+    (trainer,) = until_held(lambda: [found] if (found := nights.trainer()) else [], why_not=nights.said)
     early = nights.ended(nights.begin(NIGHTLY, parameters=long | {"edition": "other"}), "CANCELLED")
     assert (early.run_count, early.state.is_cancelled()) == (0, True)
+    assert nights.run(running).state.is_running()
+    trainer.resume()
     nights.ended(running)
 
 

@@ -19,13 +19,13 @@ from storage.store import STAGES, Store
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(bool(helpers_postgres.why_not()), reason=helpers_postgres.why_not() or "it can be made"),
 ]
 
 SEEDS = {"pages": (1, 2, 3), "notes": (7,)}  # of ten runs each: three kinds of one recipe, all alike of the other
 RUNS = 10
-PATIENCE = 400.0
+PATIENCE = 1000.0
 SMALL = {
     "train": {"steps": 8},
     "evaluate": {"max_bytes": 4_000, "bootstrap_draws": 100, "baselines": ["gzip"], "prompts": []},
@@ -120,7 +120,7 @@ def test_nothing_is_left_behind(up, postgres):
     up.stop()
     assert up.process.returncode == 0
     others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
-    wait_for(lambda: postgres.ask(others) == "0", "the last connection to be closed", 20)
+    wait_for(lambda: postgres.ask(others) == "0", "the last connection to be closed")
     lines = [" ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])]  # None: it has just ended
     assert not [line for line in lines if str(up.store) in line]
 

@@ -7,7 +7,7 @@ import time
 
 import psutil
 import pytest
-from helpers_deploy import UNTIL_FOUND_DEAD, Up, engine, kill, task_states, wait_for
+from helpers_deploy import HELD, SOON, UNTIL_FOUND_DEAD, Up, engine, kill, outlived, task_states, wait_for
 from helpers_flows import collect, digests, unfinished
 from prefect.states import AwaitingRetry, Cancelling
 
@@ -52,10 +52,10 @@ def same(store, expected) -> None:
 
 
 def test_a_killed_run_is_crashed_and_goes_on_to_the_same_result(own, undisturbed):
-    run = own.begin(parameters={"recipe": "slow"})
+    run = own.begin(parameters={"recipe": "slow"}, job_variables=HELD)
     trainer = own.training(run)
     kill(engine(run))
-    trainer.wait(30)
+    trainer.wait(SOON)
     done = own.ended(run)
     assert done.run_count == 2
     assert states_of(own, run)[-1] == "Completed"
@@ -64,7 +64,7 @@ def test_a_killed_run_is_crashed_and_goes_on_to_the_same_result(own, undisturbed
 
 
 def test_a_killed_trainer_fails_the_run_and_the_next_goes_on(own, undisturbed):
-    run = own.begin(parameters={"recipe": "slow"})
+    run = own.begin(parameters={"recipe": "slow"}, job_variables=HELD)
     kill(own.training(run))
     failed = own.ended(run, "FAILED")
     assert "was ended by SIGKILL" in failed.state.message
@@ -79,7 +79,7 @@ def test_it_gives_up_after_three_crashes_until_it_is_retried(own):
         wait_for(lambda: own.trainer() is not None, "training")
         trainer = own.trainer()
         kill(engine(run))
-        trainer.wait(60)
+        trainer.wait(SOON)
     ended = own.ended(run, "FAILED")
     assert "gave up after 3 crashes" in ended.state.message
     assert own.trainer() is None
@@ -90,7 +90,7 @@ def test_it_gives_up_after_three_crashes_until_it_is_retried(own):
 
 def test_being_stopped_is_no_crash(own):
     """Neither by `up`, nor by a person who retries it."""
-    run = own.begin(parameters={"recipe": "slow", "set": ["train.steps=100000"]})
+    run = own.begin(parameters={"recipe": "slow", "set": ["train.steps=100000"]}, job_variables=HELD)
     for _ in range(2):
         own.training(run)
         own.stop()
@@ -114,13 +114,13 @@ def test_one_that_cannot_begin_is_not_tried_for_ever(own):
 
 
 def test_a_cancelled_run_stops_training_within_ten_seconds(own, undisturbed):
-    run = own.begin(parameters={"recipe": "slow"})
+    run = own.begin(parameters={"recipe": "slow"}, job_variables=HELD)
     trainer = own.training(run)
     group = [trainer, *trainer.children(recursive=True)]
     with own.api() as client:
         client.set_flow_run_state(run.id, Cancelling())
     began = time.monotonic()
-    psutil.wait_procs(group, timeout=30)
+    psutil.wait_procs(group, timeout=SOON)
     took = time.monotonic() - began
     assert took < 10, f"it took {took:.1f} s"
     own.ended(run, "CANCELLED")
@@ -132,20 +132,20 @@ def test_a_cancelled_run_stops_training_within_ten_seconds(own, undisturbed):
 @pytest.mark.parametrize("how", ["killed", "terminated"])
 def test_a_run_without_its_worker_goes_on_with_the_next(own, undisturbed, how):
     """Killed, the run is told and says so. Told to stop, Prefect leaves the run Running, and the silence is found."""
-    run = own.begin(parameters={"recipe": "slow"})
+    run = own.begin(parameters={"recipe": "slow"}, job_variables=HELD)
     trainer = own.training(run)
     (worker,) = [p for p in psutil.Process(own.process.pid).children() if "deploy.worker" in p.cmdline()]
     worker.kill() if how == "killed" else worker.terminate()
-    trainer.wait(40)
+    trainer.wait(SOON)
     if how == "terminated":
         assert own.run(run).state.name == "Running"
-    done = own.ended(run, patience=UNTIL_FOUND_DEAD + 120)
+    done = own.ended(run, patience=UNTIL_FOUND_DEAD)
     assert done.run_count == 2
     same(own.store, undisturbed)
 
 
 def test_up_goes_on_where_it_was_stopped(own, undisturbed):
-    run = own.begin(parameters={"recipe": "slow"})
+    run = own.begin(parameters={"recipe": "slow"}, job_variables=HELD)
     own.training(run)
     assert own.stop() < 30
     assert own.trainer() is None
@@ -189,7 +189,7 @@ def cancel(up, run) -> None:
     with up.api() as client:
         client.set_flow_run_state(run.id, Cancelling())
     up.ended(run, "CANCELLED")
-    psutil.wait_procs([trainer] if trainer else [], timeout=30)
+    assert not outlived([trainer] if trainer else [])
 
 
 def retry(up, run) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers_deploy import Up, engine, kill
+from held import every
+from helpers_deploy import HOLD, Up, engine, kill
 from helpers_flows import collect, digests
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 
+from storage.atomic import FAULT_VARIABLE
 from storage.manifest import Manifest
 from storage.store import Store
 
@@ -177,19 +179,20 @@ class TestResources:
 class TestAnotherPool:
     def test_a_killed_parent_finds_the_training_that_goes_on(self, up, recipes, tmp_path_factory):
         folder = tmp_path_factory.mktemp("gpu")
-        elsewhere = ["resources.train.work_pool=gpu", "train.steps=500", "train.batch=8"]
+        elsewhere = ["resources.train.work_pool=gpu", "train.steps=100"]
         other = Up(
             folder, "--pool", "gpu", "--runs", "1", recipes=recipes, store=up.store,
-            PREFECT_API_URL=up.url,
+            PREFECT_API_URL=up.url, **{FAULT_VARIABLE: every(HOLD)},
         )  # fmt: skip
         try:
             run = up.begin(parameters={"recipe": "tiny", "seed": 77, "set": elsewhere})
-            up.training(run)
+            trainer = up.training(run)
             with up.api() as client:
                 gpu = client.read_deployment_by_name("train/gpu")
                 chosen = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[gpu.id]))
                 (before,) = client.read_flow_runs(flow_run_filter=chosen)
             kill(engine(run))
+            trainer.resume()
             up.ended(run)
             with up.api() as client:
                 (after,) = client.read_flow_runs(flow_run_filter=chosen)

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import httpx
 import pytest
-from helpers_deploy import PATIENCE, wait_for
-from helpers_flows import STEPS
+from held import PAUSE, held
+from helpers_deploy import HELD, HOLD, PATIENCE, wait_for
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import Artifact, FlowRun, TaskRun
 
@@ -30,7 +30,7 @@ PAGES = [
     "vocabulary",
 ]
 LOGGED_SECONDS = 5.0  # until what a process logs at its end has reached the database
-LONG = 25 * STEPS  # long enough for the curve, which changes every five seconds, to be seen changing
+STEPS = 2 * HOLD + 32  # it stands still twice, until the curve, which changes every five seconds, was seen to change
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,15 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def settings():
-    """A longer training."""
-    return [f"train.steps={LONG}", "train.batch=8", f"runtime.train.save_every_steps={LONG // 4}"]
+    """A training of two epochs."""
+    return [f"train.steps={STEPS}", "train.batch=24", f"runtime.train.save_every_steps={STEPS // 4}"]
 
 
 @pytest.fixture(scope="module")
 def first(up, settings) -> Seen:
-    """A whole run, looked at all the time."""
-    run, live = up.begin(parameters={"recipe": NAME, "set": settings}), {}
+    """A whole run, looked at all the time; its training waits for a new picture of it."""
+    run, live = up.begin(parameters={"recipe": NAME, "set": settings}, job_variables=HELD), {}
+    pictures = 0
     deadline = time.monotonic() + PATIENCE
     while not up.run(run).state.is_final():
         assert time.monotonic() < deadline, up.said()[-4000:]
@@ -58,6 +59,11 @@ def first(up, settings) -> Seen:
             changes = live.setdefault(shown.key, [])
             if not changes or changes[-1] != (shown.id, shown.data):
                 changes.append((shown.id, shown.data))
+        trainer, seen = up.trainer(), len(titles(live, "## Training"))
+        if trainer is not None and held(trainer) and seen > pictures:
+            pictures = seen
+            time.sleep(PAUSE)
+            trainer.resume()
         time.sleep(0.3)
     return Seen(up.ended(run), live)
 
@@ -73,6 +79,12 @@ def refused(up, settings, first) -> Seen:
     """A run whose corpus cannot pass a gate."""
     gate = "curate.gates.min_documents=1000000"
     return Seen(up.ended(up.begin(parameters={"recipe": NAME, "set": [*settings, gate]}), "FAILED"))
+
+
+def titles(live: dict[str, list[tuple[UUID, object]]], beginning: str) -> list[str]:
+    """First lines of the loss curve that began so, one for each change of the page."""
+    firsts = [str(data).splitlines()[0] for _, data in live.get(f"{NAME}-loss-curve", [])]
+    return [title for title in firsts if title.startswith(beginning)]
 
 
 def of(run: FlowRun) -> FlowRunFilter:
@@ -93,7 +105,7 @@ def tasks(up, run: FlowRun, count: int) -> list[TaskRun]:
             found[:] = client.read_task_runs(flow_run_filter=of(run))
         return len(found) >= count and all(task.state.is_final() for task in found)
 
-    wait_for(all_ended, f"{count} finished task runs", 30)
+    wait_for(all_ended, f"{count} finished task runs")
     return sorted(found, key=lambda task: task.start_time)
 
 
@@ -115,7 +127,7 @@ def timeline(up, run: FlowRun, *names: str) -> list[dict]:
         found[:] = answer["events"]
         return {event["event"] for event in found} >= {f"collect-train.{name}" for name in names}
 
-    wait_for(all_there, f"the events {names}", 30)
+    wait_for(all_there, f"the events {names}")
     return found
 
 
@@ -129,7 +141,7 @@ def log_lines(up, run: FlowRun, enough, logger: str = "collect-train") -> list[d
         found[:] = [line for line in lines if line["name"] == logger or not logger]
         return enough([line["message"] for line in found])
 
-    wait_for(all_there, "the log", 30)
+    wait_for(all_there, "the log")
     return found
 
 
@@ -163,8 +175,7 @@ class TestArtifacts:
         (curve,) = (page for page in artifacts(up, first.run, "markdown") if page.key == f"{NAME}-loss-curve")
         seen = first.live[curve.key]
         assert {artifact for artifact, _ in seen} == {curve.id}
-        titles = [data.splitlines()[0] for _, data in seen]
-        assert sum(title.startswith("## Training") for title in titles) >= 2, titles
+        assert len(titles(first.live, "## Training")) >= 2, titles(first.live, "")
         assert curve.data.startswith("## Trained\\: ")
         assert "![loss curve](data:image/svg+xml;base64," in curve.data
         assert curve.updated > curve.created
@@ -177,7 +188,7 @@ class TestArtifacts:
             "collection-section": ["## section\\: ", "| ok | "],
             "corpus": ["texts kept", "| frozen |", "| section |", "| min\\_documents |"],
             "vocabulary": ["## A vocabulary of ", "bytes per token"],
-            "samples": ["### After step 0 ", f"### After step {LONG:,} ".replace(",", "\\,"), "The ▸"],
+            "samples": ["### After step 0 ", f"### After step {STEPS} ", "The ▸"],
             "evaluation": ["bits per byte on held", "| this model |", "| test |"],
             "report": [f"**{NAME}@1** is the champion", f"collect-train chat {NAME}", "| release | Completed |"],
         }

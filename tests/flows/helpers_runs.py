@@ -119,7 +119,7 @@ class Terminal:
         self.text = ""
         os.write(self._own, keys.encode())
 
-    def read_until(self, pattern: str, patience: float = 60.0) -> re.Match[str]:
+    def read_until(self, pattern: str, patience: float = 200.0) -> re.Match[str]:
         """Wait for text on the screen; escape sequences are left out of it."""
         end = time.monotonic() + patience
         while not (found := re.search(pattern, ESCAPES.sub("", self.text))):
@@ -127,7 +127,7 @@ class Terminal:
             assert time.monotonic() < end, f"no {pattern!r} in:\n{self.text[-6000:]}"
         return found
 
-    def finish(self, patience: float = 60.0) -> int:
+    def finish(self, patience: float = 200.0) -> int:
         """Wait for the end; gives the exit code."""
         end = time.monotonic() + patience
         while self._read():

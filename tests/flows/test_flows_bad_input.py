@@ -191,7 +191,7 @@ class TestBadSites:
         links = "".join(f'<a href="{path}">x</a> ' for path in [*bad, "/bad/nothing"])
         pages["/"] = Reply(body=pages["/"].body.replace("</main>", links + "</main>"))
         with FrozenSite(pages=pages | bad) as site:
-            source = web_source(site.url, max_pages=35, timeout=3, max_bytes=2_000_000)
+            source = web_source(site.url, max_pages=35, timeout=6, max_bytes=2_000_000)
             # Its port is any: which pages the splits get is a matter of chance here.
             gates = {"min_documents": 15, "min_train_bytes": 10_000, "min_val_documents": 0, "min_test_documents": 0}
             recipe, store = write_recipe(tmp_path, source, curate={"gates": gates}), tmp_path / "store"

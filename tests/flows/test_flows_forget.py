@@ -201,7 +201,7 @@ def test_it_waits_for_nobody_and_says_who_is_in_the_way(copy, page, recipe, shar
     url, lines = page
     process = start("run", recipe, "--set", "train.steps=100000", store=copy, env=shared_server)
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 280
         while not list(copy.glob(".work/train-*/progress.jsonl")):
             assert time.monotonic() < until
             assert process.poll() is None

@@ -168,7 +168,7 @@ def test_a_run_that_is_going_on_keeps_all_it_uses(copy, recipe, shared_server):
     shutil.rmtree(copy / "registry")
     process = start("run", recipe, "--set", "train.steps=100000", store=copy, env=shared_server)
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 280
         while not list(copy.glob(".work/train-*/progress.jsonl")):
             assert time.monotonic() < until
             assert process.poll() is None

@@ -51,7 +51,7 @@ def test_it_is_followed_to_its_end(store, keep):
     assert process.stdout.readline().endswith("  in the midst\n"), "as it is told"
     run.write("log", text="Completed after 1.5 s")
     run.end()
-    done = finish(process, patience=30)
+    done = finish(process)
     assert (done.code, done.err) == (0, "")
     assert done.out.endswith("  Completed after 1.5 s\n")
 
@@ -69,7 +69,7 @@ def test_it_is_followed_across_a_restart(store, keep):
     again.write("log", text="goes on")
     assert process.stdout.readline().endswith("  goes on\n")
     again.end()
-    done = finish(process, patience=30)
+    done = finish(process)
     assert done.code == 0
     assert done.err.count("its process is gone; to continue: ") == 1
 
@@ -80,7 +80,7 @@ def test_a_run_by_hand_that_dies_is_over(store, keep):
     run.write("log", text="begun")
     process = follow(store)
     run.kill()
-    done = finish(process, patience=30)
+    done = finish(process)
     assert done.code == 0
     assert "to continue: collect-train run tiny.yaml" in done.err
 
@@ -91,7 +91,7 @@ def test_ctrl_c_ends_it_quietly(store, keep):
     run.write("log", text="begun")
     process = follow(store)
     process.send_signal(signal.SIGINT)
-    done = finish(process, patience=30)
+    done = finish(process)
     assert (done.code, done.err) == (0, "")
 
 

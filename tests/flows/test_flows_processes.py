@@ -10,6 +10,7 @@ import uuid
 
 import psutil
 import pytest
+from held import every, goes_on_when_told, until_held
 from helpers_flows import (
     MARK,
     collect,
@@ -23,22 +24,16 @@ from helpers_flows import (
     write_recipe,
 )
 
+from storage.atomic import FAULT_VARIABLE
 from storage.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
-SOON = 20.0
-TRAIN = {"steps": 400, "batch": 8, "micro_batch": 4}
+SOON = 25.0  # seconds: torchrun kills after 30 what does not end when told to
+HOLD = 21  # steps after which a training stands still
+TRAIN = {"steps": 60, "batch": 8, "micro_batch": 4}
+HELD = {FAULT_VARIABLE: every(HOLD)}
 TWO = ("--set", "runtime.train.processes=2")
-
-
-def begun(store, process, then):
-    """Wait until training has begun in `process` and gone beyond `then` steps saved."""
-    until = time.monotonic() + 120
-    while not any(int(path.name[5:]) > then for path in store.glob(".work/train-*/checkpoints/step-*")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until, "the training made no progress"
-        time.sleep(0.05)
 
 
 def trainers(process):
@@ -51,17 +46,27 @@ def trainers(process):
     return found
 
 
+def held_ranks(process):
+    """Wait until both processes that train stand still; told to stop, they go on."""
+
+    def ranks():
+        return [one for one in trainers(process) if "RANK" in one.environ()]
+
+    found = until_held(ranks, 2, process.poll)
+    goes_on_when_told(*found)
+    return found
+
+
 def test_a_run_stopped_and_killed_ends_as_one_of_one_process(tmp_path, shared_server):
     with frozen_site() as site:
         recipe = write_recipe(tmp_path, web_source(site.url), train=TRAIN)
         alone, store = tmp_path / "alone", tmp_path / "store"
         collect("run", recipe, store=alone, env=shared_server)
 
-        saved = 0
         for how in (signal.SIGINT, signal.SIGKILL):
             mark = uuid.uuid4().hex
-            process = start("run", recipe, *TWO, store=store, env={**shared_server, MARK: mark})
-            begun(store, process, saved)
+            process = start("run", recipe, *TWO, store=store, env={**shared_server, MARK: mark, **HELD})
+            held_ranks(process)
             assert len(trainers(process)) == 3
             asked = time.monotonic()
             process.send_signal(how)
@@ -84,9 +89,8 @@ def test_a_run_stopped_and_killed_ends_as_one_of_one_process(tmp_path, shared_se
 def test_a_lost_process_is_named(tmp_path, shared_server):
     with frozen_site() as site:
         recipe = write_recipe(tmp_path, web_source(site.url), train=TRAIN)
-        process = start("run", recipe, *TWO, store=tmp_path / "store", env=shared_server)
-        begun(tmp_path / "store", process, 0)
-        (last,) = [one for one in trainers(process) if one.environ().get("RANK") == "1"]
+        process = start("run", recipe, *TWO, store=tmp_path / "store", env=shared_server | HELD)
+        (last,) = [one for one in held_ranks(process) if one.environ()["RANK"] == "1"]
         last.kill()
         what, mend = finish(process, patience=2 * SOON).error
         assert what == "training process 2 of 2 was ended by SIGKILL, and the others with it"

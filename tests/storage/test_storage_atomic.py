@@ -227,3 +227,18 @@ def test_a_small_file_system_that_fills_up_keeps_the_old_file(tmp_path):
     what, left = ended.stdout.splitlines()
     assert what.startswith(f"disk full while writing {tmp_path}/")
     assert left == "b'old' ['file']"
+
+
+STOPS = "import sys; from storage.atomic import fault; [(fault('a.b'), print(n, flush=True)) for n in range(1, 6)]"
+
+
+def test_a_fault_can_stand_still_at_every_so_many_times_until_it_is_told_to_go_on():
+    process = start(STOPS, fault="a.b:2=stop")
+    for line in ("1", "2\n3", "4\n5"):
+        if line != "1":
+            assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+            process.send_signal(signal.SIGCONT)
+        for number in line.split():
+            assert process.stdout.readline() == f"{number}\n"
+    process.communicate(timeout=60)
+    assert process.returncode == 0

@@ -47,7 +47,7 @@ def task_states(prefect_server):
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     def read(flow_run_id, count):
-        deadline = time.monotonic() + 30  # task runs reach the database a moment later
+        deadline = time.monotonic() + 200  # task runs reach the database a moment later
         wanted = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
         while True:
             with get_client(sync_client=True) as client:

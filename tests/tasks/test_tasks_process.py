@@ -23,9 +23,18 @@ def launch(tmp_path, monkeypatch):
 
 def test_output_is_appended_to_the_log_as_it_comes(launch, tmp_path):
     (tmp_path / "log").write_text("before\n")
-    seen = []
-    code = "import sys, time\nprint('out'); time.sleep(.4); print('err', file=sys.stderr)"
-    launch(code, tick=lambda: seen.append((tmp_path / "log").read_text()))
+    seen, go_on = [], tmp_path / "go on"
+    code = (
+        f"import os, sys, time\nprint('out')\nwhile not os.path.exists({str(go_on)!r}):\n    time.sleep(.01)\n"
+        "print('err', file=sys.stderr)"
+    )
+
+    def tick():
+        seen.append((tmp_path / "log").read_text())
+        if "out" in seen[-1]:
+            go_on.touch()
+
+    launch(code, tick=tick)
     assert (tmp_path / "log").read_text() == "before\nout\nerr\n"
     assert "before\nout\n" in seen, "seen while it ran"
     assert seen[-1] == "before\nout\nerr\n", "looked at once more at the end"
@@ -113,7 +122,7 @@ def test_a_stubborn_program_is_killed_with_its_children(launch, tmp_path, monkey
     with pytest.raises(Left):
         launch(code, tick=leaving(tmp_path / "ready"))
     pids = [int(pid) for pid in (tmp_path / "ready").read_text().split()]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(alive(pid) for pid in pids):
         assert time.monotonic() < deadline, "something still runs"
         time.sleep(0.05)

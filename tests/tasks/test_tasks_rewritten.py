@@ -83,12 +83,12 @@ def test_a_step_waits_while_a_text_is_taken_out_and_then_says_that_its_input_cha
     builder = threading.Thread(target=build)
     with store.alone():
         builder.start()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 200
         while "takes a text out of the store; waiting" not in told():
             assert time.monotonic() < until
             time.sleep(0.05)
         change(first)
-    builder.join(60)
+    builder.join(200)
     (error,) = ended
     assert "a text was taken out of the store while curate was about to use it" in error.what
     assert chapter(store, [first], **settings()).manifest.provenance.inputs[0].digest == first.digest
@@ -102,5 +102,5 @@ def test_an_untouched_input_is_built_on_after_the_wait(store, told):
         builder.start()
         time.sleep(0.5)
         assert ended == []
-    builder.join(60)
+    builder.join(200)
     assert ended[0].stage == "curate"
