@@ -61,7 +61,7 @@ class LanguageModel:
 
     @cached_property
     def form(self) -> Form:
-        """How a conversation is put to it: in markers if tuned on them, else by `template`, by its tokens, as it expects."""
+        """How a conversation is put to it: markers if tuned on them, else `template`, its tokens, what it expects."""
         if self.chat_tuned:
             return "markers"
         if self.template or self.tokenizer.tags:  # a vocabulary has tags for texts in tags

@@ -43,8 +43,8 @@ class Loader:
     - "windows" are those of the longest context that reads the part (the least common multiple, where none divides
       the other), and a shorter stage cuts each into rows that follow each other. So every token is read once an epoch,
       but for those of a window that a stage had not ended.
-    - "best_fit", "texts" and "stride" have other rows in another context. The stage begins at the same share of the epoch in
-      an order of its own: within that one epoch some text comes twice and some not at all.
+    - "best_fit", "texts" and "stride" have other rows in another context. The stage begins at the same share of the
+      epoch in an order of its own: within that one epoch some text comes twice and some not at all.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Loader:
         return self.rows(np.arange(first, first + n_rows), starts)
 
     def rows(self, numbers: npt.NDArray[np.int64], starts: Sequence[int] = (0,)) -> TokenBatch:
-        """The rows of these numbers (B,), counted through the stage. Shapes (B, context); of "texts" perhaps narrower."""
+        """The rows of these numbers (B,), counted through the stage. Shapes (B, context), "texts" perhaps less."""
         course = self._stages[len(starts) - 1]
         place, within = course.shares.locate(numbers)
         left_at = self._left_at(starts)

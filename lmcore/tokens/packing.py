@@ -6,8 +6,8 @@
   the least room (best fit decreasing; Ding et al., "Fewer Truncations Improve Language Modeling", 2024). Only what is
   longer than a row is cut; its rest goes on in another row behind a begin mark of its own. No text is lost; room that
   is left is filled up and does not count.
-- "texts": a document a row, as LAi's trainer has it; only what is longer than a row is cut, as in "best_fit". A batch is
-  as wide as its longest row needs: T, or a half, a quarter and so on of it.
+- "texts": a document a row, as LAi's trainer has it; only what is longer than a row is cut, as in "best_fit". A batch
+  is as wide as its longest row needs: T, or a half, a quarter and so on of it.
 
 Letters: B rows, T inputs, R = T + 1 tokens of a row, N tokens of the stream.
 """

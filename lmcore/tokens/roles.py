@@ -28,8 +28,8 @@ def learnt_spans(
 
     The turns' texts are looked for in `text` one after the other, each at the first place behind the one before where
     it does not begin or end inside a word (so that a turn "u" is not found in the label "user:"), or else at the first
-    place at all; a turn of blanks alone is none. With `closing` the tag right behind a turn is learnt with it. Raises RunError that names the document as `name` when one is not
-    there.
+    place at all; a turn of blanks alone is none. With `closing` the tag right behind a turn is learnt with it.
+    Raises RunError that names the document as `name` when a turn is not there.
     """
     if not any(turn["role"] in roles for turn in turns):
         return None

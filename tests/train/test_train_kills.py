@@ -30,6 +30,7 @@ FEATURES = {
         {"stages": [{"share": 0.3, "context": 8}, {"share": 0.3, "lr_factor": 0.5}, {"share": 0.4, "context": 16}]}, {},
     ),
     "mixture": ({"mixture": {"made": 1}, "packing": "stride"}, {}),
+    "texts": ({"packing": "texts"}, {}),
     "packed": ({"packing": "best_fit", "document_mask": True, "model": DROPPING}, {}),
     "lora": ({"lora": {"r": 2, "alpha": 4, "dropout": 0.1}, "optimizer": "adamw", "lr": 0.05, "steps": 12}, {}),
 }  # fmt: skip
