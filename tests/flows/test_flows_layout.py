@@ -93,6 +93,11 @@ def test_a_file_is_a_model_to_lay_out_again(written, tmp_path):
             "no quantised format 'q5'",
             "q8_0, q4_0",
         ),
+        (
+            ("export", "FILE", "--layout", "document", "--output", "DIR", "--system", "lai", "--optimizer"),
+            "the files of lai say by themselves what is in them",
+            "leave --optimizer out",
+        ),
         (("info",), "no model is named", "name one"),
         (("info", "lai-small", "--model", "FILE"), "two models are named", "name one"),
         (("generate", "The"), "no model is named", "name one"),
