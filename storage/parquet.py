@@ -56,6 +56,7 @@ def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> N
         with pq.ParquetWriter(path, schema, **_SETTINGS) as file:
             for group in groups:
                 file.write_table(group, row_group_size=ROWS_PER_GROUP)
+                del group  # before the next one is made
 
 
 def stream_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:

@@ -11,6 +11,7 @@ import math
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,8 @@ def write_splits(
                 if low < high:
                     groups = _groups(sorted_, index, records, members, int(low), int(high))
                     where = f"{name}/{path.name}"
-                    replace_groups(path, CURATED, (validate(group, CURATED, where) for group in groups))
+                    checked = map(partial(validate, schema=CURATED, where=where), groups)  # holds none of them
+                    replace_groups(path, CURATED, checked)
                 give_back()
                 fault("curate.file")
         if not any((out / name).glob("*.parquet")):
@@ -179,6 +181,8 @@ def _groups(
             del tables
         give_back()
         yield pa.concat_tables(pieces)
+        pieces.clear()
+        give_back()
 
 
 def _curated(
