@@ -47,7 +47,7 @@ def base(job):
 
 
 def test_counts_of_the_amharic_system():
-    """r 16 on c_attn and both c_proj of GPT-2: 1,622,016 of 126,061,824 (facts sheet)."""
+    """r 16 on c_attn and both c_proj of GPT-2: 1,622,016 of 126,061,824."""
     shape = {"n_layers": 12, "d_model": 768, "n_heads": 12, "context": 1024, "norm": "layer", "position": "learned"}
     config = DecoderConfig(**shape, mlp="gelu", bias=True, qk_norm=False)
     with torch.device("meta"):
