@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from helpers_systems import DOCS, commands
+from helpers_systems import DOCS
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from flows.plan import make_plan
@@ -384,12 +384,18 @@ def asked(run, query):
     return [SimpleNamespace(**row) for row in csv.DictReader(io.StringIO(printed))]
 
 
-@pytest.fixture(scope="module")
-def variants(small_run):
-    """The base, its adapters, its upgrade and the curriculum, in one store."""
-    for name in ("amharic-lora-small", "amharic-upgrade-small", "amharic-curriculum-small"):
+def variant(name):
+    """The store of the base with another recipe run in it; a fixture each, as a test's time has its end."""
+
+    @pytest.fixture(scope="module")
+    def ran(small_run):
         small_run.run(name)
-    return small_run
+        return small_run
+
+    return ran
+
+
+adapted, upgraded, staged = map(variant, ("amharic-lora-small", "amharic-upgrade-small", "amharic-curriculum-small"))
 
 
 @pytest.mark.slow
@@ -416,9 +422,9 @@ def test_the_prompts_of_the_sheet_are_continued(small_run):
 
 
 @pytest.mark.slow
-def test_owner_01_adapters_are_left_in_pefts_format_and_the_rest_is_the_bases(variants):
-    (adapter,) = variants.store.glob("train/*/adapter")
-    base = load_model(model_of(variants, "amharic-small"))
+def test_owner_01_adapters_are_left_in_pefts_format_and_the_rest_is_the_bases(adapted):
+    (adapter,) = adapted.store.glob("train/*/adapter")
+    base = load_model(model_of(adapted, "amharic-small"))
     after = load_model(adapter.parent).state_dict()
     changed = {name for name, tensor in base.state_dict().items() if not torch.equal(tensor, after[name])}
     assert {name.split(".", 2)[2] for name in changed} <= {"attn.qkv.weight", "attn.o.weight", "mlp.down.weight"}
@@ -428,17 +434,17 @@ def test_owner_01_adapters_are_left_in_pefts_format_and_the_rest_is_the_bases(va
 
 
 @pytest.mark.slow
-def test_owner_03_the_upgrade_begins_below_a_random_start(variants):
+def test_owner_03_the_upgrade_begins_below_a_random_start(upgraded):
     first, *_ = asked(
-        variants,
-        f"SELECT loss FROM metrics WHERE step = 1 AND artifact = '{model_of(variants, 'amharic-upgrade-small').name}'",
+        upgraded,
+        f"SELECT loss FROM metrics WHERE step = 1 AND artifact = '{model_of(upgraded, 'amharic-upgrade-small').name}'",
     )
     assert float(first.loss) < math.log(6144) - 0.3, "after 20 steps of the base alone"
 
 
 @pytest.mark.slow
-def test_owner_06_five_stages_run_and_their_levels_add_up(variants):
-    folder = model_of(variants, "amharic-curriculum-small")
+def test_owner_06_five_stages_run_and_their_levels_add_up(staged):
+    folder = model_of(staged, "amharic-curriculum-small")
     log = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
     assert [stage["name"] for stage in log["stages"]] == LEVELS
     assert all(stage["reason"] in ("budget", "no gain") and stage["ended_at"] for stage in log["stages"])
@@ -449,20 +455,14 @@ def test_owner_06_five_stages_run_and_their_levels_add_up(variants):
 
 
 @pytest.mark.slow
-def test_owner_13_one_table_of_the_variants_on_the_same_texts(variants):
-    table = asked(variants, COMPARED)
+def test_owner_13_one_table_of_the_variants_on_the_same_texts(adapted, upgraded, staged):
+    table = asked(staged, COMPARED)
     assert {row.recipe for row in table} == {
         "amharic-small", "amharic-lora-small", "amharic-upgrade-small", "amharic-curriculum-small",
     }  # fmt: skip
     assert len({row.texts for row in table}) == 1
     assert int(table[0].texts) >= 20
     assert COMPARED in (DOCS / "systems" / "amharic.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_every_command_of_the_document(variants):
-    for command in commands("Amharic"):
-        variants.type(command)
 
 
 def model_of(run, recipe):
