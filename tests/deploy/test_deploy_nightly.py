@@ -59,6 +59,14 @@ def nightly_runs(up):
         return found, client.read_flow_runs(deployment_filter=chosen)
 
 
+def wait_until_quiet(up) -> None:
+    """Wait for the run of the last minute, from its being taken by the worker to its end."""
+    wait_for(
+        lambda: not any(run.state.is_pending() or run.state.is_running() for run in nightly_runs(up)[1]),
+        "the last minute's run",
+    )
+
+
 def night(up, date: str):
     """A run of the nightly deployment as scheduled for half past two of a date in Budapest."""
     when = datetime.fromisoformat(f"{date}T02:30").replace(tzinfo=ZoneInfo("Europe/Budapest"))
@@ -109,7 +117,7 @@ def test_bootstrap_keeps_the_schedule_and_can_end_it(nights):
 def test_two_nights(nights, site):
     """The second takes over what did not change; a third, of a site that did not change, trains nothing."""
     bootstrap(nights, "--no-nightly")
-    wait_for(lambda: not any(run.state.is_running() for run in nightly_runs(nights)[1]), "the last minute's run")
+    wait_until_quiet(nights)
     first = night(nights, "2026-01-01")
     changed = next(path for path in sorted(site.replies) if "section" in path)
     (page,) = site.replies[changed]
@@ -132,6 +140,7 @@ def test_two_nights(nights, site):
 
 def test_a_night_that_comes_too_early_is_cancelled(nights):
     bootstrap(nights, "--no-nightly")
+    wait_until_quiet(nights)
     long = {"recipe": "tiny", "set": ["train.steps=100"]}
     running = nights.begin(NIGHTLY, parameters=long, job_variables=HELD)
     (trainer,) = until_held(lambda: [found] if (found := nights.trainer()) else [], why_not=nights.said)
