@@ -154,6 +154,8 @@ class TrainSettings(BatchSettings):
             raise ValueError(f"no budget: set one of {', '.join(HORIZONS)}, for example minutes: 2")
         if len(given) > 1:
             raise ValueError(f"{len(given)} budgets, {' and '.join(given)}: keep one and set the others to null")
+        if self.tokens is not None and self.packing == "texts":
+            raise ValueError("a budget in tokens with packing texts, whose rows are as wide as they need: set epochs")
         return self
 
     @model_validator(mode="after")
@@ -279,7 +281,10 @@ class TrainRuntime(Runtime):
         0.1, description="Share of the budget between two quick looks at the validation split; 0 never looks."
     )
     validate_every_steps: int | None = Field(
-        None, ge=1, description="Optimizer steps between two quick looks, in place of validate_every; also at the end."
+        None,
+        ge=1,
+        description="Optimizer steps between two quick looks, in place of validate_every; also at the end. "
+        "With early_stop the looks are that one's.",
     )
     min_tokens: int = Field(0, ge=0, description="Fewer training tokens than this are refused.")
     min_batches: int = Field(1, ge=0, description="Fewer whole batches of training text than this are refused.")

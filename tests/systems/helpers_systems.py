@@ -61,10 +61,10 @@ def small(command: str) -> str:
 def commands(system: str) -> list[str]:
     """The commands on the right side of a system's table in docs/from-the-documents.md, in order, each once.
 
-    Those marked `(server)` are left out: they go on until they are stopped.
+    Those with `(server)` behind them are left out: they go on until they are stopped.
     """
     page = (DOCS / "from-the-documents.md").read_text(encoding="utf-8")
     (section,) = re.findall(rf"^## {re.escape(system)}\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
-    rows = [line for line in section.splitlines() if line.startswith("|") and "(server)" not in line]
-    right = [re.split(r"(?<!\\)\|", row)[2] for row in rows if len(re.split(r"(?<!\\)\|", row)) > 3]
-    return list(dict.fromkeys(c for cell in right for c in re.findall(r"`(collect-train [^`]+)`", cell)))
+    cells = [re.split(r"(?<!\\)\|", line) for line in section.splitlines() if line.startswith("|")]
+    right = [row[2] for row in cells if len(row) > 3]
+    return list(dict.fromkeys(c for cell in right for c in re.findall(r"`(collect-train [^`]+)`(?! \(server\))", cell)))

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from helpers_systems import DOCS
+from helpers_systems import DOCS, commands
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from flows.plan import make_plan
@@ -158,8 +158,9 @@ def test_a_small_recipe_has_the_structure_of_the_full_one(name):
     ]
     looks = {"tokens"}  # how much a look reads
     assert small.train.promote.model_dump(exclude=looks) == full.train.promote.model_dump(exclude=looks)
-    same = ("lora", "grow", "grow_vocabulary", "mixture", "mixture_by")
+    same = ("lora", "grow", "grow_vocabulary", "mixture_by")
     assert [getattr(small.train, key) for key in same] == [getattr(full.train, key) for key in same]
+    assert (small.train.mixture or {}).items() <= (full.train.mixture or {}).items(), "without pairs: they are learnt"
     assert small.train.init_from == {"amharic": "amharic-small"}.get(full.train.init_from, full.train.init_from)
     shape = {"n_layers", "d_model", "n_heads", "d_ff", "context", "dropout"}
     assert small.model.model_dump(exclude=shape) == full.model.model_dump(exclude=shape)
@@ -469,3 +470,9 @@ def model_of(run, recipe):
     """The folder of a recipe's newest model."""
     query = f"SELECT model_key FROM releases WHERE recipe = '{recipe}' ORDER BY number DESC"
     return run.store / "train" / asked(run, query)[0].model_key
+
+
+@pytest.mark.slow
+def test_the_commands_of_its_document(small_run):
+    for command in commands("Amharic"):
+        small_run.type(command)

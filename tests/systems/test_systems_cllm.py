@@ -13,7 +13,7 @@ import sys
 import cllm_ranks
 import pytest
 import torch
-from helpers_systems import SHORT
+from helpers_systems import SHORT, commands
 from rich.console import Console
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy
@@ -370,3 +370,9 @@ def unknown(store):
     """Share of the words of held-out text that the newest vocabulary does not have."""
     report = json.loads((store.resolve("tokenizer").local() / "tokenizer_report.json").read_text())
     return report["measured"]["val"].get("unknown_share", 0.0)
+
+
+@pytest.mark.slow
+def test_the_commands_of_its_document(small_run):
+    for command in commands("CLLM"):
+        small_run.type(command)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 
+from helpers_systems import commands
 from helpers_texts import make_data
 from mu_made import mu_stream
 
@@ -375,3 +376,9 @@ def test_the_baseline_runs_on_the_same_tokens(small_run):
     done = small_run.run("mu-baseline-small", "--until", "train")
     assert "1,004,240" in done.out
     assert done.out.count("Reused") >= 5, "collect to tokens"
+
+
+@pytest.mark.slow
+def test_the_commands_of_its_document(small_run):
+    for command in commands("MU-SOTA"):
+        small_run.type(command)

@@ -449,7 +449,7 @@ def test_the_small_recipe_runs_to_its_release(small_run):
     figures = evaluation(small_run.store)
     assert figures["headline"]["bits_per_byte"] < 8
     assert {row["name"] for row in figures["baselines"]} == {"gzip -9", "xz -9e", "n-gram of 8 bytes"}
-    assert set(figures["groups"]["source"]) >= {"books", "chats", "pairs", "sentences"}
+    assert set(figures["groups"]["source"]) >= {"books", "chats", "sentences"}
     assert set(figures["groups"]["lang"]) == {"en", "ja"}
 
 
@@ -478,5 +478,7 @@ def evaluation(store):
     return json.loads(newest.read_text(encoding="utf-8"))
 
 
-def test_every_row_of_the_documents_has_a_command_here():
-    assert len(commands("SOMA")) > 20
+@pytest.mark.slow
+def test_the_commands_of_its_document(small_run):
+    for command in commands("SOMA"):
+        small_run.type(command)
