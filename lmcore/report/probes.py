@@ -9,6 +9,7 @@ from lmcore.report.words import clip, count, percent, real
 
 Found = Mapping[str, Any]
 MAX_ROWS = 25  # of one table
+_FORMS = {"markers": "between chat markers", "tags": "in tags", "script": "as a script"}  # lmcore.generate.chat.Form
 
 
 class ProbeTable(NamedTuple):
@@ -115,12 +116,32 @@ def _dialogue(found: Found, before: Found | None) -> ProbeTable:
         )
         for name, words in told.items()
     ]
-    note = (
-        f"Continuations of {count(found['texts'])} held-out texts, beside the texts' own."
-        if found["texts"]
-        else "No held-out text of these kinds is long enough."
-    )
+    if found["texts"]:
+        note = (
+            f"Continuations of {count(found['texts'])} held-out texts, beside the texts' own{_length(found, before)}."
+        )
+    else:
+        note = "No held-out text of these kinds is long enough."
+    note += _drawn(found.get("sampling", {}))
     return ProbeTable("Dialogue", ("share", ">model", ">corpus", *_beside(before, ">before")), rows, note)
+
+
+def _length(found: Found, before: Found | None) -> str:
+    """An evaluation made before both sides were of one length does not say how long they are."""
+    if "tokens" not in found:
+        return ""
+    then = f"; the model before wrote {count(before['tokens'])}" if before and "tokens" in before else ""
+    return f", each cut to the model's length: {count(found['tokens'])} tokens in all{then}"
+
+
+def _drawn(sampling: Found) -> str:
+    """How the model's texts were drawn, and whether that kept them from repeating themselves."""
+    if not sampling:
+        return ""
+    told = ", ".join(f"{name} {value:g}" for name, value in sampling.items())
+    against = [name for name in ("repetition_penalty", "no_repeat_ngram") if name in sampling]
+    less = f"; {' and '.join(against)} of the sampling changes how much is repeated" if against else ""
+    return f" Drawn with {told}{less}."
 
 
 def _translation(found: Found, before: Found | None) -> ProbeTable:
@@ -136,7 +157,10 @@ def _translation(found: Found, before: Found | None) -> ProbeTable:
         for direction, one in found["directions"].items()
     ]
     headings = ("asked for", ">pairs", ">chrF", ">untranslated", ">word for word", *_beside(before, ">before"))
-    note = f"{found['metric']}, 0 to 100, greedy by chat." if rows else "The held-out text has no pairs."
+    if not rows:
+        return ProbeTable("Translation", headings, rows, "The held-out text has no pairs.")
+    then = f"; the model before {_FORMS[before['form']]}" if before and before["form"] != found["form"] else ""
+    note = f"{found['metric']}, 0 to 100, greedy by chat. Asked {_FORMS[found['form']]}{then}."
     return ProbeTable("Translation", headings, rows, note)
 
 

@@ -7,6 +7,7 @@ import pytest
 from lmcore.evaluate.probes.dialogue import FIGURES, compare_dialogue, dialogue_figures, quotes
 from lmcore.evaluate.probes.settings import Dialogue
 from lmcore.generate.engine import generate
+from lmcore.generate.many import generate_many
 from lmcore.generate.sampling import Sampling
 from lmcore.progress import silent
 
@@ -59,14 +60,39 @@ def test_the_model_writes_as_much_as_the_corpus_has(model, tokenizer):
     how = Sampling(seed=4, top_p=0.9, stop=("hero",))
     found = compare_dialogue(model, tokenizer, texts, asked, how, silent)
     assert found["texts"] == 2, "one is too short"
+    assert found["sampling"] == {"temperature": 0.8, "top_p": 0.9, "seed": 4}
     ids = [tokenizer.encode(text) for text in (texts[0], texts[2])]
-    assert found["corpus"] == dialogue_figures(tokenizer.decode(one[3:9]) for one in ids)
     written = [
-        generate(model, tokenizer, [tokenizer.bos_id, *one[:3]], Sampling(seed=4 + n, top_p=0.9, max_tokens=6)).text
+        generate(model, tokenizer, [tokenizer.bos_id, *one[:3]], Sampling(seed=4 + n, top_p=0.9, max_tokens=6))
         for n, one in enumerate(ids)
     ]
-    assert found["model"] == dialogue_figures(written)
+    assert [len(one.ids) for one in written] == [6, 6]
+    assert found["tokens"] == 12
+    assert found["corpus"] == dialogue_figures(tokenizer.decode(one[3:9]) for one in ids)
+    assert found["model"] == dialogue_figures(one.text for one in written)
     few = compare_dialogue(model, tokenizer, texts, Dialogue(prompt_tokens=3, tokens=6, texts=1), how, silent)
     assert few["texts"] == 1
     none = compare_dialogue(model, tokenizer, texts, Dialogue(tokens=500), how, silent)
     assert (none["texts"], none["model"]) == (0, dict.fromkeys(FIGURES))
+
+
+def test_where_the_model_ends_early_the_text_is_cut_there(model, tokenizer):
+    texts = ["the hero and the hero and the hero and the hero went home", "the hero went home again, and sang and went"]
+    ids = [tokenizer.encode(text) for text in texts]
+    asked = Dialogue(prompt_tokens=3, tokens=10, texts=2)
+    prompts = [[tokenizer.bos_id, *one[:3]] for one in ids]
+    tried = (
+        (seed, generate_many(model, tokenizer, prompts, [Sampling(seed=seed + n, max_tokens=10) for n in range(2)]))
+        for seed in range(2000)
+    )
+    seed, written = next(
+        (seed, found) for seed, found in tried if [one.finish_reason for one in found] == ["end", "length"]
+    )
+    lengths = [len(one.ids) for one in written]
+    assert lengths[0] < lengths[1] == 10
+    found = compare_dialogue(model, tokenizer, texts, asked, Sampling(seed=seed), silent)
+    assert found["tokens"] == sum(lengths)
+    own = [tokenizer.decode(one[3 : 3 + length]) for one, length in zip(ids, lengths, strict=True)]
+    assert found["corpus"] == dialogue_figures(own)
+    assert found["corpus"] != dialogue_figures(tokenizer.decode(one[3:13]) for one in ids)
+    assert found["model"] == dialogue_figures(one.text for one in written)

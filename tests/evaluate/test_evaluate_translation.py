@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lmcore.conversation import translation_task
+from lmcore.conversation import pieces, translation_task
 from lmcore.evaluate.probes.settings import Translation
-from lmcore.evaluate.probes.translation import chrf, pairs_in, translate
+from lmcore.evaluate.probes.translation import asked_in_form, chrf, pairs_in, translate
 from lmcore.generate.load import LanguageModel
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
@@ -16,9 +16,10 @@ from lmcore.tokenizer.plain_bytes import PlainBytes
 TO_HU, TO_EN = translation_task("en", "hu"), translation_task("hu", "en")
 
 
-def pair(task, given, wanted, kind="pair"):
+def pair(task, given, wanted, kind="pair", template="tags"):
     said = (("system", task), ("user", given), ("assistant", wanted))
-    return {"kind": kind, "turns": [{"role": role, "text": text} for role, text in said]}
+    text = "".join(piece for _, piece in pieces(said, template)) if template else f"{given} = {wanted}"
+    return {"kind": kind, "text": text, "turns": [{"role": role, "text": text} for role, text in said]}
 
 
 ROWS = [
@@ -27,7 +28,7 @@ ROWS = [
     pair(TO_HU, "home", "otthon"),
     pair(TO_HU, "hero", "hős"),
     pair(TO_HU, "cat", "macska", kind="chat"),
-    {"kind": "pair", "turns": None},
+    {"kind": "pair", "text": "wind", "turns": None},
 ]
 
 
@@ -55,6 +56,44 @@ def test_the_model_is_asked_by_chat_and_answers_greedily(tmp_path):
     assert hu["chrf"] == chrf([one["answer"] for one in hu["examples"]], ["szél", "otthon", "hős"])
     assert hu["copied"] == chrf(["wind", "home", "hero"], ["szél", "otthon", "hős"])
     assert translate(model, [], Translation(), silent)["directions"] == {}
+
+
+@pytest.mark.parametrize(
+    ("templates", "tuned", "form"),
+    [
+        (("tags", "tags"), False, "tags"),
+        (("script", "script"), False, "script"),
+        (("script", "tags", "tags"), False, "tags"),
+        (("tags", "tags"), True, "markers"),
+        (("tags", None), False, "script"),  # as a model of noise is asked, that expects neither
+        ((), False, "script"),
+    ],
+)
+def test_models_are_asked_in_the_form_of_the_documents(tmp_path, templates, tuned, form):
+    tokenizer = PlainBytes()
+    network = build(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=64), tokenizer.vocab_size, 0)
+    own = "script" if not tuned else "markers"
+    model = LanguageModel(network, tokenizer, tmp_path, None, chat_tuned=tuned)
+    assert model.form == own
+    pairs = pairs_in([pair(TO_HU, "wind", "szél", template=one) for one in templates], 9)
+    assert [one.template for one in pairs] == list(templates)
+    asked = asked_in_form(model, pairs)
+    assert asked.form == form
+    found = translate(model, pairs, Translation(max_tokens=4), silent)
+    assert found["form"] == (form if pairs else None)
+    if pairs:
+        answer = asked.chat(pairs[0].messages, max_tokens=4, temperature=0.0)
+        assert found["directions"][TO_HU]["examples"][0]["answer"] == answer
+
+
+def test_before_and_after_are_asked_alike(tmp_path):
+    """Of two models, one of which expects tags and the other nothing, each is asked as the documents are written."""
+    tokenizer = PlainBytes()
+    network = build(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=64), tokenizer.vocab_size, 0)
+    both = [LanguageModel(network, tokenizer, tmp_path, None, False, template=one) for one in ("tags", None)]
+    assert [model.form for model in both] == ["tags", "script"]
+    pairs = pairs_in(ROWS, 5)
+    assert [translate(model, pairs, Translation(max_tokens=2), silent)["form"] for model in both] == ["tags", "tags"]
 
 
 def test_chrf_by_hand():

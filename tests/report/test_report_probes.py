@@ -27,7 +27,7 @@ PROBES = {
         "frequent": [{"term": HOSTILE, "occurrences": 8, "recall": 0.25}],
     },
     "dialogue": {
-        "texts": 4,
+        "texts": 4, "tokens": 1500, "sampling": {"temperature": 0.8, "no_repeat_ngram": 3},
         "model": {"closed_quotes": 0.5, "alternation": None, "distinct_2": 0.8, "repeated_3": 0.1},
         "corpus": {"closed_quotes": 0.9, "alternation": 0.7, "distinct_2": 0.9, "repeated_3": 0.02},
     },
@@ -94,6 +94,24 @@ def test_what_could_not_be_measured_is_said():
     one, two = probe_tables({"probes": {"positions": nothing, "translation": none}})
     assert "no window is whole" in one.note
     assert "no pairs" in two.note
+
+
+def test_how_the_dialogue_was_drawn_is_said(view):
+    note = next(table.note for table in tables(view) if table.title == "Dialogue")
+    assert "each cut to the model's length: 1,500 tokens in all; the model before wrote 1,500" in note
+    assert "Drawn with temperature 0.8, no_repeat_ngram 3" in note
+    assert "no_repeat_ngram of the sampling changes how much is repeated" in note
+    plain = PROBES["dialogue"] | {"sampling": {"temperature": 1.0}}
+    (table,) = probe_tables({"probes": {"dialogue": plain}})
+    assert table.note.endswith("1,500 tokens in all. Drawn with temperature 1.")
+
+
+def test_the_form_of_a_translation_is_said(view):
+    (table,) = [table for table in tables(view) if table.title == "Translation"]
+    assert table.note == "chrF2, sacrebleu, 0 to 100, greedy by chat. Asked in tags."
+    tuned = PROBES["translation"] | {"form": "markers"}
+    table = MAKERS["translation"](tuned, PROBES["translation"])
+    assert table.note.endswith("Asked between chat markers; the model before in tags.")
 
 
 def test_the_page_has_them_escaped(view):

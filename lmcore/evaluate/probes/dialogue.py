@@ -1,7 +1,8 @@
 """Is what the model writes built like the corpus's dialogue? Each figure beside the corpus's own.
 
 Every text gives its beginning as the prompt; what the model makes of it is held beside as many tokens of the text's own
-continuation, so that both were given the same, are as long, and are cut off alike.
+continuation, so that both were given the same and are as long: where the model ends its text early, the text's own is
+cut there, for what is different and what is repeated depend on the length.
 
     closed_quotes   share of the quotation marks opened in a paragraph that are closed in it, over all texts
     alternation     share of neighbouring turns of a text that have different speakers; a turn is a line that begins
@@ -43,7 +44,8 @@ def compare_dialogue(
     """The figures of the model's continuations (`model`) and of the texts' own (`corpus`).
 
     `texts` of the kinds asked for, in order; those that are too short are passed over, and `texts` in the answer says
-    how many were long enough. Each is sampled as `sampling` says, from a seed of its own, without its `stop`.
+    how many were long enough. Each is sampled as `sampling` says, from a seed of its own, without its `stop`. `tokens`
+    in the answer is how many the model wrote, and the corpus's continuations have, in all; `sampling` is what was set.
     """
     whole = settings.prompt_tokens + settings.tokens
     chosen: list[list[int]] = []
@@ -51,9 +53,11 @@ def compare_dialogue(
         ids = tokenizer.encode(text)
         if len(ids) >= whole and len(chosen) < settings.texts:
             chosen.append(ids[:whole])
-    if not chosen:
-        return {"texts": 0, "model": dict.fromkeys(FIGURES), "corpus": dict.fromkeys(FIGURES)}
     how = sampling.model_copy(update={"max_tokens": settings.tokens, "stop": ()})
+    told_how = {"temperature": how.temperature, **how.model_dump(exclude_defaults=True, exclude={"max_tokens", "stop"})}
+    if not chosen:
+        nothing = {"model": dict.fromkeys(FIGURES), "corpus": dict.fromkeys(FIGURES)}
+        return {"texts": 0, "tokens": 0, "sampling": told_how, **nothing}
     done = 0
 
     def told(_number: int, _result: Generation) -> None:
@@ -68,10 +72,14 @@ def compare_dialogue(
         [how.model_copy(update={"seed": how.seed + number}) for number in range(len(chosen))],
         on_done=told,
     )
+    first = settings.prompt_tokens
+    own = [ids[first : first + len(result.ids)] for ids, result in zip(chosen, written, strict=True)]
     return {
         "texts": len(chosen),
+        "tokens": sum(map(len, own)),
+        "sampling": told_how,
         "model": dialogue_figures(result.text for result in written),
-        "corpus": dialogue_figures(tokenizer.decode(ids[settings.prompt_tokens :]) for ids in chosen),
+        "corpus": dialogue_figures(map(tokenizer.decode, own)),
     }
 
 

@@ -65,7 +65,7 @@ def probe(
 
     def translation() -> dict[str, Any]:
         assert params.translation
-        pairs = pairs_in(texts.select(["kind", "turns"]).to_pylist(), params.translation.pairs)
+        pairs = pairs_in(texts.select(["kind", "text", "turns"]).to_pylist(), params.translation.pairs)
         return translate(model, pairs, params.translation, report)
 
     def text_scores() -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """chrF of a model's translations of held-out pairs, each direction by itself (Popović 2015, W15-3049).
 
 The model is asked by chat in the very words of the document (its system message "Translate English to Hungarian." and
-the text), in the form that its chats have, and answers with the likeliest tokens. chrF is sacrebleu's chrF2: character
+the text) and in the form of the documents, so that two models are asked alike, and answers with the likeliest tokens. chrF is sacrebleu's chrF2: character
 n-grams of 1 to 6, recall counting twice, over all pairs of the direction at once; 0 to 100, higher is better. `copied`
 is what the untranslated text would score: languages that share letters have chrF in common for nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple, get_args
 
+from lmcore.conversation import Template, label, opening_tag
 from lmcore.evaluate.probes.settings import Translation
 from lmcore.generate.load import LanguageModel
 from lmcore.progress import Report
@@ -25,6 +28,7 @@ class Pair(NamedTuple):
     messages: list[dict[str, str]]
     source: str
     reference: str
+    template: Template | None  # how its document is written; None: in none that is known
 
 
 def pairs_in(rows: Iterable[Mapping[str, Any]], most: int) -> list[Pair]:
@@ -38,15 +42,34 @@ def pairs_in(rows: Iterable[Mapping[str, Any]], most: int) -> list[Pair]:
         messages = [{"role": "system", "content": task}, {"role": "user", "content": given}]
         of_direction = found.setdefault(task, [])
         if len(of_direction) < most:
-            of_direction.append(Pair(task, messages, given, wanted))
+            of_direction.append(Pair(task, messages, given, wanted, template_of(row["text"], "system")))
     return [pair for direction in sorted(found) for pair in found[direction]]
+
+
+def template_of(text: str, role: str) -> Template | None:
+    """How a document is written that begins with a turn of `role`; None for one that does not begin so."""
+    begins: dict[Template, str] = {"tags": opening_tag(role), "script": f"{label(role)} "}
+    return next((template for template in get_args(Template) if text.startswith(begins[template])), None)
+
+
+def asked_in_form(model: LanguageModel, pairs: Sequence[Pair]) -> LanguageModel:
+    """The model, put to in the template that most of the pairs have, when that of all is known; else as it is.
+
+    One that was tuned on chat markers is asked between them all the same: it has learnt to answer there.
+    """
+    counts = Counter(pair.template for pair in pairs)
+    if not pairs or None in counts:
+        return model
+    return replace(model, template=counts.most_common(1)[0][0])
 
 
 def translate(model: LanguageModel, pairs: Sequence[Pair], settings: Translation, report: Report) -> dict[str, Any]:
     """chrF of each direction with the pairs it is of, and the first few translations.
 
-    `directions` is empty where the held-out text has no pairs. Raises UserError as `chat` does.
+    `directions` is empty where the held-out text has no pairs. `form` is how the model was asked: "markers", "tags" or
+    "script". Raises UserError as `chat` does.
     """
+    model = asked_in_form(model, pairs)
     answers = []
     for number, pair in enumerate(pairs):
         report(number, len(pairs), f"{number:,} of {len(pairs):,} pairs translated")
