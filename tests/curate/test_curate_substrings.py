@@ -68,16 +68,18 @@ def test_planted_repeats_are_cut_in_the_later_text_only(docstrings, tmp_path, se
     hosts = [" ".join(text.split()) for text in docstrings]
     hosts = [cut(text, spans).text for text, spans in zip(hosts, fast(hosts, size, tmp_path), strict=True)]
     long = [number for number, text in enumerate(hosts) if len(overlap.tokenise([text]).start) > 150]
-    given_texts = list(hosts)
-    for _ in range(20):
+    given_texts, own = list(hosts), list(hosts)
+    for number in range(20):
         source, target = sorted(generator.sample(long, 2))
         words = hosts[source].split(" ")
         start = generator.randrange(len(words) - 70)
         quote = " ".join(words[start : start + 70])
         if len(overlap.tokenise([quote]).start) >= 50:
-            given_texts[target] += "\n\n" + quote
+            # a word of its own before it, or the repeat may begin in the host, by chance
+            given_texts[target] += f"\n\nplanted{number} {quote}"
+            own[target] += f" planted{number}"
     found = fast(given_texts, size, tmp_path)
-    for number, (before, after) in enumerate(zip(hosts, given_texts, strict=True)):
+    for number, (before, after) in enumerate(zip(own, given_texts, strict=True)):
         if before == after:
             assert found[number] == []
         else:

@@ -82,7 +82,7 @@ class TestMistakes:
         ("args", "what", "mend"),
         [
             (["quickstrat"], "there is no recipe 'quickstrat'", "did you mean quickstart?"),
-            (["nowhere/at-all.yaml"], "there is no recipe 'nowhere/at-all.yaml'", "packaged recipes: quickstart"),
+            (["nowhere/at-all.yaml"], "there is no recipe 'nowhere/at-all.yaml'", "packaged recipes: amharic, "),
             (["quickstart", "--set", "train.stesp=3"], "unknown key train.stesp", "did you mean steps?"),
             (["quickstart", "--set", "vocab_size=99"], "unknown key vocab_size", "it belongs at tokenizer.vocab_size"),
             (["quickstart", "--set", "train.batch=many"], "train.batch: Input should be a valid integer", "Sequences"),
