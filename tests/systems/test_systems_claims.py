@@ -70,7 +70,7 @@ def check_program(command):
     """A `collect-train` command is taken: subcommand, options, recipe and settings."""
     name, values = parsed(command)
     named = {"run": "recipe", "params": "recipes", "show": "what"}.get(name)
-    recipes = values[named] if named in values else []
+    recipes = values.get(named, [])
     for recipe in [recipes] if isinstance(recipes, str) else recipes:
         if name != "show" or recipe not in STAGES:  # `show` takes artifacts too
             load_recipe(recipe, values["set_"] or [])
