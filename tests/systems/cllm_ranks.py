@@ -23,7 +23,10 @@ from lmcore.train.step import backward, one_step
 from lmcore.train.team import Team
 
 VOCABULARY, ROWS, LENGTH, STEPS = 200, 23, 16, 3  # 23 rows: one worker has three, the others two
-TINY = ("model.d_model=48", "model.d_ff=96", "model.context=32", "train.batch=32", "train.steps=3", "train.stages=[]")
+TINY = (
+    "model.d_model=48", "model.d_ff=96", "model.context=32", "train.batch=32", "train.steps=3", "train.stages=[]",
+    "evaluate.positions=[]",
+)  # fmt: skip
 PARAMS = load_recipe("cllm", [*TINY, "train.warmup_steps=1"]).training
 
 

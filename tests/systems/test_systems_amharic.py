@@ -103,7 +103,7 @@ def test_the_full_shapes_have_the_published_counts(name):
     ],
 )
 def test_lengths_batches_rates_and_epochs_are_the_documents(name, lr, warmup, epochs, rows):
-    """Lines 153 to 159: 128 to 512 tokens, 1 or 2 rows x 8 or 16. What is longer learns the positions beyond."""
+    """Lines 152 to 157: 128 to 512 tokens, 1 or 2 rows x 8 or 16. What is longer learns the positions beyond."""
     recipe = load_recipe(name)
     train = recipe.train
     assert (train.optimizer, train.lr, train.warmup_steps, train.epochs) == ("adamw", lr, warmup, epochs)
