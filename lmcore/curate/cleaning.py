@@ -29,6 +29,7 @@ from lmcore.curate.ids import places
 from lmcore.curate.overlap import Integers
 from lmcore.curate.params import CurateParams
 from lmcore.curate.parent import Parent
+from lmcore.curate.postings import ALWAYS, MAY_CHANGE, STAYS
 from lmcore.curate.records import Records
 from lmcore.curate.split import TRAIN
 from lmcore.curate.substrings import Repeats, long_repeats
@@ -204,7 +205,11 @@ class Cleaning:
         if parent is not None:
             at = places(records.ids[self._may_be], parent.ids)
             self._was = (at >= 0) & (parent.split[np.maximum(at, 0)] != TRAIN)
-        self._index = HeldOut.build(items(), settings.size, self._folder / "index", memory_mb=self._memory)
+        # one that was held out before does not count among those held out since, the others do
+        stay = decided.kept[self._may_be] & ~self._alike
+        stays = np.select([stay & ~self._was, stay], [ALWAYS, STAYS], MAY_CHANGE).astype(np.int8)
+        folder = self._folder / "index"
+        self._index = HeldOut.build(items(), settings.size, folder, memory_mb=self._memory, stays=stays)
 
     def _as_before(self, decided: Decided) -> NDArray[np.bool_]:
         """Which records stand in the corpus before just as they were measured: nothing was found in them then."""

@@ -3,7 +3,8 @@
 It is a folder. `grams` (uint64, ascending) and `items` (uint32) are rows of (hash of a window, number of an item; see
 `postings`), `filter.npy` has one bit for every window, `short-*.npy` what is known of items shorter than a window and
 `items.parquet` the items' names. Building it takes a few MiB, plus the filter and the names; so does reading: the
-filter is held, the rows lie on disk and are looked up only for windows that pass the filter.
+filter is held, the rows lie on disk and are looked up only for windows that pass the filter. Of items that stay, a
+window has at most twice MOST_ITEMS rows, of items that may come or go one for each.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from lmcore.curate.hash_filter import make_filter, passing
 from lmcore.curate.normalise import normalise
 from lmcore.curate.overlap import SLICE_CHARS, Grams, Hashes, Integers, Size, Tokens, pieces
-from lmcore.curate.postings import Postings, PostingsWriter
+from lmcore.curate.postings import Postings, PostingsWriter, ahead
 from lmcore.curate.words import run_starts
 from storage.atomic import disk_errors, write_json
 from storage.errors import RunError
@@ -67,16 +68,27 @@ class HeldOut:
     _may_change: NDArray[np.bool_]  # (I,) those of which that may be another time
 
     @classmethod
-    def build(cls, items: Iterable[Item], size: Size, folder: Path, *, memory_mb: int = 256) -> HeldOut:
+    def build(
+        cls,
+        items: Iterable[Item],
+        size: Size,
+        folder: Path,
+        *,
+        memory_mb: int = 256,
+        stays: Sequence[int] | NDArray[np.int8] = (),
+    ) -> HeldOut:
         """Write the index of `items` to `folder`, which is emptied first, and open it.
 
         The texts of one item follow each other (a question and its answers are texts of their own). The order of the
-        items decides only which ones are named where more than MOST_ITEMS share a window. Raises StorageError.
+        items decides only which ones are named where more than MOST_ITEMS share a window.
+
+        `stays` says of the first items how `of` may let them count: MAY_CHANGE, one time and not another; STAYS, always
+        but where only a part counts, and then none of these does; ALWAYS. The others STAY. Raises StorageError.
         """
         with disk_errors(folder):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
-        building = _Building(folder, size, memory_mb << 20)
+        building = _Building(folder, size, memory_mb << 20, np.asarray(stays, np.int8))
         for texts, owners in _texts(items, building.names):
             building.add(texts, owners)
         building.finish()
@@ -108,7 +120,10 @@ class HeldOut:
             ) from error
 
     def of(self, counts: NDArray[np.bool_], may_change: NDArray[np.bool_]) -> HeldOut:
-        """The same index, of which only some items count (I,), and those may change (I,) of which that may be so."""
+        """The same index, of which only some items count (I,), and those may change (I,) of which that may be so.
+
+        They count as `stays` said when the index was built.
+        """
         return replace(self, _counts=counts, _may_change=may_change)
 
     @property
@@ -150,10 +165,7 @@ class HeldOut:
         hangs = np.zeros(len(distinct), bool)
         for place, number in self._postings.rows(distinct):
             counts = self._counts[number]
-            before: Integers = np.cumsum(counts) - counts
-            first = np.flatnonzero(run_starts(place))
-            nth: Integers = before - np.repeat(before[first], np.diff(np.append(first, len(place))))
-            told = nth < MOST_ITEMS  # what stands behind the last that is named changes nothing
+            told = ahead(place, counts) < MOST_ITEMS  # what stands behind the last that is named changes nothing
             hangs[place[told & self._may_change[number]]] = True
             places.append(place[told & counts])
             numbers.append(number[told & counts])
@@ -184,10 +196,10 @@ class HeldOut:
 class _Building:
     """What becomes the index."""
 
-    def __init__(self, folder: Path, size: Size, memory: int) -> None:
+    def __init__(self, folder: Path, size: Size, memory: int, stays: NDArray[np.int8]) -> None:
         self._folder, self._size, self._memory = folder, size, memory
         self.names = _Names()
-        self._postings = PostingsWriter(folder, memory)
+        self._postings = PostingsWriter(folder, memory, MOST_ITEMS, stays)
         self._anchors: list[Hashes] = []
         self._lengths: list[Integers] = []
 

@@ -1,8 +1,10 @@
 """Which hash stands in which items: rows (hash, item) on disk, sorted in a fixed memory and looked up piece by piece.
 
 Rows are collected up to some MiB, sorted and written as a run; then the runs are merged, one range of hashes after the
-other, into one. Looking up maps only that range of the file which it is about, and lets go of it: neither building
-nor looking up holds more when there are more rows.
+other, into one. Looking up maps only that range of the file which it is about, and lets go of it. Neither building
+nor looking up holds more when there are more rows, but all rows of one hash at once: they are at most twice `most`
+for the items that stay, and one for every item that may change and has the hash. The latter have no bound, since any
+of them may be the only one that counts another time.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,12 +86,26 @@ class Postings:
         return np.unique(np.concatenate(found))
 
 
-class PostingsWriter:
-    """Takes rows in any order."""
+MAY_CHANGE, STAYS, ALWAYS = 0, 1, 2
+"""An item may count one time and not another; it counts, but where only a part does, of which is none of these; it
+counts whatever else does."""
 
-    def __init__(self, folder: Path, memory: int) -> None:
-        """Writes to `folder`, which is there, and holds about `memory` bytes, and never more than a few MiB."""
+
+class PostingsWriter:
+    """Takes rows in any order, and lets go of those that can never be among the first `most` of their hash to count.
+
+    They are the rows behind `most` others that count whenever they may: behind those of items that ALWAYS count and,
+    where the row's own item STAYS, of other items that do.
+    """
+
+    def __init__(self, folder: Path, memory: int, most: int, stays: NDArray[np.int8]) -> None:
+        """Writes to `folder`, which is there, and holds about `memory` bytes, and no more than some MiB.
+
+        `stays` (J,) is MAY_CHANGE, STAYS or ALWAYS for each of the first J items; the others STAY. More is held where a
+        range of hashes, one of 4096, has more rows than fit; it is no more than all rows of that range.
+        """
         self._folder, self._memory = folder, min(memory, _RUN_BYTES)
+        self._most, self._stays = most, np.append(stays, np.int8(STAYS))
         self._grams: list[Hashes] = []
         self._items: list[NDArray[np.uint32]] = []
         self._held = 0
@@ -112,7 +129,7 @@ class PostingsWriter:
             open(self._folder / "items", "wb") as items_file,
         ):
             for low, high in self._ranges():
-                grams, items = _sorted(*self._read(low, high))
+                grams, items = self._first(*_sorted(*self._read(low, high)))
                 counts += _counts(grams)
                 grams.tofile(grams_file)
                 items.tofile(items_file)
@@ -126,11 +143,18 @@ class PostingsWriter:
             return
         grams, items = np.concatenate(self._grams), np.concatenate(self._items)
         self._grams, self._items, self._held = [], [], 0
-        grams, items = _sorted(grams, items)
+        grams, items = self._first(*_sorted(grams, items))
         with disk_errors(self._folder):
             grams.tofile(self._folder / f"run-{len(self._runs)}.grams")
             items.tofile(self._folder / f"run-{len(self._runs)}.items")
         self._runs.append(np.concatenate(([0], np.cumsum(_counts(grams)))))
+
+    def _first(self, grams: Hashes, items: NDArray[np.uint32]) -> tuple[Hashes, NDArray[np.uint32]]:
+        """Those of rows in order that may be among the first to count; the same of a part as of all."""
+        stays = self._stays[np.minimum(items, len(self._stays) - 1)]
+        kept = ahead(grams, stays == ALWAYS) < self._most
+        kept &= (stays != STAYS) | (ahead(grams, stays != MAY_CHANGE) < self._most)
+        return grams[kept], items[kept]
 
     def _ranges(self) -> Iterator[tuple[int, int]]:
         """Ranges of hashes, as many in a row as may be held together; nothing where there are no rows."""
@@ -161,6 +185,15 @@ def _sorted(grams: Hashes, items: NDArray[np.uint32]) -> tuple[Hashes, NDArray[n
     grams, items = grams[order], items[order]
     kept = run_starts(grams) | run_starts(items)
     return grams[kept], items[kept]
+
+
+def ahead(groups: NDArray[Any], counts: NDArray[np.bool_]) -> Integers:
+    """How many that count stand before each one in its group; those of a group follow each other."""
+    if not len(groups):
+        return np.zeros(0, np.int64)
+    before: Integers = np.cumsum(counts) - counts
+    first = np.flatnonzero(run_starts(groups))
+    return before - np.repeat(before[first], np.diff(np.append(first, len(groups))))
 
 
 def _together(count: Integers) -> Iterator[slice]:

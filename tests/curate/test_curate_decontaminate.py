@@ -100,9 +100,9 @@ def slow_overlaps(text, items, params):
     )
 
 
-def index(items, folder, params=SMALL, memory_mb=1):
+def index(items, folder, params=SMALL, memory_mb=1, stays=()):
     rows = [("set", str(number), text) for number, text in enumerate(items)]
-    return HeldOut.build(rows, params.size, folder / "index", memory_mb=memory_mb)
+    return HeldOut.build(rows, params.size, folder / "index", memory_mb=memory_mb, stays=stays)
 
 
 def run(given_texts, held_out, params=SMALL):

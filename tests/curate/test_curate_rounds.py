@@ -18,6 +18,7 @@ from three_stages import curate_folders
 from lmcore.curate.cleaning import FOLDER, Cleaning
 from lmcore.curate.gates import GatesParams
 from lmcore.curate.params import CompareParams, CurateParams
+from lmcore.curate.postings import ALWAYS, MAY_CHANGE, STAYS
 
 OPEN = dict.fromkeys(GatesParams.model_fields, 0) | {"max_dropped_share": 1}
 LINES = CompareParams.model_validate({"boilerplate": {"min_documents": 2}})
@@ -166,16 +167,28 @@ def test_later_rounds_look_at_few_files_and_a_kill_among_them_changes_nothing(
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
 
 
+counting = st.lists(st.sampled_from(["0", "1", "01", "-", "S", "A"]), min_size=5, max_size=5)
+
+
 @relaxed
-@given(items=held, given_texts=st.lists(texts, max_size=4), now=st.integers(0, 31), then=st.integers(0, 31))
-def test_items_that_do_not_count_are_as_if_they_were_not_there(items, given_texts, now, then, tmp_path_factory):
-    """And a text of which something else is found when other items count has said so: it hung on one of them."""
+@given(items=held, given_texts=st.lists(texts, max_size=4), counting=counting)
+def test_items_that_do_not_count_are_as_if_they_were_not_there(items, given_texts, counting, tmp_path_factory):
+    """And a text of which something else is found when other items count has said so: it hung on one of them.
+
+    An item counts at first (0), then (1), both times or never, as one that may change; or it stays (S, A). The third
+    time only a part counts: those that always do (A) and some of those that may change.
+    """
     folder = tmp_path_factory.mktemp("index")
-    masks = [np.array([bool(bits >> place & 1) for place in range(len(items))], bool) for bits in (now, then)]
-    every = index(items, folder / "every")
+    how = counting[: len(items)]
+    masks = [
+        np.array([name in times for name in how], bool) for times in (("0", "01", "S", "A"), ("1", "01", "S", "A"))
+    ]
+    masks.append(np.array([name in ("0", "A") for name in how], bool))
+    stays = [{"S": STAYS, "A": ALWAYS}.get(name, MAY_CHANGE) for name in how]
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lmcore.curate.held_out.MOST_ITEMS", 2)
+        every = index(items, folder / "every", stays=stays)
         for number, mask in enumerate(masks):
             among = every.of(mask, masks[0] != masks[1])
             scanned = run(given_texts, among, SMALL)
@@ -186,7 +199,7 @@ def test_items_that_do_not_count_are_as_if_they_were_not_there(items, given_text
             told = [row | {"item": names[int(row["item"])]} for row in plain.hits.to_pylist()]
             assert sorted(scanned.hits.to_pylist(), key=str) == sorted(told, key=str)
             found.append((among, scanned))
-        (before, one), (after, other) = found
+        (before, one), (after, other), _part = found
         windows = after.windows_between(before)
         hanging = set(one.hangs[0][np.isin(one.hangs[1], windows)].tolist())
         for place, name in enumerate(f"r{number:03d}" for number in range(len(given_texts))):

@@ -1,9 +1,10 @@
 """chrF of a model's translations of held-out pairs, each direction by itself (Popović 2015, W15-3049).
 
 The model is asked by chat in the very words of the document (its system message "Translate English to Hungarian." and
-the text) and in the form of the documents, so that two models are asked alike, and answers with the likeliest tokens. chrF is sacrebleu's chrF2: character
-n-grams of 1 to 6, recall counting twice, over all pairs of the direction at once; 0 to 100, higher is better. `copied`
-is what the untranslated text would score: languages that share letters have chrF in common for nothing.
+the text) and in the form of the documents, so that two models are asked alike, and answers with the likeliest tokens.
+chrF is sacrebleu's chrF2: character n-grams of 1 to 6, recall counting twice, over all pairs of the direction at once;
+0 to 100, higher is better. `copied` is what the untranslated text would score: languages that share letters have chrF
+in common for nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def template_of(text: str, role: str) -> Template | None:
 
 
 def asked_in_form(model: LanguageModel, pairs: Sequence[Pair]) -> LanguageModel:
-    """The model, put to in the template that most of the pairs have, when that of all is known; else as it is.
+    """The model, asked in the template that most of the pairs have, when that of all is known; else as it is.
 
     One that was tuned on chat markers is asked between them all the same: it has learnt to answer there.
     """
