@@ -160,7 +160,7 @@ class Recipe(Settings):
 def packaged_recipes() -> dict[str, Path]:
     """The recipes that come with the program, by name."""
     folder = Path(str(resources.files("lmcore") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"), key=lambda path: path.stem)}
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -243,6 +243,8 @@ def recipe_schema() -> dict[str, Any]:
     schema["title"] = "collect-train recipe"
     schema["properties"]["extends"] = {"type": "string", "description": "A packaged recipe or a file to start from."}
     schema["required"] = []  # an extended recipe may leave everything to its base
+    model = schema["properties"]["model"]
+    model["anyOf"] = model.pop("oneOf")  # the family may be the base's, and some settings are of several
     return schema
 
 
