@@ -460,7 +460,8 @@ def test_every_set_of_rules_drops_something(go, docstrings, name):
 @pytest.mark.parametrize(
     ("gate", "limit", "off"),
     [("min_documents", 1000, 0), ("min_train_bytes", 10**9, 0), ("min_val_documents", 1, 0),
-     ("min_test_documents", 1, 0), ("min_unique_word_ratio", 1.0, 0), ("max_dropped_share", 0.1, None)],
+     ("min_test_documents", 1, 0), ("min_unique_word_ratio", 1.0, 0), ("max_dropped_share", 0.1, None),
+     ("min_sentences", 10**6, None), ("min_mean_sentence_chars", 10**4, None)],
 )  # fmt: skip
 def test_gates(go, docstrings, gate, limit, off):
     texts = {"a": docstrings[0], "again": docstrings[0], "b": docstrings[1]}

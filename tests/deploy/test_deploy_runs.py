@@ -10,6 +10,7 @@ from helpers_deploy import HOLD, Up, engine, kill
 from helpers_flows import collect, digests
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 
+from lmcore.recipe import packaged_recipes
 from storage.atomic import FAULT_VARIABLE
 from storage.manifest import Manifest
 from storage.store import Store
@@ -73,7 +74,8 @@ class TestForm:
             for name in ("collect-train", "nightly"):
                 schema = client.read_deployment_by_name(f"collect-train/{name}").parameter_openapi_schema
                 assert list(schema["properties"]) == ["recipe", "edition", "minutes", "device", "seed", "set"]
-                assert schema["properties"]["recipe"]["enum"] == ["quickstart", "shown", "slow", "tiny"]
+                offered = sorted({*packaged_recipes(), "shown", "slow", "tiny"})
+                assert schema["properties"]["recipe"]["enum"] == offered
 
     @pytest.mark.parametrize(
         ("given", "said"),
