@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import random
 
+import model_checks
 import pytest
-import torch
 
 from lmcore.documents import CURATED, make_table, record_id
-from lmcore.models import build
 from lmcore.models.config import DecoderConfig
 from lmcore.models.io import save_model
 from lmcore.models.mu_config import MuConfig
@@ -31,15 +31,7 @@ def tokenizer():
     return ByteBPE.train(texts, vocab_size=300, split="llama3", min_frequency=2, max_token_length=64)
 
 
-def shaken(config, vocab_size, seed=1):
-    """A model whose every number is random, so that nothing agrees by being zero or one."""
-    model = build(config, vocab_size, seed).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.ndim == 1 else 0.2 * noise)
-    return model
+shaken = functools.partial(model_checks.shaken, seed=1, spread=0.2)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import json
 import pytest
 import torch
 import transformers
+from byte_engine import byte_engine
 from test_flows_start import publish, recipe, trained
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from flows.plan import make_plan, read_plan, resolve_start
 from flows.start import warm_start
@@ -29,10 +29,7 @@ def store(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     """A Llama that transformers made, with bytes for a vocabulary."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    engine = Tokenizer(models.BPE({"<s>": 0} | {letter: i + 1 for i, letter in enumerate(alphabet)}, []))
-    engine.pre_tokenizer, engine.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    engine.add_special_tokens(["<s>"])
+    engine = byte_engine("<s>")
     torch.manual_seed(1)
     config = transformers.LlamaConfig(
         vocab_size=257, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,

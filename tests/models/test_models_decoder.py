@@ -3,6 +3,7 @@
 What every family must do is asked of the MU shapes too.
 """
 
+import model_checks
 import pytest
 import torch
 import torch.nn.functional as F
@@ -59,17 +60,11 @@ def shape(options):
 
 
 def random_model(options, seed=0):
-    """No parameter at zero or one, where a mistake could hide."""
-    model = build(shape(options), VOCAB, seed).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
-    return model
+    return model_checks.moved(shape(options), VOCAB, seed=seed)
 
 
 def random_ids(rows, tokens, seed=0):
-    return torch.randint(0, VOCAB, (rows, tokens), generator=torch.Generator().manual_seed(seed))
+    return model_checks.random_ids(VOCAB, rows, tokens, seed=seed)
 
 
 @every_kernel
@@ -278,22 +273,7 @@ def test_gradients_are_those_of_finite_differences(options):
     model.stream_dtype = torch.float64
     ids, targets = random_ids(1, 9), random_ids(1, 9, seed=1).flatten()
 
-    def loss():
-        return F.cross_entropy(model(ids)[0], targets)
-
-    loss().backward()
-    generator = torch.Generator().manual_seed(4)
-    for name, parameter in model.named_parameters():
-        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        told = float((parameter.grad * direction).sum())
-        sides = []
-        for step in (1e-6, -2e-6):
-            with torch.no_grad():
-                parameter.add_(direction, alpha=step)
-                sides.append(float(loss()))
-        with torch.no_grad():
-            parameter.add_(direction, alpha=1e-6)
-        assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(told, rel=1e-3, abs=1e-6), name
+    model_checks.check_gradients(model, lambda: F.cross_entropy(model(ids)[0], targets), abs=1e-6)
 
 
 @every_decoder

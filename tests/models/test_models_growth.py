@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import model_checks
 import pytest
 import torch
-import torch.nn.functional as F
 
-from lmcore.models import build
 from lmcore.models.config import DecoderConfig
 from lmcore.models.growth import grow, with_vocabulary
 from storage.errors import UserError
@@ -16,18 +15,24 @@ SMALL = {"n_layers": 2, "d_model": 32, "n_heads": 4, "d_ff": 48, "context": 24}
 GPT2 = {"norm": "layer", "position": "learned", "mlp": "gelu", "bias": True, "qk_norm": False}
 
 
-def shaken(config, seed=2):
-    model = build(config, VOCAB, seed=1).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.ndim == 1 else 0.08 * noise)
-    return model
+def shaken(config):
+    return model_checks.shaken(config, VOCAB)
 
 
 def ids(rows=3, length=24):
     return torch.randint(0, VOCAB, (rows, length), generator=torch.Generator().manual_seed(3))
+
+
+def assert_it_learns(model):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(30):
+        loss = model_checks.next_token_loss(model, ids())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 1
 
 
 AFTER = {
@@ -89,15 +94,7 @@ def test_the_logits_stay(case):
 def test_it_learns_on_and_its_copies_part():
     small = shaken(DecoderConfig(**SMALL))
     large = grow(small, DecoderConfig(**SMALL | {"d_model": 64, "n_heads": 8, "d_ff": 96, "n_layers": 3})).train()
-    optimizer = torch.optim.AdamW(large.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(30):
-        loss = F.cross_entropy(large(ids())[:, :-1].flatten(0, 1), ids()[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(float(loss))
-    assert losses[-1] < losses[0] - 1
+    assert_it_learns(large)
     up = large.blocks[0].mlp.up.weight.detach()  # (96, 64): four copies of the small one's
     assert (up[:48] - up[48:]).abs().max() > 1e-3, "the copies have become different"
     assert large.blocks[1].attn.o.weight.abs().max() > 0, "the silent block has learnt to speak"
@@ -107,15 +104,7 @@ def test_a_padded_model_learns_on_and_uses_its_new_width():
     shape = SMALL | GPT2 | {"d_model": 24, "n_heads": 3, "d_ff": 48}
     wide = shape | {"n_layers": 3, "d_model": 32, "n_heads": 4, "d_ff": 64, "context": 48}
     large = grow(shaken(DecoderConfig(**shape)), DecoderConfig(**wide)).train()
-    optimizer = torch.optim.AdamW(large.parameters(), lr=3e-3)
-    losses = []
-    for _ in range(30):
-        loss = F.cross_entropy(large(ids())[:, :-1].flatten(0, 1), ids()[:, 1:].flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0] - 1
+    assert_it_learns(large)
     new = large.embed.weight.detach()[:, 24:]
     assert new.std(1).mean() > 1e-3, "the new places held one number, and hold different ones"
     assert large.blocks[0].attn.o.weight.detach()[:, 24:].abs().max() > 0, "the new head has learnt to speak"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import model_checks
 import pytest
 import torch
 import torch.nn.functional as F
@@ -27,13 +28,8 @@ def tokens(rows=2, length=16, seed=0):
     return torch.randint(0, VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def shaken(config, seed=0):
-    model = build(config, VOCAB, seed).eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
-    return model
+def shaken(config):
+    return model_checks.moved(config, VOCAB)
 
 
 def test_the_published_count_part_by_part():
@@ -208,22 +204,7 @@ def test_the_gradient_is_the_slope():
     model.stream_dtype, model.attention = torch.float64, "plain"
     ids = tokens(length=9)
 
-    def loss():
-        return F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
-
-    loss().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.any(), name
-        direction = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-        ends = []
-        with torch.no_grad():
-            for step in (1e-6, -1e-6):
-                parameter.add_(direction, alpha=step)
-                ends.append(loss())
-                parameter.add_(direction, alpha=-step)
-        slope = float(ends[0] - ends[1]) / 2e-6
-        assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=1e-4, abs=1e-8), name
+    model_checks.check_gradients(model, lambda: model_checks.next_token_loss(model, ids), rel=1e-4, abs=1e-8)
 
 
 def test_recomputing_gives_the_same_bits():

@@ -1,10 +1,10 @@
 """Our shapes against transformers' models with the same weights: equal logits, so that an export is stock."""
 
+import model_checks
 import pytest
 import torch
 import transformers
 
-from lmcore.models import build
 from lmcore.models.config import DecoderConfig
 
 VOCAB = 300
@@ -12,14 +12,7 @@ LIMIT = 1e-5
 
 
 def shaken(config):
-    """A model whose every parameter is random, norms and biases too: nothing agrees by being zero or one."""
-    model = build(config, VOCAB, seed=1).eval()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.ndim == 1 else 0.08 * noise)
-    return model
+    return model_checks.shaken(config, VOCAB)
 
 
 def decoder_state(model, mlp):

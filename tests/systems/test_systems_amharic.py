@@ -15,8 +15,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
+from byte_engine import byte_engine
 from helpers_systems import DOCS, commands
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from model_checks import shaken
 
 from flows.plan import make_plan
 from flows.start import warm_start
@@ -65,17 +66,6 @@ def rows_of(recipe, stage=None):
 def sample(name):
     with lzma.open(FOLDER / f"{name}.jsonl.xz", "rt", encoding="utf-8") as lines:
         return [json.loads(line)["text"] for line in lines]
-
-
-def shaken(config, vocab_size):
-    """A model whose every number has something to say."""
-    model = build(config, vocab_size, seed=1).eval()
-    generator = torch.Generator().manual_seed(2)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(1 + 0.3 * noise if parameter.ndim == 1 else 0.05 * noise)
-    return model
 
 
 def ids(vocab_size, length=32):
@@ -221,10 +211,7 @@ def test_every_parameter_learns_and_the_first_loss_is_that_of_guessing(small):
 @pytest.fixture
 def gpt2_folder(tmp_path):
     """A folder as Hugging Face has GPT-2's, made by transformers, with bytes for a vocabulary."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    engine = Tokenizer(models.BPE({"<|endoftext|>": 0} | {letter: i + 1 for i, letter in enumerate(alphabet)}, []))
-    engine.pre_tokenizer, engine.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    engine.add_special_tokens(["<|endoftext|>"])
+    engine = byte_engine("<|endoftext|>")
     torch.manual_seed(1)
     shape = transformers.GPT2Config(
         vocab_size=257, n_positions=64, n_embd=48, n_layer=2, n_head=3, bos_token_id=0, eos_token_id=0
@@ -284,7 +271,7 @@ def test_owner_03_transfer_keeps_the_logits_and_the_parts():
     """From 768 to 1024 wide, 12 to 16 heads, 3072 to 4096 and to twice the positions, of one block made two."""
     narrow, wide = load_recipe("amharic").model, load_recipe("amharic-upgrade").model
     cut = {"n_layers": 1, "context": 32}
-    old = shaken(narrow.model_copy(update=cut), 300)
+    old = shaken(narrow.model_copy(update=cut), 300, spread=0.05)
     new = grow(old, wide.model_copy(update={"n_layers": 2, "context": 64}), seed=1)
     with torch.no_grad():
         before, after = old(ids(300)), new.eval()(ids(300))

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers_systems import commands
+from model_checks import check_gradients, next_token_loss, random_ids
 
 from lmcore.collect.params import CollectRuntime
 from lmcore.collect.source import collect
@@ -255,22 +256,8 @@ def test_owner_03_gradients():
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.05)
-    ids = torch.randint(0, 400, (2, 13), generator=generator)
-
-    def loss():
-        return F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
-
-    loss().backward()
-    for name, parameter in model.named_parameters():
-        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        told, sides = float((parameter.grad * direction).sum()), []
-        for step in (1e-6, -2e-6):
-            with torch.no_grad():
-                parameter.add_(direction, alpha=step)
-                sides.append(float(loss()))
-        with torch.no_grad():
-            parameter.add_(direction, alpha=1e-6)
-        assert (sides[0] - sides[1]) / 2e-6 == pytest.approx(told, rel=1e-3, abs=1e-7), name
+    ids = random_ids(400, 2, 13)
+    check_gradients(model, lambda: next_token_loss(model, ids))
 
 
 @pytest.mark.slow
