@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
+from helpers_ranks import fresh_run, leave
+
 from lmcore.models import build
 from lmcore.recipe import load_recipe
 from lmcore.tokens import TokenBatch
-from lmcore.train.guard import Guard
-from lmcore.train.history import History
-from lmcore.train.optim import Optimizer
-from lmcore.train.params import Job
-from lmcore.train.plan import Plan
-from lmcore.train.run import Position, Run
+from lmcore.train.run import Run
 from lmcore.train.step import backward, one_step
 from lmcore.train.team import Team
 
@@ -33,18 +30,12 @@ PARAMS = load_recipe("cllm", [*TINY, "train.warmup_steps=1"]).training
 def start(team: Team) -> Run:
     """CLLM's model in little, with its settings of training, at step 0."""
     torch.set_num_threads(1)
-    plan = Plan(
-        device="cpu", processes=team.world, threads=1, precision="fp32", attention="sdpa", micro_batch=2,
-        compile=False, allocator="", processor="", torch_version="", gflops={}, step_seconds=0, reasons={},
-    )  # fmt: skip
     model = build(PARAMS.model, VOCABULARY, 1).train()
     with torch.no_grad():  # a new model's last projections are 0, and so would be most gradients
         draw = torch.Generator().manual_seed(2)
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape, generator=draw)
-    nowhere = Path("nowhere")
-    job = Job(work=nowhere, tokens=nowhere, tokenizer=nowhere, params=PARAMS)
-    return Run(job, plan, model, Optimizer(model, PARAMS), None, Position(), Guard(), History(), team)
+    return fresh_run(team, model, PARAMS)
 
 
 def batch(number: int) -> TokenBatch:
@@ -81,10 +72,8 @@ def main(folder: Path) -> None:
     share = team.share(batch(0))
     told = {"loss": loss, "rows": len(share.ids), "tokens": int(share.loss_mask.sum())}
     (folder / f"{team.rank}.json").write_text(json.dumps(told))
-    team.wait()
+    leave(team)
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    os._exit(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from lmcore.models import build
 from lmcore.models.config import DecoderConfig
+from lmcore.models.network import Network
 from lmcore.tokens import TokenBatch
 from lmcore.train.guard import Guard
 from lmcore.train.history import History
@@ -27,17 +29,29 @@ SHAPE = DecoderConfig(n_layers=2, d_model=32, n_heads=2, context=16)
 PARAMS = TrainParams(model=SHAPE, batch=7, steps=1)
 
 
-def start(team: Team) -> Run:
-    """A run at step 0 with a tiny model."""
+def fresh_run(team: Team, model: Network, params: TrainParams) -> Run:
+    """A run of a model at step 0, in micro-batches of two rows on one thread."""
     torch.set_num_threads(1)
     plan = Plan(
         device="cpu", processes=team.world, threads=1, precision="fp32", attention="sdpa", micro_batch=2,
         compile=False, allocator="", processor="", torch_version="", gflops={}, step_seconds=0, reasons={},
     )  # fmt: skip
-    model = build(SHAPE, 64, 1).train()
     nowhere = Path("nowhere")
-    job = Job(work=nowhere, tokens=nowhere, tokenizer=nowhere, params=PARAMS)
-    return Run(job, plan, model, Optimizer(model, PARAMS), None, Position(), Guard(), History(), team)
+    job = Job(work=nowhere, tokens=nowhere, tokenizer=nowhere, params=params)
+    return Run(job, plan, model, Optimizer(model, params), None, Position(), Guard(), History(), team)
+
+
+def leave(team: Team) -> None:
+    """End this process once the others are as far, and do not wait for torch's threads."""
+    team.wait()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def start(team: Team) -> Run:
+    """A run at step 0 with a tiny model."""
+    torch.set_num_threads(1)  # before there is a model: the first sums are as in every other process
+    return fresh_run(team, build(SHAPE, 64, 1).train(), PARAMS)
 
 
 def batch() -> TokenBatch:
@@ -87,12 +101,8 @@ def main(folder: Path) -> None:
         "drawn": drawn, "again": again, "rows": team.share(batch()).ids.shape[0],
     }  # fmt: skip
     (folder / f"{team.rank}.json").write_text(json.dumps(told))
-    team.wait()
+    leave(team)
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
-    sys.stdout.flush()
-    import os
-
-    os._exit(0)
