@@ -55,7 +55,7 @@ class Layers:
             of_layer = np.flatnonzero(layers == layer)
             of_layer = of_layer[np.argsort(rows[of_layer])]
             table = read_parquet(self._file(layer, number, "changed"), ["row", *columns])
-            place = _found(table["row"].to_numpy(), rows[of_layer])
+            place = places(table["row"].to_numpy(), rows[of_layer])
             at.append(of_layer[place[place >= 0]])
             found.append(table.select(columns).filter(pa.array(place >= 0)))
         return np.concatenate(at), pa.concat_tables(found)
@@ -90,7 +90,7 @@ class Layers:
             rows = []
             for batch in batches(path, rows=1 << 20):
                 row, window = (column.to_numpy() for column in batch.columns)
-                rows.append(row[_found(window, windows) >= 0])
+                rows.append(row[places(window, windows) >= 0])
             if rows:
                 mine = np.flatnonzero(records.file == number)
                 mine = mine[np.argsort(records.row[mine])]
@@ -174,11 +174,3 @@ def _drop_copies(changed: Integers, records: Records, decided: Decided) -> None:
         if other != record:
             decided.drop(SAME_LEFT, np.array([record]), 1.0, 1.0)
             decided.other[record] = other
-
-
-def _found(values: NDArray[np.generic], among: NDArray[np.generic]) -> Integers:
-    """Where each of `values` stands in the ascending `among`; -1 where it does not."""
-    if not len(among):
-        return np.full(len(values), -1, np.int64)
-    place = np.minimum(np.searchsorted(among, values), len(among) - 1)
-    return np.where(among[place] == values, place, -1).astype(np.int64)

@@ -56,8 +56,8 @@ def hexes(found: Ids) -> pa.Array:
     return whole.cast(pa.string())
 
 
-def places(of: Ids, among: Ids) -> NDArray[np.int64]:
-    """Where each id stands in the sorted ids `among`; -1 where it does not."""
+def places(of: NDArray[np.generic], among: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Where each id, or number, stands in the sorted ones `among`; -1 where it does not."""
     if not len(among):
         return np.full(len(of), -1, np.int64)
     found = np.minimum(np.searchsorted(among, of), len(among) - 1)
