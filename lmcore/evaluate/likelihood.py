@@ -80,15 +80,8 @@ def windows(tokens: npt.NDArray[np.int64], bos: int, context: int) -> Iterator[t
         yield tokens[end - context - 1 : end - 1], tokens[start:end]
 
 
-def score_documents(
-    model: Network,
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    *,
-    context: int,
-    device: torch.device | str = "cpu",
-) -> Scores:
-    """Score every text by itself, on the bare model as training holds it; its mode is left as it was.
+def score_documents(model: Network, tokenizer: Tokenizer, texts: Sequence[str], *, context: int) -> Scores:
+    """Score every text by itself, on the bare model as training holds it and where it is; its mode is left as it was.
 
     `context` is the most tokens it may read at once. Raises RunError when the model gives NaN or infinity.
     """
@@ -100,21 +93,10 @@ def score_documents(
     ]
     nll = np.zeros(len(texts))
     correct = np.zeros(len(texts), dtype=np.int64)
-    was_training = model.training
-    model.eval()
-    try:
-        for batch in _batches(work):
-            losses, hits = _score(model, batch, tokenizer.pad_id, device)
-            owner = np.repeat([w.document for w in batch], [len(w.predicted) for w in batch])
-            nll += np.bincount(owner, weights=losses, minlength=len(texts))
-            correct += np.bincount(owner[hits], minlength=len(texts))
-    finally:
-        model.train(was_training)
-    if not np.isfinite(nll).all():
-        raise RunError(
-            f"the model gives {'NaN' if np.isnan(nll).any() else 'infinite'} log-probabilities on held-out text",
-            "the training diverged: lower the learning rate or start from an earlier checkpoint",
-        )
+    for batch, losses, hits in _scored(model, work, tokenizer.pad_id):
+        owner = np.repeat([w.document for w in batch], [len(w.predicted) for w in batch])
+        nll += np.bincount(owner, weights=losses, minlength=len(texts))
+        correct += np.bincount(owner[hits], minlength=len(texts))
     missing = [
         missing_bytes(text, tokenizer.decode(ids)) if tokenizer.lossy else 0
         for text, ids in zip(texts, encoded, strict=True)
@@ -136,20 +118,9 @@ def score_windows(
     In an order of its own; on the model's device, which is in its evaluation mode meanwhile. Raises RunError when the
     model gives NaN or infinity.
     """
-    was_training = model.training
-    model.eval()
-    try:
-        for batch in _batches(work):
-            losses, hits = _score(model, batch, pad, model.device)
-            if not np.isfinite(losses).all():
-                raise RunError(
-                    "the model gives log-probabilities on held-out text that are no numbers",
-                    "the training diverged: lower the learning rate or start from an earlier checkpoint",
-                )
-            ends = np.cumsum([len(window.predicted) for window in batch])[:-1]
-            yield from zip(batch, np.split(losses, ends), np.split(hits, ends), strict=True)
-    finally:
-        model.train(was_training)
+    for batch, losses, hits in _scored(model, work, pad):
+        ends = np.cumsum([len(window.predicted) for window in batch])[:-1]
+        yield from zip(batch, np.split(losses, ends), np.split(hits, ends), strict=True)
 
 
 def summarise(scores: Scores) -> dict[str, Any]:
@@ -185,6 +156,26 @@ def bootstrap_interval(scores: Scores, draws: int, seed: int) -> tuple[float, fl
     return float(low), float(high)
 
 
+def _scored(
+    model: Network, work: Sequence[Window], pad: int
+) -> Iterator[tuple[list[Window], Floats, npt.NDArray[np.bool_]]]:
+    """Windows that were scored together, with what `_score` says of them; the model's mode is left as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in _batches(work):
+            losses, hits = _score(model, batch, pad)
+            if not np.isfinite(losses).all():
+                raise RunError(
+                    f"the model gives {'NaN' if np.isnan(losses).any() else 'infinite'} log-probabilities on "
+                    "held-out text",
+                    "the training diverged: lower the learning rate or start from an earlier checkpoint",
+                )
+            yield batch, losses, hits
+    finally:
+        model.train(was_training)
+
+
 def _batches(work: Sequence[Window]) -> Iterator[list[Window]]:
     """Windows of like length together, longest first."""
     ordered = sorted(work, key=lambda window: -len(window.read))
@@ -196,11 +187,9 @@ def _batches(work: Sequence[Window]) -> Iterator[list[Window]]:
 
 
 @torch.inference_mode()
-def _score(
-    model: Network, batch: Sequence[Window], pad: int, device: torch.device | str
-) -> tuple[Floats, npt.NDArray[np.bool_]]:
+def _score(model: Network, batch: Sequence[Window], pad: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
     """Nats of every predicted token of the batch, and whether it was the most likely one: (S,), (S,)."""
-    width = max(len(window.read) for window in batch)
+    device, width = model.device, max(len(window.read) for window in batch)
     ids = torch.full((len(batch), width), pad, dtype=torch.int64)
     scored = torch.zeros((len(batch), width), dtype=torch.bool)
     for row, window in enumerate(batch):

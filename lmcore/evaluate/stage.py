@@ -224,9 +224,7 @@ def _score(
         for number, texts in enumerate(_batches(part.table["text"].to_pylist())):
             file = work / "scores" / f"{part.split}-{number:05}.json"
             if not file.exists():
-                batch = score_documents(
-                    network, tokenizer, texts, context=network.config.context, device=network.device
-                )
+                batch = score_documents(network, tokenizer, texts, context=network.config.context)
                 write_json(file, {field.name: getattr(batch, field.name).tolist() for field in fields(Scores)})
                 fault("evaluate.document-batch")
             batches.append(Scores(**{name: np.array(column) for name, column in json.loads(file.read_text()).items()}))

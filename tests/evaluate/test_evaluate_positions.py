@@ -119,7 +119,7 @@ def test_a_diverged_model_is_named(make_model, tokenizer):
     model = make_model(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=8), tokenizer.vocab_size)
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(RunError, match="no numbers"):
+    with pytest.raises(RunError, match="NaN"):
         by_position(model, tokenizer, ["the hero went home " * 5], (4,), **DRAWS)
 
 
