@@ -22,7 +22,7 @@ from storage.manifest import InputEntry
 from storage.store import Artifact, ArtifactDamaged, Store
 
 ANEW = "--set train.init_from=scratch"
-_NO_BEFORE = "restore it from a backup, or leave it out: --set evaluate.before=false"
+_RESTORE = "restore it from a backup (`collect-train verify` says what it sets aside), or"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
     else:
         assert plan.start is not None, "resolved when the plan was made"
         given, release, what = plan.start, plan.start.name, plan.start.name
-    model = _found(store, "train", given.model_key, given.model_digest, asked, what)
+    model = _start(store, "train", given.model_key, given.model_digest, asked, what)
     shape = parse_config(model.manifest.provenance.params["model"])
     if wrong := misfits(shape, recipe.model, grow=recipe.train.grow):
         _refuse(asked, release, "model", wrong, recipe.model.model_dump(mode="json"), shape.model_dump(mode="json"))
@@ -69,14 +69,14 @@ def warm_start(store: Store, plan: Plan, recipe: Recipe, tell: Callable[[str], N
     return WarmStart(release, model, tokenizer)
 
 
-def _tokenizer_of(model: Artifact) -> InputEntry | None:
-    """The record of the vocabulary that a model was trained with; None when it has none."""
-    return next((entry for entry in model.manifest.provenance.inputs if entry.stage == "tokenizer"), None)
+def _made_of(model: Artifact, stage: str) -> InputEntry | None:
+    """The record of what a model was made of at a stage; None when it was made of nothing there."""
+    return next((entry for entry in model.manifest.provenance.inputs if entry.stage == stage), None)
 
 
 def _check_spelling(store: Store, model: Artifact, release: str, asked: str) -> None:
     """Raise UserError, before anything is built, when the start's vocabulary cannot spell another one."""
-    entry = _tokenizer_of(model)
+    entry = _made_of(model, "tokenizer")
     found = store.find("tokenizer", entry.key) if entry else None
     kind = found.manifest.provenance.params.get("kind") if found else None
     if kind in LOSSY_KINDS:
@@ -92,10 +92,10 @@ def _vocabulary(
 ) -> Artifact:
     """The vocabulary that a model's ids mean, which the recipe must ask for. Raises as `warm_start` does."""
     asked = recipe.train.init_from
-    entry = _tokenizer_of(model)
+    entry = _made_of(model, "tokenizer")
     if entry is None:
         raise RunError(f"{what} does not say what vocabulary it has", "start from another model")
-    tokenizer = _found(store, "tokenizer", entry.key, entry.digest, asked, f"the vocabulary of {release}")
+    tokenizer = _start(store, "tokenizer", entry.key, entry.digest, asked, f"the vocabulary of {release}")
     cut, wanted = tokenizer.manifest.provenance.params, recipe.tokenizer.key_values()
     if "imported" in cut:  # nobody knows how it was learnt
         tell(f"the vocabulary is that of {release}; the recipe's `tokenizer` has no part in it")
@@ -125,18 +125,13 @@ def started_from(store: Store, model: Artifact, tell: Callable[[str], None]) -> 
 
     Raises RunError when the store does not have that model any more.
     """
-    entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "train"), None)
+    entry = _made_of(model, "train")
     if entry is None:
         tell("evaluate.before: this model began with random weights, so there is none before it to measure")
         return []
-    what = f"what train/{model.key[:12]} started from"
-    try:
-        found = store.find("train", entry.key)
-    except ArtifactDamaged as damage:
-        raise RunError(f"evaluate.before: {what} is damaged ({damage.fault_found})", _NO_BEFORE) from damage
-    if found is None or entry.digest not in found.digests:
-        raise RunError(f"evaluate.before: {what} is not in the store any more", _NO_BEFORE)
-    return [found]
+    what = f"evaluate.before: what train/{model.key[:12]} started from"
+    mend = f"{_RESTORE} leave it out: --set evaluate.before=false"
+    return [_found(store, "train", entry.key, entry.digest, what, mend)]
 
 
 def _lessons(store: Store, model: Artifact, tell: Callable[[str], None]) -> Iterator[tuple[Artifact, str]]:
@@ -150,18 +145,21 @@ def _lessons(store: Store, model: Artifact, tell: Callable[[str], None]) -> Iter
         last, _ = _input(store, last, "train", tell)
 
 
-def _found(store: Store, stage: str, key: str, digest: str, asked: str, what: str) -> Artifact:
-    """An artifact as it was recorded. Raises RunError that says what has become of it."""
+def _start(store: Store, stage: str, key: str, digest: str, asked: str, what: str) -> Artifact:
+    """What training starts from, as it was recorded. Raises RunError that says what has become of it."""
+    named = f"train.init_from is {asked}, and {what} ({stage}/{key[:12]})"
+    return _found(store, stage, key, digest, named, f"{_RESTORE} begin anew: {ANEW}")
+
+
+def _found(store: Store, stage: str, key: str, digest: str, what: str, mend: str) -> Artifact:
+    """An artifact as it was recorded. Raises RunError that says what has become of `what`."""
     try:
         found = store.find(stage, key)
         problem = "is not in the store any more" if found is None else "was built again and is not the same one"
     except ArtifactDamaged as damage:
         found, problem = None, f"is damaged ({damage.fault_found})"
     if found is None or digest not in found.digests:
-        raise RunError(
-            f"train.init_from is {asked}, and {what} ({stage}/{key[:12]}) {problem}",
-            f"restore it from a backup (`collect-train verify` says what it sets aside), or begin anew: {ANEW}",
-        )
+        raise RunError(f"{what} {problem}", mend)
     return found
 
 
