@@ -50,8 +50,10 @@ def compare_dialogue(
     whole = settings.prompt_tokens + settings.tokens
     chosen: list[list[int]] = []
     for text in texts:
+        if len(chosen) == settings.texts:
+            break
         ids = tokenizer.encode(text)
-        if len(ids) >= whole and len(chosen) < settings.texts:
+        if len(ids) >= whole:
             chosen.append(ids[:whole])
     how = sampling.model_copy(update={"max_tokens": settings.tokens, "stop": ()})
     told_how = {"temperature": how.temperature, **how.model_dump(exclude_defaults=True, exclude={"max_tokens", "stop"})}
