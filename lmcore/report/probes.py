@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from lmcore.evaluate.probes.amharic import PARTS
 from lmcore.report.words import clip, count, percent, real
 
 Found = Mapping[str, Any]
@@ -165,18 +166,17 @@ def _translation(found: Found, before: Found | None) -> ProbeTable:
 
 
 def _text_scores(found: Found, before: Found | None) -> ProbeTable:
-    parts = ("ratio", "endings", "fluency", "coherence", "common")
     rows = [
         (
             f"{name.replace('_', ' ')}, {how}",
             percent(score["score"], 1),
-            *(percent(score[part]) for part in parts),
+            *(percent(score[part]) for part in PARTS),
             *_beside(before, percent(before[name][how]["score"], 1) if before else ""),
         )
         for name, by_how in found.items()
         for how, score in by_how.items()
     ]
-    headings = ("continuations", ">score", *(f">{part}" for part in parts), *_beside(before, ">before"))
+    headings = ("continuations", ">score", *(f">{part}" for part in PARTS), *_beside(before, ">before"))
     return ProbeTable("Text score of the continuations", headings, rows)
 
 

@@ -77,15 +77,14 @@ def _edge(letter: str, look: str) -> str:
 def _hits(model: Network, tokenizer: Tokenizer, encoded: Sequence[Encoding]) -> list[npt.NDArray[np.bool_]]:
     """Of every token of each document, whether it was the model's first choice."""
     found = [np.zeros(len(encoding.ids), dtype=bool) for encoding in encoded]
-    work, places = [], []
+    work, begins = [], {}
     for document, encoding in enumerate(encoded):
         place = 0
         for read, predicted in windows(encoding.ids.astype(np.int64), tokenizer.bos_id, model.config.context):
             work.append(Window(document, read, predicted))
-            places.append(place)
+            begins[id(work[-1])] = place
             place += len(predicted)
     unknown = -1 if tokenizer.unk_id is None else tokenizer.unk_id
-    begins = {id(window): place for window, place in zip(work, places, strict=True)}
     for window, _, hits in score_windows(model, work, tokenizer.pad_id):
         begin = begins[id(window)]
         found[window.document][begin : begin + len(hits)] = hits & (window.predicted != unknown)

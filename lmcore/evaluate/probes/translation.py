@@ -26,10 +26,14 @@ class Pair(NamedTuple):
     """A held-out translation: what the model is told, and what it should answer."""
 
     direction: str  # the system message: what is asked for
-    messages: list[dict[str, str]]
     source: str
     reference: str
     template: Template | None  # how its document is written; None: in none that is known
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """What the model is told."""
+        return [{"role": "system", "content": self.direction}, {"role": "user", "content": self.source}]
 
 
 def pairs_in(rows: Iterable[Mapping[str, Any]], most: int) -> list[Pair]:
@@ -40,10 +44,9 @@ def pairs_in(rows: Iterable[Mapping[str, Any]], most: int) -> list[Pair]:
         if row["kind"] != "pair" or [turn["role"] for turn in turns] != ["system", "user", "assistant"]:
             continue
         task, given, wanted = (turn["text"].strip() for turn in turns)
-        messages = [{"role": "system", "content": task}, {"role": "user", "content": given}]
         of_direction = found.setdefault(task, [])
         if len(of_direction) < most:
-            of_direction.append(Pair(task, messages, given, wanted, template_of(row["text"], "system")))
+            of_direction.append(Pair(task, given, wanted, template_of(row["text"], "system")))
     return [pair for direction in sorted(found) for pair in found[direction]]
 
 
