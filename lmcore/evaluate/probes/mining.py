@@ -34,15 +34,16 @@ def mine(files: Sequence[Path], domain: Iterable[str], most: int, min_count: int
     counts = {True: Counter[str](), False: Counter[str]()}
     left = {True: MOST_BYTES, False: MOST_BYTES}
     languages: set[str] = set()
-    for path in files:
-        for batch in batches(path, ["source", "lang", "text", "n_bytes"], rows=256):
-            for source, lang, text, size in zip(*(batch[name].to_pylist() for name in batch.schema.names), strict=True):
-                inside = source in wanted
-                if left[inside] > 0:
-                    left[inside] -= size
-                    counts[inside].update(_WORD.findall(text.casefold()))
-                    if inside:
-                        languages.add(lang)
+    for batch in (some for path in files for some in batches(path, ["source", "lang", "text", "n_bytes"], rows=256)):
+        if max(left.values()) <= 0:
+            break
+        for source, lang, text, size in zip(*(batch[name].to_pylist() for name in batch.schema.names), strict=True):
+            inside = source in wanted
+            if left[inside] > 0:
+                left[inside] -= size
+                counts[inside].update(_WORD.findall(text.casefold()))
+                if inside:
+                    languages.add(lang)
     for word in {word for lang in languages for word in stop_words(lang)}:
         del counts[True][word]
     return distinctive(counts[True], counts[False], most, min_count)
