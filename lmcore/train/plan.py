@@ -161,10 +161,10 @@ def probe(
     micro_batch, step_seconds = fitting.choose_micro_batch(
         model, batch, params, device, reasons, needs=lambda size: _memory(model, params, size), free=free
     )
-    wanted = runtime.compile
-    if params.packing == "texts" and wanted != "off":  # a kernel is made for one length
-        wanted, reasons["compile"] = "off", "rows of packing texts have several lengths"
-    compiled = _choose_compile(wanted, device, precision, run_seconds(step_seconds), reasons)
+    if params.packing == "texts" and runtime.compile != "off":  # a kernel is made for one length
+        compiled, reasons["compile"] = False, "rows of packing texts have several lengths"
+    else:
+        compiled = _choose_compile(runtime.compile, device, precision, run_seconds(step_seconds), reasons)
     return plan.model_copy(
         update={
             "micro_batch": micro_batch,
@@ -300,7 +300,7 @@ def _memory(model: Network, params: TrainParams, size: int) -> int:
 
 def _choose_compile(wanted: str, device: Device, precision: Precision, seconds: float, reasons: dict[str, str]) -> bool:
     if wanted == "off":
-        reasons.setdefault("compile", "as set")
+        reasons["compile"] = "as set"
     elif device == "mps":
         reasons["compile"] = "not on mps"
     elif device == "cpu" and precision == "fp32":
