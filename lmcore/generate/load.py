@@ -64,9 +64,9 @@ class LanguageModel:
         """How a conversation is put to it: markers if tuned on them, else `template`, its tokens, what it expects."""
         if self.chat_tuned:
             return "markers"
-        if self.template or self.tokenizer.tags:  # a vocabulary has tags for texts in tags
-            return self.template or "tags"
-        return likelier_form(self._logprob)
+        if self.template:
+            return self.template
+        return "tags" if self.tokenizer.tags else likelier_form(self._logprob)  # it has them for texts in tags
 
     @cached_property
     def _spelt(self) -> list[bytes]:
@@ -97,9 +97,8 @@ class LanguageModel:
         chosen = make_sampling(max_tokens=max_tokens, **sampling)
         chosen = chosen.model_copy(update={"stop": (*chosen.stop, *STOPS[self.form])})
         ids, joint = self.prompt_ids(messages), None
-        if (
-            self.form == "tags" and self._spelt and not self.tokenizer.tags
-        ):  # a tag that is a token is joined to nothing
+        tags_are_spelt = self.form == "tags" and not self.tokenizer.tags  # one that is a token is joined to nothing
+        if tags_are_spelt and self._spelt:
             ids, joint = last_given_back(ids, self._spelt)
         return stream(self.model, self.tokenizer, ids, chosen, chat=self.chat_tuned, joint=joint)
 
