@@ -26,11 +26,7 @@ ALLOWED = re.compile(
     r"cnri|0bsd|zpl|cc0|blueoak|lgpl|lesser general public|artistic",
     re.IGNORECASE,
 )
-EXTRAS = {  # and what they are about
-    "lora": "peft",
-    "sevenzip": "py7zr",
-    "tensorboard": "tensorboard",
-}
+EXTRAS = {"lora": "peft", "sevenzip": "py7zr", "tensorboard": "tensorboard"}  # and what they are about
 MACHINE_DEPENDENT = ("nvidia-", "cuda-", "triton")
 HEAD = """# Third-party packages
 
