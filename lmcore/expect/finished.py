@@ -151,9 +151,7 @@ class Finished:
             if found is None:
                 raise NotMeasured("the model it started from was not measured: set evaluate.before")
         if name:
-            found = found.get("probes", {}).get(name)
-            if found is None:
-                raise NotMeasured(f"it was not asked for: set evaluate.{name}")
+            found = _asked_for(found, name)
         for key in way:
             found = found.get(key)
             if found is None:
@@ -163,9 +161,7 @@ class Finished:
     @cached_property
     def translations(self) -> list[dict[str, Any]]:
         """What the evaluation found of translations, a row for each direction."""
-        found = self._json("evaluate", "evaluation.json").get("probes", {}).get("translation")
-        if found is None:
-            raise NotMeasured("it was not asked for: set evaluate.translation")
+        found = _asked_for(self._json("evaluate", "evaluation.json"), "translation")
         if not found["directions"]:
             raise NotMeasured("the held-out text has no pairs")
         return list(found["directions"].values())
@@ -217,6 +213,13 @@ class Finished:
 
     def _json(self, stage: str, name: str) -> dict[str, Any]:
         return _read(self.file(stage, name))
+
+
+def _asked_for(evaluation: Mapping[str, Any], name: str) -> Any:
+    found = evaluation.get("probes", {}).get(name)
+    if found is None:
+        raise NotMeasured(f"it was not asked for: set evaluate.{name}")
+    return found
 
 
 def _is_number(value: Any) -> bool:
