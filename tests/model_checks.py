@@ -1,4 +1,6 @@
-"""What tests ask of any model: one whose numbers are all random, its sight, its gradients, its first loss."""
+"""What tests ask of any model: one whose numbers are all random, its sight, its gradients, its first loss, what it
+learns by heart.
+"""
 
 from __future__ import annotations
 
@@ -66,3 +68,15 @@ def check_gradients(model, loss, *, rel=1e-3, abs=1e-7):
 def next_token_loss(model, ids):
     """Mean cross entropy of each token from those before it, in nats."""
     return F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+
+
+def learn_by_heart(model, tokenizer, texts, steps=60):
+    """Let a model read texts, all of as many tokens, over and over."""
+    ids = torch.tensor([tokenizer.encode(text) for text in texts])
+    read = torch.cat([torch.full((len(ids), 1), tokenizer.bos_id), ids[:, :-1]], 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(steps):
+        loss = F.cross_entropy(model(read).flatten(0, 1), ids.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from model_checks import learn_by_heart
 from pydantic import ValidationError
 
 from lmcore.documents import CURATED, read_documents
@@ -84,17 +85,10 @@ def test_without_a_long_text_there_is_nothing(model, tokenizer):
 
 
 def learnt(texts, steps):
-    """A model that has read these texts of 16 bytes over and over."""
+    """A model that knows these texts of 16 bytes."""
     tokenizer = PlainBytes()
     model = build(DecoderConfig(n_layers=1, d_model=32, n_heads=2, context=16), tokenizer.vocab_size, 0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    ids = torch.tensor([tokenizer.encode(text) for text in texts])
-    read = torch.cat([torch.full((len(ids), 1), tokenizer.bos_id), ids[:, :-1]], 1)
-    for _ in range(steps):
-        loss = torch.nn.functional.cross_entropy(model(read).flatten(0, 1), ids.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    learn_by_heart(model, tokenizer, texts, steps)
     return model, tokenizer
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from model_checks import learn_by_heart
 
 from lmcore.documents import CURATED, make_table
 from lmcore.evaluate.params import EvaluateParams
@@ -62,14 +63,7 @@ def test_a_model_that_knows_the_text_recalls_all(tokenizer):
     """A stand-in for a perfect model is one trained to say one sentence."""
     text = "the hero went home again, and sang"
     model = build(DecoderConfig(n_layers=1, d_model=32, n_heads=2, context=16), tokenizer.vocab_size, 0)
-    ids = torch.tensor([tokenizer.encode(text)])
-    read = torch.cat([torch.tensor([[tokenizer.bos_id]]), ids[:, :-1]], 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
-        loss = torch.nn.functional.cross_entropy(model(read).flatten(0, 1), ids.flatten())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    learn_by_heart(model, tokenizer, [text])
     assert recall_terms(model, tokenizer, [text], ["hero", "went home", "sang"])["recall"] == 1
     assert recall_terms(model, tokenizer, [text[::-1]], ["oreh"])["recall"] == 0
 
@@ -92,13 +86,8 @@ def test_an_unknown_word_is_never_right():
     model = build(DecoderConfig(n_layers=1, d_model=16, n_heads=2, context=16), words.vocab_size, 0)
     ids = words.encode("a manga")
     assert ids[-1] == words.unk_id
+    learn_by_heart(model, words, ["a manga"])
     read = torch.tensor([[words.bos_id, *ids[:-1]]])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(60):
-        loss = torch.nn.functional.cross_entropy(model(read)[0], torch.tensor(ids))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
     assert model(read)[0].argmax(-1).tolist() == ids, "it expects the sign for unknown words"
     assert recall_terms(model, words, ["a manga"], ["manga"])["recall"] == 0
 
