@@ -18,8 +18,8 @@ _LANGUAGE_FIELDS = ("lang", "source_lang", "target_lang")  # of sources, some of
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UserError when a setting of curation names a source that the recipe does not have, no kind of text, or a
-    language that no text could be in."""
+    """Raise UserError when a setting of curation or evaluation names a source that the recipe does not have, no kind of
+    text, or a language that no text could be in."""
     known = [source.name for source in recipe.sources]
     mix, classifier = recipe.curate.mix, recipe.compare.classifier
     places: dict[str, tuple[Iterable[str], Sequence[str], str]] = {
@@ -30,6 +30,8 @@ def check_names(recipe: Recipe) -> None:
         "compare.reference.sources": (recipe.compare.reference.sources, known, "source"),
         "compare.classifier.good": (classifier.good, known, "source"),
         "compare.classifier.bad": (classifier.bad, known, "source"),
+        "evaluate.terms.domain": (recipe.evaluate.terms.domain if recipe.evaluate.terms else (), known, "source"),
+        **{f"evaluate.genres.{genre}": (names, known, "source") for genre, names in recipe.evaluate.genres.items()},
     }
     for place, (names, choice, what) in places.items():
         for name in names:

@@ -12,6 +12,7 @@ from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
 from lmcore.evaluate.probes.settings import check_probes
 from lmcore.evaluate.stage import evaluate
 from lmcore.progress import silent
+from lmcore.recipe import parse_recipe
 from storage.errors import UserError
 
 ASKED = {
@@ -88,8 +89,23 @@ def test_wrong_settings_are_refused():
             EvaluateParams.model_validate_json(json.dumps(wrong))
 
 
+def test_sources_that_are_not_there_are_named():
+    recipe = {
+        "name": "mine",
+        "sources": [{"name": name, "kind": "files", "paths": ["*.txt"]} for name in ("films", "web")],
+        "model": {"context": 64},
+        "train": {"steps": 1},
+    }
+    for asked, place in (
+        ({"genres": {"paper": ["film"]}}, "genres.paper"),
+        ({"terms": {"mined": 5, "domain": ["film"]}}, "terms.domain"),
+    ):
+        with pytest.raises(UserError) as told:
+            parse_recipe(recipe | {"evaluate": asked}, "mine")
+        assert told.value.what == f"mine: evaluate.{place} names 'film', and there is no such source"
+        assert told.value.mend == "did you mean films? the sources are films, web"
+
+
 def test_genres_name_sources_once():
-    with pytest.raises(UserError, match=r"evaluate\.genres\.paper names 'film'"):
-        check_probes(EvaluateParams(genres={"paper": ("film",)}), ["web", "files"], 64)
     with pytest.raises(UserError, match="'web' in two genres"):
         check_probes(EvaluateParams(genres={"a": ("web",), "b": ("web", "files")}), ["web", "files"], 64)
