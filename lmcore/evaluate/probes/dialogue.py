@@ -22,6 +22,7 @@ from itertools import pairwise
 from typing import Any
 
 from lmcore.conversation import TAG
+from lmcore.evaluate.probes import UNDIVIDED
 from lmcore.evaluate.probes.settings import Dialogue
 from lmcore.generate.engine import Generation
 from lmcore.generate.many import generate_many
@@ -34,7 +35,7 @@ FIGURES = ("closed_quotes", "alternation", "distinct_2", "repeated_3")
 
 _CLOSES = {"“": "”", "„": "”“", "«": "»", "‹": "›", "「": "」", "『": "』", "〝": "〟"}
 _LABEL = re.compile(r"[ \t]*([^\W\d_][^:<>\n]{0,30}?)[ \t]*[:：](?=\s)")
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+_WORD = re.compile(rf"[{UNDIVIDED}]|[^\W_{UNDIVIDED}]+")
 _PARAGRAPH = re.compile(r"\n\s*\n|\n")
 
 

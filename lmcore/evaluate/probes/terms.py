@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lmcore.evaluate.likelihood import Window, score_windows, windows
+from lmcore.evaluate.probes import UNDIVIDED
 from lmcore.models.network import Network
 from lmcore.tokenizer import Encoding, Tokenizer
 
-_UNDIVIDED = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"  # scripts without blanks between words
 SHOWN = 20  # terms in the table, the most frequent
 
 
@@ -71,7 +71,7 @@ def _pattern(terms: tuple[str, ...]) -> re.Pattern[str]:
 
 def _edge(letter: str, look: str) -> str:
     """What must hold beside a term's first or last letter: no further letter of its word."""
-    return "" if re.match(_UNDIVIDED, letter) or not letter.isalnum() else rf"(?{look}\w)"
+    return "" if re.match(f"[{UNDIVIDED}]", letter) or not letter.isalnum() else rf"(?{look}\w)"
 
 
 def _hits(model: Network, tokenizer: Tokenizer, encoded: Sequence[Encoding]) -> list[npt.NDArray[np.bool_]]:
