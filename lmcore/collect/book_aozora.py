@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from lmcore.collect.books import Book, Chapter
+from lmcore.collect.book import Book, Chapter
 
 UNKNOWN = "〓"  # what Japanese printers set for a letter they do not have
 _RULE = re.compile(r"^-{20,}[ \t]*$", re.MULTILINE)

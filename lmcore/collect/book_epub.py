@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lmcore.collect.books import FRONT, Book, Chapter
+from lmcore.collect.book import FRONT, Book, Chapter
 from lmcore.collect.charset import clean, decode
 from lmcore.collect.extract import parse_html, visible_text
 from lmcore.collect.safe_xml import local, parse_xml

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from lmcore.collect.book import FRONT, Book, Chapter
 from lmcore.collect.book_aozora import aozora_book, is_aozora
-from lmcore.collect.books import FRONT, Book, Chapter
 from lmcore.collect.charset import clean, decode
 from lmcore.collect.items import read_bytes
 from lmcore.collect.unpack import Member, Unreadable, plain_name

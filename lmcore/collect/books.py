@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from lmcore.collect.book import Book
+from lmcore.collect.book_epub import read_epub
+from lmcore.collect.book_text import read_text
 from lmcore.collect.charset import clean
 from lmcore.collect.items import Item, Read
 from lmcore.collect.params import PathsSource, TextKind
 from lmcore.collect.unpack import Member
-
-FRONT = "cover, contents, title or copyright page"
 
 
 class BooksSource(PathsSource):
@@ -25,27 +25,6 @@ class BooksSource(PathsSource):
     ruby: Literal["base", "both"] = Field(
         default="base", description="Of words with their reading beside them (furigana): the word, or 漢字（かんじ）."
     )
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """A chapter, or the `problem` that there is in its place."""
-
-    part: str | int
-    title: str = ""
-    text: str = ""
-    problem: str = ""
-
-
-@dataclass(frozen=True)
-class Book:
-    """What a book says of itself."""
-
-    title: str
-    chapters: list[Chapter]
-    author: str = ""
-    lang: str = "und"
-    meta: dict[str, Any] = field(default_factory=dict)
 
 
 def items(book: Book) -> Iterator[Item]:
@@ -60,14 +39,10 @@ def items(book: Book) -> Iterator[Item]:
 
 
 def _read_epub(member: Member, params: BooksSource) -> Iterator[Item]:
-    from lmcore.collect.book_epub import read_epub
-
     yield from items(read_epub(member, params.max_bytes, keep_ruby=params.ruby == "both"))
 
 
 def _read_text(member: Member, params: BooksSource) -> Iterator[Item]:
-    from lmcore.collect.book_text import read_text
-
     yield from items(read_text(member, params.lang, keep_ruby=params.ruby == "both"))
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from lmcore.collect.chat import ChatSource
 from lmcore.collect.links import tidy_url
-from lmcore.collect.parallel import ParallelSource
+from lmcore.collect.pairs import ParallelSource
 from lmcore.collect.params import Source
 from lmcore.collect.qa import QaSource
 from lmcore.conversation import Template

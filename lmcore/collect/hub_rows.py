@@ -88,16 +88,16 @@ def count_rows(member: Member, max_bytes: int) -> int:
 
 def items_of(rows: Iterator[JsonRow], params: HubSource) -> Iterator[Item]:
     """The texts of rows, by the source's shape. Raises Unreadable when the first row has none of its columns."""
-    from lmcore.collect import chat, parallel, qa
+    from lmcore.collect import chat, pairs, parallel, qa
 
     if params.shape == "chat":
         return chat.conversations(rows, params.chats())
     if params.shape == "qa":
         return qa.questions(_has(rows, ["context", "question"]), params.questions())
     if params.shape == "pair":
-        pairs = params.pairs()
-        sides = [pairs.source_field or pairs.source_lang, pairs.target_field or pairs.target_lang]
-        return parallel.records(parallel.row_pairs(_has(rows, sides, "translation"), pairs), pairs, "rows")
+        of = params.pairs()
+        sides = [of.source_field or of.source_lang, of.target_field or of.target_lang]
+        return pairs.records(parallel.row_pairs(_has(rows, sides, "translation"), of), of, "rows")
     if params.shape == "wikitext":
         return _articles(_has(rows, [params.text_field]), params.text_field)
     return (_text(*row, params) for row in _has(rows, [params.text_field]))

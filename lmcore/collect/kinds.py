@@ -14,7 +14,7 @@ from lmcore.collect.code import CodeSource
 from lmcore.collect.feed_params import FeedSource
 from lmcore.collect.hub_params import HubSource
 from lmcore.collect.items import Read
-from lmcore.collect.parallel import ParallelSource
+from lmcore.collect.pairs import ParallelSource
 from lmcore.collect.params import FilesSource, PathsSource, WebSource
 from lmcore.collect.qa import QaSource
 from lmcore.collect.stackexchange import StackexchangeSource

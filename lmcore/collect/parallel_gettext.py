@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import polib
 
 from lmcore.collect.items import Item, read_bytes
-from lmcore.collect.parallel import Pair, ParallelSource, digest, is_language, records
+from lmcore.collect.pairs import Pair, ParallelSource, digest, is_language, records
 from lmcore.collect.unpack import Member, Unreadable
 
 # polib takes anything between the first and the last character of a line for its string.

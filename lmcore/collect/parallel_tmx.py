@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from lmcore.collect.items import Item
-from lmcore.collect.parallel import Pair, ParallelSource, is_language, records
+from lmcore.collect.pairs import Pair, ParallelSource, is_language, records
 from lmcore.collect.safe_xml import elements, local
 from lmcore.collect.unpack import Member, Unreadable
 

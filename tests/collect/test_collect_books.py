@@ -9,8 +9,9 @@ from helpers_collect import broken, damage, documents, log, read, run, try_read
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lmcore.collect.book import FRONT
 from lmcore.collect.book_text import chapters
-from lmcore.collect.books import FRONT, BooksSource
+from lmcore.collect.books import BooksSource
 from lmcore.collect.unpack import Unreadable
 
 LINE = "Once there was a mill by the river, and nobody knew who had built it or when it had last ground any corn. "

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lmcore.collect.editions import load_edition
-from lmcore.collect.parallel import ParallelSource, is_language
+from lmcore.collect.pairs import ParallelSource, is_language
 from lmcore.collect.unpack import Unreadable
 from lmcore.conversation import language
 from lmcore.tokens.roles import learnt_spans

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers_collect import run
 
-from lmcore.collect.books import FRONT
+from lmcore.collect.book import FRONT
 from lmcore.collect.kinds import NAMES
 from lmcore.collect.packages.sets import BY_NAME
 from lmcore.collect.packages.writing import read, write

@@ -9,7 +9,7 @@ import pytest
 import torch
 from talker_made import TEXTS, babbler_folder, talker_folder, whole_lines, words
 
-from lmcore.collect.parallel import Pair, ParallelSource, records
+from lmcore.collect.pairs import Pair, ParallelSource, records
 from lmcore.conversation import CODE_TASK, translation_task
 from lmcore.generate.chat import left_out, prompt_ids, translation
 from lmcore.generate.joint import log_probability
