@@ -63,7 +63,9 @@ CLAIMS = (DOCS / "claims.md").read_text(encoding="utf-8")
 def test_every_claim_says_whose_it_is():
     for name in CLAIMED:
         for row in load_recipe(name).expect:
-            told = re.match(rf"lines? {NUMBERS}\b|{OURS}\w|its (program|log)\b|train\.py: |gate of train_\w+\.py: ", row.source)
+            told = re.match(
+                rf"lines? {NUMBERS}\b|{OURS}\w|its (program|log)\b|train\.py: |gate of train_\w+\.py: ", row.source
+            )
             assert told, f"{name}: {row.metric}: {row.source}"
 
 
