@@ -1,4 +1,4 @@
-"""What recipes say that a document says: small ones keep its figures, and every line that is named has its words there."""
+"""What recipes say a document says: small ones keep its figures, and every line that is named has its words there."""
 
 from __future__ import annotations
 
