@@ -51,10 +51,10 @@ def quotes():
 
 
 def promised_lines(heading):
-    """The lines in the second column of a system's table in docs/claims.md, with the promise."""
+    """The lines that a system's table in docs/claims.md names, in its second column and in the reasons: with the promise."""
     (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", CLAIMS, re.DOTALL | re.MULTILINE)
     rows = [re.split(r"(?<!\\)\|", line) for line in section.splitlines() if line.startswith("|")][2:]
-    return {(row[1].strip(), line) for row in rows for line in numbers(row[2])}
+    return {(row[1].strip(), line) for row in rows for line in (*numbers(row[2]), *named(row[4]))}
 
 
 CLAIMS = (DOCS / "claims.md").read_text(encoding="utf-8")
