@@ -51,7 +51,7 @@ def quotes():
 
 
 def promised_lines(heading):
-    """The lines that a system's table in docs/claims.md names, in its second column and in the reasons: with the promise."""
+    """The lines that a system's table in docs/claims.md names, beside the promises and in the reasons."""
     (section,) = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", CLAIMS, re.DOTALL | re.MULTILINE)
     rows = [re.split(r"(?<!\\)\|", line) for line in section.splitlines() if line.startswith("|")][2:]
     return {(row[1].strip(), line) for row in rows for line in (*numbers(row[2]), *named(row[4]))}
