@@ -27,7 +27,8 @@ def claims_table(judged: Sequence[Judged]) -> Table:
     table.add_column("verdict")
     for one in judged:
         verdict = Text(printable(one.told), style=STYLES.get(one.verdict, ""))
-        table.add_row(one.metric, str(one.row.at), one.claim, one.shown, verdict)
+        claim = f"{one.claim} (ours)" if one.row.ours else one.claim
+        table.add_row(one.metric, str(one.row.at), claim, one.shown, verdict)
     return table
 
 

@@ -19,6 +19,7 @@ PLANNED = (
     *("parameters", "trained_parameters", "trained_share", "file_bytes", "checkpoint_bytes", "vocab_size", "context"),
     *("steps", "epochs", "tokens_seen", "lr", "peak_lr"),
 )
+OURS = "ours:"  # how the source of a bound begins that no document gives
 
 
 class Difference(Settings):
@@ -48,7 +49,10 @@ class Expectation(Settings):
     range: tuple[float | None, float | None] = Field(
         description="Lowest and highest value that fulfil the claim; null leaves a side open."
     )
-    source: str = Field(min_length=1, description="Where the document says it: line or section.")
+    source: str = Field(
+        min_length=1,
+        description="Where the document says it: line or section; `ours: ...` for a bound that it does not give.",
+    )
     compare: bool = Field(True, description="Off: what is measured is shown beside the claim and not held against it.")
     reason: str = Field("", description="Why the two cannot be compared; where compare is off.")
     note: str = Field("", description="What there is to say of the document's own figure, such as why it cannot be.")
@@ -86,6 +90,11 @@ class Expectation(Settings):
     def about(self) -> Metric:
         """The metric."""
         return METRICS[self.metric]
+
+    @property
+    def ours(self) -> bool:
+        """Whether the bound is the recipe's own, and not its document's."""
+        return self.source.startswith(OURS)
 
     @property
     def at(self) -> Time:

@@ -70,7 +70,12 @@ def _judged(row: Expectation, run: object) -> Judged:
 
 
 def summary(judged: Sequence[Judged]) -> str:
-    """How many of the claims came to what, in one line."""
+    """How many of the claims came to what, in one line, and after them the bounds that are the recipe's own."""
+    claims, own = ([one for one in judged if one.row.ours == ours] for ours in (False, True))
+    return "; ".join(part for part in (_counted(claims), f"ours: {_counted(own)}" if own else "") if part)
+
+
+def _counted(judged: Sequence[Judged]) -> str:
     counts = {name: sum(one.verdict == name for one in judged) for name in Verdict.__args__}  # type: ignore[attr-defined]
     return ", ".join(f"{number} {name}" for name, number in counts.items() if number)
 

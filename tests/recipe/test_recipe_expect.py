@@ -20,7 +20,7 @@ from lmcore.recipe import load_recipe
 from storage.errors import UserError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "expectations.md").read_text(encoding="utf-8")
-GOOD = {"metric": "parameters", "range": [1, 2], "source": "line 52"}
+GOOD = {"metric": "parameters", "range": [1, 2], "source": "line 53"}
 # SOMA's document: 16 layers 1024 wide, "~50-100M" parameters.
 SHAPE = {
     "n_layers": 16, "d_model": 1024, "n_heads": 16, "d_ff": 4096, "context": 2048, "norm": "layer",
@@ -75,16 +75,16 @@ def test_the_difference_to_a_claim_is_itemised_and_counted(tmp_path):
         {
             "metric": "parameters",
             "range": [50e6, 100e6],
-            "source": "line 52: ~50-100M",
+            "source": "line 53: ~50-100M",
             "note": "impossible at this width",
             "differences": [
                 {"set": ["model.tie_embeddings=true"], "why": "one matrix for embedding and head"},
                 {"set": ["model.d_model=512", "model.d_ff=2048"]},
             ],
         },
-        {"metric": "file_bytes", "range": [200e6, 300e6], "source": "line 53"},
-        {"metric": "lr", "when": "end", "range": [1.49e-5, 1.51e-5], "source": "line 133"},
-        {"metric": "train_loss", "when": "epoch 30", "range": [None, 1.9], "source": "line 132"},
+        {"metric": "file_bytes", "range": [200e6, 300e6], "source": "line 54"},
+        {"metric": "lr", "when": "end", "range": [1.49e-5, 1.51e-5], "source": "line 142"},
+        {"metric": "train_loss", "when": "epoch 30", "range": [None, 1.9], "source": "line 141"},
     ]
     train = {"epochs": 30, "lr": 3e-4, "warmup": 0.1, "schedule": "cosine", "final_lr_share": 0.05}
     loaded = recipe(tmp_path, claims, model=SHAPE, tokenizer={"vocab_size": 32_000}, train=train)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from dataclasses import replace
 
 import pytest
 from report_example import make_view
+from rich.console import Console
 
+from flows.claims import claims_table
 from flows.ui_report import claims_parts
 from lmcore.expect.metrics import METRICS
 from lmcore.expect.verdicts import judge, summary
@@ -44,6 +47,15 @@ def test_each_verdict(view):
     assert found[2].measured is not None, "shown all the same"
     assert summary(found) == "1 reached, 1 not reached, 1 not comparable, 1 not measured"
     assert found[3].why == "an artifact of collect has no stats.json"
+
+
+def test_bounds_of_our_own_are_counted_apart(view):
+    own = ("bits_per_byte", (None, 1.8), None, {"source": "ours: 1.8 bits of 8"})
+    assert summary(judged(view, ("perplexity", (None, 1.0), None, {}), own)) == "1 not reached; ours: 1 reached"
+    assert summary(judged(view, own)) == "ours: 1 reached"
+    screen = Console(file=io.StringIO(), width=200)
+    screen.print(claims_table(judged(view, own)))
+    assert "at most 1.8000 (ours)" in screen.file.getvalue()
 
 
 @pytest.mark.parametrize(

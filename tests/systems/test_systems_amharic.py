@@ -176,7 +176,7 @@ def test_every_claim_says_where_it_stands(name):
     claims = load_recipe(name).expect
     assert claims
     for row in claims:
-        assert row.source.startswith(("line", "its ", "none"))
+        assert row.source.startswith(("line", "its ", "ours: "))
         assert row.compare or row.reason
 
 
