@@ -38,8 +38,8 @@ def read_checkpoint(folder: Path) -> ModelFile:
     """
     read = load_weights(folder)
     tensors = {name: tensor.float() for name, tensor in read.tensors.items()}
-    of_adapters = bool(read.state.get("params", {}).get("lora"))
-    artifact, chat = folder.resolve().parents[2], False
+    of_adapters = bool(_part(read, "params").get("lora"))
+    artifact, chat = _up(folder, 3), False
     if job := job_beside(folder):
         tokenizer = load_tokenizer(job.tokenizer)
         model = _of_job(folder, job, read, tensors, tokenizer.vocab_size)
@@ -63,7 +63,7 @@ def job_beside(folder: Path) -> Job | None:
 
     RunError for a job that cannot be read.
     """
-    work = folder.resolve().parents[1]
+    work = _up(folder, 2)
     path = work / JOB_FILE
     if not path.is_file():
         return None
@@ -78,15 +78,29 @@ def job_beside(folder: Path) -> Job | None:
     return job.model_copy(update={"tokenizer": _now_at(job.tokenizer, work), "start_from": start})
 
 
+def _up(folder: Path, levels: int) -> Path:
+    """The folder so many levels up, the topmost where there are fewer."""
+    folder = folder.resolve()
+    for _ in range(levels):
+        folder = folder.parent
+    return folder
+
+
+def _part(read: Weights, name: str) -> dict[str, Any]:
+    """A part of the state, empty where it is not what a checkpoint has: it has no checksum of its own."""
+    found = read.state.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def _now_at(path: Path, work: Path) -> Path:
     """Where an artifact is now: a store may have been moved with the work folder in it."""
-    moved = work.parents[1].joinpath(*path.parts[-2:])  # STORE/STAGE/KEY
+    moved = _up(work, 2).joinpath(*path.parts[-2:])  # STORE/STAGE/KEY
     return moved if moved.is_dir() and not path.is_dir() else path
 
 
 def _of_job(folder: Path, job: Job, read: Weights, tensors: dict[str, Tensor], vocab_size: int) -> Network:
     params = job.params
-    if read.state.get("params", {}).get("model") != params.key_values()["model"]:
+    if _part(read, "params").get("model") != params.key_values()["model"]:
         raise RunError(
             f"{folder} belongs to a run with other settings than the {JOB_FILE} two folders up",
             "name a checkpoint of that job",
@@ -104,12 +118,12 @@ def _of_job(folder: Path, job: Job, read: Weights, tensors: dict[str, Tensor], v
 
 
 def _facts(folder: Path, read: Weights, *, of_adapters: bool) -> dict[str, Any]:
-    at = read.state.get("position", {})
+    at = _part(read, "position")
     return {
         "format": "checkpoint",
         "step": read.step,
         "tokens": at.get("tokens"),
-        "progress": f"{at['progress']:.1%}" if "progress" in at else None,
+        "progress": f"{at['progress']:.1%}" if isinstance(at.get("progress"), float) else None,
         "dtype": ", ".join(sorted({_SAFETENSORS.get(t.dtype, str(t.dtype)) for t in read.tensors.values()})),
         "bytes": (folder / MODEL).stat().st_size,
         "adapters": "merged into what they were trained on" if of_adapters else None,
