@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from lmcore.export.architectures import stock_architecture
+from lmcore.export.architectures import MODEL_TYPES
 from lmcore.export.hf_folder import Folder, open_folder
 from lmcore.export.hf_import import import_hf
 from lmcore.generate.model_files import ModelFile
@@ -22,7 +22,7 @@ def read_hf_model(path: Path) -> ModelFile:
     read = import_hf(folder, _own_vocabulary(path))
     facts: dict[str, Any] = {
         "format": "Hugging Face",
-        "architecture": stock_architecture(read.model.config),
+        "architecture": next(name for name, kind in MODEL_TYPES.items() if kind == folder.shape.kind),
         "model_type": folder.shape.kind,
         "dtype": ", ".join(_dtypes(folder)),
         "bytes": sum((path / shard).stat().st_size for shard in folder.shards),

@@ -12,6 +12,7 @@ from byte_engine import byte_engine
 from safetensors.torch import load_file, save_file
 from test_export_import import shake, tiny_gpt2, tiny_llama
 
+from lmcore.export.architectures import stock_architecture
 from lmcore.export.hf import write_hf
 from lmcore.generate.load import load
 from lmcore.models import build, save_model
@@ -97,6 +98,27 @@ def test_half_precision_and_padding_are_told(tmp_path):
     file = load(tmp_path).info()["file"]
     assert file["dtype"] == "BF16"
     assert file["left_out"] == "63 rows of padding beyond the vocabulary are left out"
+
+
+def test_a_vocabulary_that_names_no_type_as_old_ones(tmp_path):
+    saved(tiny_llama(257), tmp_path)
+    wanted = load(tmp_path).generate("the old", **GREEDY)
+    made = json.loads((tmp_path / "tokenizer.json").read_text())
+    del made["model"]["type"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(made))
+    assert load(tmp_path).generate("the old", **GREEDY) == wanted
+
+
+def test_a_shape_that_is_read_and_could_not_be_written(tmp_path):
+    torch.manual_seed(1)
+    shape = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "max_position_embeddings": 32}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 12, "attention_bias": True}
+    config = transformers.Qwen3Config(vocab_size=257, bos_token_id=0, eos_token_id=0, **shape, **heads)
+    theirs = saved(transformers.Qwen3ForCausalLM(config), tmp_path)
+    assert load(tmp_path).generate("the old", **GREEDY) == theirs != ""
+    with pytest.raises(UserError, match="no stock Hugging Face architecture"):
+        stock_architecture(load(tmp_path).model.config)
+    assert load(tmp_path).info()["file"]["architecture"] == "Qwen3ForCausalLM"
 
 
 def cut_embedding(folder):
