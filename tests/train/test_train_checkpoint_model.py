@@ -74,6 +74,7 @@ def test_a_checkpoint_that_a_run_kept(job):
     assert load(best).info()["file"]["step"] == int(best.name.removeprefix("step-"))
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_into_what_they_were_trained_on(job):
     base = job("base", steps=4)
     train(Job.model_validate(base))
