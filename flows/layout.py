@@ -11,7 +11,7 @@ from rich.text import Text
 
 from flows.corpora import corpus_of
 from flows.train_text import split_files
-from lmcore.export.layouts import layout_module, system_of
+from lmcore.export.layouts import layout_module, named_system
 from lmcore.generate.load import find_model
 from storage.errors import UserError
 from storage.store import Store
@@ -40,7 +40,7 @@ def write_document_layout(
     if output.exists() and not output.is_dir():
         raise UserError(f"{output} is not a folder", "name the folder to write into with --output")
     folder, release = find_model(model, store.root)
-    system = system or system_of(release or "") or ""
+    system = system or named_system(release or "") or ""
     if not system:
         raise UserError(f"nothing says which system {model} belongs to", "name it with --system, such as --system lai")
     module = layout_module(system)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
@@ -16,7 +17,8 @@ from lmcore.generate.engine import Generation
 from lmcore.generate.load import LanguageModel, load
 from lmcore.generate.sampling import make_sampling
 from storage.errors import UserError
-from storage.store import Store
+from storage.registry import Registry
+from storage.store import Artifact, Store
 from storage.text import printable
 
 
@@ -41,8 +43,9 @@ def converse(model: str, store: Store, console: Console, *, mode: str, to: str, 
 
 
 def show_info(model: str, store: Store, console: Console) -> None:
-    """Print what a model is."""
-    print_info(load(model, store.root), console)
+    """Print what a model is, and of a release where its Hugging Face folder is."""
+    loaded = load(model, store.root)
+    print_info(loaded, console, exported=_exported(loaded.release, store))
 
 
 def load_in_form(model: str, store: Store, template: str) -> LanguageModel:
@@ -53,10 +56,10 @@ def load_in_form(model: str, store: Store, template: str) -> LanguageModel:
     return dataclasses.replace(loaded, template=template) if template else loaded  # type: ignore[arg-type]
 
 
-def print_info(loaded: LanguageModel, console: Console) -> None:
-    """Print what a loaded model is."""
+def print_info(loaded: LanguageModel, console: Console, **more: Path | None) -> None:
+    """Print what a loaded model is, and `more` where there is any."""
     table = Table(show_header=False)
-    for name, value in loaded.info().items():
+    for name, value in (loaded.info() | {name: value for name, value in more.items() if value}).items():
         table.add_row(name, Text(_plain(value)))
     console.print(table)
 
@@ -94,6 +97,15 @@ def tell(note: str) -> None:
     sys.stdout.flush()
     sys.stderr.write(f"({printable(note)})\n")
     sys.stderr.flush()
+
+
+def _exported(release: str | None, store: Store) -> Path | None:
+    """The Hugging Face folder of a release; None where its export left none, or is not in the store any more."""
+    if release is None:
+        return None
+    key = Registry(store.root).resolve(release).export_key
+    folder = None if key is None else Artifact("export", key, str(store.root)).path / "hf"
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _plain(value: Any) -> str:

@@ -18,7 +18,8 @@ from lmcore.export.hf_folder import CONFIG, TOKENIZER, Folder, line, open_folder
 from lmcore.export.hf_reader import gpt_state, llama_state
 from lmcore.models.config import DecoderConfig
 from lmcore.models.decoder import Decoder
-from lmcore.tokenizer.imported import Adopted, ImportedBPE, adopt
+from lmcore.tokenizer import Tokenizer
+from lmcore.tokenizer.imported import Adopted, adopt
 from storage.errors import RunError, UserError
 
 MOST_PADDING = 1024  # rows of the embedding beyond the tokenizer's: vocabularies are padded to round numbers
@@ -29,19 +30,23 @@ class Imported:
     """A model in evaluation mode on the CPU (float32), its vocabulary, and what was left out, in words."""
 
     model: Decoder
-    tokenizer: ImportedBPE
+    tokenizer: Tokenizer
     notes: tuple[str, ...]
 
 
-def import_hf(source: Path | Folder) -> Imported:
+def import_hf(source: Path | Folder, own: Tokenizer | None = None) -> Imported:
     """The model and the vocabulary of a Hugging Face folder.
 
+    `own` is its vocabulary where that is of a kind of this program, as in an export of ours; any other is adopted.
     Raises UserError for what is not safetensors, not of a shape that our decoder has, or where tokenizer and model do
     not belong together; RunError for a damaged file.
     """
     folder = open_folder(source) if isinstance(source, Path) else source
     config = folder.shape.decoder(str(folder.path / CONFIG))
-    tokenizer, notes = _tokenizer(folder)
+    notes: tuple[str, ...]
+    tokenizer: Tokenizer
+    tokenizer, notes = (own, ()) if own is not None else _adopted(folder)
+    _must_belong(folder, tokenizer)
     rows = folder.shape.vocab_size
     state = _state(folder, config, rows)
     if padding := rows - tokenizer.vocab_size:
@@ -95,25 +100,30 @@ def _fill_biases(tensors: dict[str, Tensor], config: DecoderConfig) -> None:
                 tensors.setdefault(f"{name}.bias", torch.zeros(len(tensors[f"{name}.weight"])))
 
 
-def _tokenizer(folder: Folder) -> Adopted:
-    path, rows = folder.path / TOKENIZER, folder.shape.vocab_size
+def _adopted(folder: Folder) -> Adopted:
+    path = folder.path / TOKENIZER
     try:
         engine = Engine.from_str(folder.tokenizer.decode())
     except Exception as error:  # the library raises bare Exception for whatever is wrong with the text
         raise RunError(f"the tokenizer {path} is damaged: {line(error)}", AGAIN) from error
     try:
-        adopted = adopt(engine, _beginning(folder, engine))
+        return adopt(engine, _beginning(folder, engine))
     except ValueError as error:
         raise UserError(
             f"the tokenizer {path} cannot be used: {error}", "start from a model with byte-level BPE (GPT-2, Llama 3)"
         ) from error
-    size = adopted.tokenizer.vocab_size
+
+
+def _must_belong(folder: Folder, tokenizer: Tokenizer) -> None:
+    """UserError when the vocabulary is not the one that the model was trained with."""
+    path, rows = folder.path / TOKENIZER, folder.shape.vocab_size
+    size = tokenizer.vocab_size
     if size > rows or rows - size > MOST_PADDING:
         raise UserError(
             f"{path} has {size:,} tokens and the model beside it {rows:,}: they do not belong together",
             "put the tokenizer that the model was trained with beside it",
         )
-    specials = set(adopted.tokenizer.specials.values())
+    specials = set(tokenizer.specials.values())
     for role in ("bos_token_id", "eos_token_id"):
         told = getattr(folder.shape, role)
         for index in told if isinstance(told, list) else [told]:
@@ -122,7 +132,6 @@ def _tokenizer(folder: Folder) -> Adopted:
                     f"{folder.path / CONFIG} says {role} {index}, which is no special token of {path.name} beside it",
                     "put the tokenizer that the model was trained with beside it",
                 )
-    return adopted
 
 
 def _beginning(folder: Folder, engine: Engine) -> str:

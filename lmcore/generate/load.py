@@ -31,10 +31,10 @@ from lmcore.generate.chat import (
 from lmcore.generate.engine import Generation, generate, stream
 from lmcore.generate.joint import last_given_back, log_probability
 from lmcore.generate.model_files import is_model_file, read_model_file
+from lmcore.generate.model_folders import inside, layout_of, read_model_folder
 from lmcore.generate.sampling import make_sampling
-from lmcore.models.io import CONFIG_FILE, load_config, load_model
 from lmcore.models.network import Network
-from lmcore.tokenizer import Tokenizer, load_tokenizer
+from lmcore.tokenizer import Tokenizer
 from storage.errors import RunError, UserError
 
 
@@ -56,7 +56,7 @@ class LanguageModel:
     path: Path
     release: str | None  # NAME@NUMBER when it was loaded by name
     chat_tuned: bool
-    file: Mapping[str, Any] | None = None  # what a model file of another program says of itself
+    file: Mapping[str, Any] | None = None  # what its file or folder holds: format, dtype and more of each kind
     template: Template | None = None  # how its texts write conversations; None: as `form` finds out
 
     @cached_property
@@ -175,24 +175,15 @@ class LanguageModel:
 def load(
     path_or_release: str | os.PathLike[str], store: str | os.PathLike[str] | None = None, device: str = "cpu"
 ) -> LanguageModel:
-    """The model in a folder (config.json, model.safetensors, tokenizer.json), in a file, or of a release of `store`.
+    """The model in a folder (`model_folders` lists their layouts), in a file, or of a release of `store`.
 
     A release is NAME, its champion, or NAME@NUMBER. The store is COLLECT_TRAIN_STORE or ./store unless given. Files
     are those of other programs that `model_files.READERS` lists. UserError when there is no such model or its file is
     not whole; RunError when a file of a folder is missing, damaged or of another model.
     """
     folder, release = find_model(os.fspath(path_or_release), store)
-    if folder.is_file():
-        found = read_model_file(folder)
-        return LanguageModel(found.model.to(device), found.tokenizer, folder, None, found.chat, found.facts)
-    model = load_model(folder, device)
-    tokenizer = load_tokenizer(folder)
-    if tokenizer.vocab_size > model.vocab_size:
-        raise RunError(
-            f"{folder / 'tokenizer.json'} has {tokenizer.vocab_size} tokens, the model beside it {model.vocab_size}",
-            "put the tokenizer that the model was trained with beside it",
-        )
-    return LanguageModel(model, tokenizer, folder, release, load_config(folder).chat)
+    found = read_model_file(folder) if folder.is_file() else read_model_folder(folder)
+    return LanguageModel(found.model.to(device), found.tokenizer, folder, release, found.chat, found.facts)
 
 
 def find_model(name: str, store: str | os.PathLike[str] | None) -> tuple[Path, str | None]:
@@ -200,13 +191,17 @@ def find_model(name: str, store: str | os.PathLike[str] | None) -> tuple[Path, s
     folder = Path(name).expanduser()
     if folder.is_file() and (folder.name != name or folder.suffix or is_model_file(folder)):
         return folder, None
-    if (folder / CONFIG_FILE).is_file():
+    if layout_of(folder):
         return folder, None
     if folder.name != name:
-        problem = f"has no {CONFIG_FILE}" if folder.is_dir() else "does not exist"
+        problem = "has no config.json" if folder.is_dir() else "does not exist"
+        within = inside(folder)
         raise UserError(
             f"{name} is not the folder of a model: it {problem}",
-            "name the folder of a train artifact, a model file, or a release (`collect-train releases` lists them)",
+            f"there is one inside: name {within}"
+            if within
+            else "name the folder of a train artifact, a Hugging Face folder, a checkpoint (.../checkpoints/step-N), a "
+            "model file, or a release (`collect-train releases` lists them)",
         )
     from storage.registry import Registry
     from storage.store import Artifact, Store

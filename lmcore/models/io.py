@@ -58,11 +58,25 @@ def describe(model: Network, *, chat: bool = False) -> dict[str, Any]:
 def load_model(folder: Path, device: str | torch.device = "cpu") -> Network:
     """The model in `folder`, in evaluation mode. RunError names the file that is missing, damaged or does not fit."""
     config, vocab_size, _ = load_config(folder)
-    tensors = _read_weights(folder / WEIGHTS_FILE)
+    path = folder / WEIGHTS_FILE
+    return model_of(path, config, vocab_size, _read_weights(path)).to(device)
+
+
+def model_of(
+    path: Path,
+    config: ModelConfig,
+    vocab_size: int,
+    tensors: dict[str, torch.Tensor],
+    of: str = f"{CONFIG_FILE} beside it",
+) -> Network:
+    """The model that has these tensors, in evaluation mode; it keeps them.
+
+    RunError when they are not those of the shape, naming `path`, where they are from, and `of`, where the shape is.
+    """
     model = empty_model(config, vocab_size)
-    _must_match(folder / WEIGHTS_FILE, {name: p.shape for name, p in model.state_dict().items()}, tensors)
+    _must_match(path, {name: p.shape for name, p in model.state_dict().items()}, tensors, of)
     model.load_state_dict(tensors, assign=True)
-    return model.to(device).eval()
+    return model.eval()
 
 
 def empty_model(config: ModelConfig, vocab_size: int) -> Network:
@@ -90,7 +104,7 @@ def described_config(path: Path, stored: object) -> Stored:
     if not isinstance(stored, dict) or "format" not in stored or "family" not in stored:
         raise RunError(
             f"{path} is not a model of collect-train: it has no `format` and `family`",
-            "name a folder that a train stage left; a Hugging Face folder has another layout",
+            "name a folder that a train stage left; of a Hugging Face folder it is `model_type` that tells its shape",
         )
     if stored["format"] != FORMAT or stored["family"] not in FAMILIES:
         raise RunError(
@@ -124,7 +138,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise RunError(f"{path} is truncated or damaged: {_line(error)}", _AGAIN) from error
 
 
-def _must_match(path: Path, wanted: dict[str, torch.Size], found: dict[str, torch.Tensor]) -> None:
+def _must_match(path: Path, wanted: dict[str, torch.Size], found: dict[str, torch.Tensor], of: str) -> None:
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name} is not of this model" for name in found if name not in wanted]
     for name, shape in wanted.items():
@@ -133,7 +147,7 @@ def _must_match(path: Path, wanted: dict[str, torch.Size], found: dict[str, torc
             problems.append(f"{name} is {tensor.dtype} {tuple(tensor.shape)}, not torch.float32 {tuple(shape)}")
     if problems:
         more = f" and {len(problems) - 1} more differences" if len(problems) > 1 else ""
-        raise RunError(f"{path} does not fit {CONFIG_FILE} beside it: {problems[0]}{more}", _AGAIN)
+        raise RunError(f"{path} does not fit {of}: {problems[0]}{more}", _AGAIN)
 
 
 def _line(error: Exception) -> str:

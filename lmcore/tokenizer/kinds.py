@@ -84,7 +84,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def kind_of(made: dict[str, Any]) -> Kind:
     """The kind that the contents of a `tokenizer.json` look most like."""
     model = made["model"]
-    if model["type"] == "WordLevel":
+    if model.get("type") == "WordLevel":  # the oldest files name no type
         return "words"
     if model.get("end_of_word_suffix"):
         return "word_bpe"

@@ -18,10 +18,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from storage.atomic import disk_errors, publish_folder, write_json
@@ -31,6 +32,7 @@ from storage.parquet import read_parquet, write_parquet
 
 FORMAT = 1
 STATE = "state.json"
+MODEL = "model.safetensors"
 BEST = "provenance/best"  # in what a run leaves, where runtime.train.keep_best asks for it
 DAMAGED = "damaged-"
 
@@ -52,6 +54,14 @@ class Snapshot:
             for tensors in (self.model, self.optimizer)
         )
         return replace(self, model=model, optimizer=optimizer)
+
+
+class Weights(NamedTuple):
+    """The model's part of a checkpoint, in memory of its own."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
 
 
 class Writing(threading.Thread):
@@ -120,6 +130,22 @@ def load_step(folder: Path, step: int, mend: str = "") -> Snapshot:
         ) from None
 
 
+def load_weights(folder: Path) -> Weights:
+    """The model's part of one checkpoint, wherever it lies. RunError when it is damaged, or gone meanwhile."""
+    try:
+        files, step, inner = _told(folder)
+        if not isinstance(files.get(MODEL), dict):
+            raise _DamagedError(f"{STATE} does not name {MODEL}")
+        _check(folder / MODEL, files[MODEL])
+        tensors = safetensors.torch.load_file(folder / MODEL)
+        return Weights(step, {name: tensor.clone() for name, tensor in tensors.items()}, inner)
+    except (_DamagedError, SafetensorError, OSError, KeyError) as error:
+        raise RunError(
+            f"checkpoint {folder} is damaged ({' '.join(str(error).split())})",
+            "name another one beside it; a training that goes on drops its old ones, and sets damaged ones aside",
+        ) from error
+
+
 def drop_after(folder: Path, step: int) -> None:
     """Remove every checkpoint of a later step: the run takes another way from there."""
     with disk_errors(folder):
@@ -159,6 +185,20 @@ def _write(part: Path, snapshot: Snapshot) -> None:
 
 
 def _read(folder: Path) -> Snapshot:
+    files, step, inner = _told(folder)
+    for name, expected in files.items():
+        _check(folder / name, expected)
+    return Snapshot(
+        step=step,
+        model=safetensors.torch.load_file(folder / MODEL),
+        optimizer=safetensors.torch.load_file(folder / "optimizer.safetensors"),
+        tables={path.stem: read_parquet(path) for path in folder.glob("*.parquet")},
+        state=inner,
+    )
+
+
+def _told(folder: Path) -> tuple[dict[str, Any], int, dict[str, Any]]:
+    """What `state.json` says: the other files, the step, where the run is."""
     try:
         state = json.loads((folder / STATE).read_bytes())
         files, step, inner = dict(state["files"]), int(state["step"]), dict(state["state"])
@@ -169,21 +209,16 @@ def _read(folder: Path) -> Snapshot:
             f"{folder} has checkpoint format {state.get('format')}, this program reads {FORMAT}",
             f"remove {folder.parent.parent} to start afresh, or resume with the version that wrote it",
         )
-    for name, expected in files.items():
-        path = folder / name
-        if not path.is_file():
-            raise _DamagedError(f"{name} is missing")
-        if path.stat().st_size != expected["size"]:
-            raise _DamagedError(f"{name} has {path.stat().st_size} bytes, not {expected['size']}")
-        if digest_file(path) != expected["sha256"]:
-            raise _DamagedError(f"{name} has other bytes than were written")
-    return Snapshot(
-        step=step,
-        model=safetensors.torch.load_file(folder / "model.safetensors"),
-        optimizer=safetensors.torch.load_file(folder / "optimizer.safetensors"),
-        tables={path.stem: read_parquet(path) for path in folder.glob("*.parquet")},
-        state=inner,
-    )
+    return files, step, inner
+
+
+def _check(path: Path, expected: dict[str, Any]) -> None:
+    if not path.is_file():
+        raise _DamagedError(f"{path.name} is missing")
+    if path.stat().st_size != expected["size"]:
+        raise _DamagedError(f"{path.name} has {path.stat().st_size} bytes, not {expected['size']}")
+    if digest_file(path) != expected["sha256"]:
+        raise _DamagedError(f"{path.name} has other bytes than were written")
 
 
 def _finished(folder: Path) -> list[Path]:

@@ -89,6 +89,16 @@ def test_a_file_is_a_model_to_lay_out_again(written, tmp_path):
             "lai",
         ),
         (
+            ("export", "FILE", "--layout", "document", "--output", "DIR", "--system", "soma"),
+            "a pickle of the whole object",
+            "Hugging Face folder",
+        ),
+        (
+            ("export", "FILE", "--layout", "document", "--output", "DIR", "--system", "amharic"),
+            "names no file of a model",
+            "the folder adapter",
+        ),
+        (
             ("export", "lai-small", "--layout", "document", "--output", "DIR", "--quantise", "q5"),
             "no quantised format 'q5'",
             "q8_0, q4_0",
