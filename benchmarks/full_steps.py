@@ -1,12 +1,13 @@
 """One real optimizer step of every full shape of the five systems, and its figures in docs/systems/.
 
-    python benchmarks/full_steps.py [--store FOLDER] [--only soma lai] [--docs docs/systems] [--again] [--shared]
+    python benchmarks/full_steps.py [--store FOLDER] [--only soma lai] [--docs docs/systems]
+                                    [--again | --pages] [--shared]
 
 What `collect-train params NAME --step` does for every recipe that has a shape, a batch or an optimizer of its own, each
 in a process of its own, one at a time. A recipe that begins from another's release is measured on a new model of its
 shape, which takes as long. What a step took is kept in STORE/steps, so that a second call only writes the pages again;
-`--again` measures anew, `--shared` says that other work ran beside it and times are upper bounds. The part of
-docs/systems/NAME.md below `## One step of the full shape` is replaced.
+`--again` measures anew, `--pages` measures nothing and names what is missing, `--shared` says that other work ran
+beside it and times are upper bounds. The part of docs/systems/NAME.md below `## One step of the full shape` is replaced.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=Path("store"))
     parser.add_argument("--only", nargs="+", choices=SYSTEMS, default=SYSTEMS)
     parser.add_argument("--docs", type=Path, default=ROOT / "docs" / "systems")
-    parser.add_argument("--again", action="store_true", help="measure what has been measured once more")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--again", action="store_true", help="measure what has been measured once more")
+    which.add_argument("--pages", action="store_true", help="measure nothing: write what has been measured")
     parser.add_argument("--shared", action="store_true", help="other work ran beside it")
     arguments = parser.parse_args()
     failed = []
@@ -43,18 +46,19 @@ def main() -> int:
         shapes = shapes_of(system)
         steps = {}
         for name in shapes:
-            found = step_of(name, arguments.store / "steps" / f"{name}.json", arguments.again)
+            file = arguments.store / "steps" / f"{name}.json"
+            if arguments.pages and not file.is_file():
+                continue
+            found = step_of(name, file, arguments.again)
             if found is None:
                 failed.append(name)
             else:
                 steps[name] = found
-        if len(steps) == len(shapes):  # else the page keeps the figures it has
+        if len(steps) == len(shapes) or (arguments.pages and steps):  # else the page keeps the figures it has
             page = arguments.docs / f"{system}.md"
-            text, body = (
-                page.read_text(encoding="utf-8"),
-                "\n".join(["", *lines_of(steps, shapes, arguments.shared), ""]),
-            )
-            page.write_text(replace_section(text, HEADING, body, above=ABOVE), encoding="utf-8")
+            body = "\n".join(["", *lines_of(steps, shapes, arguments.shared), ""])
+            text = replace_section(page.read_text(encoding="utf-8"), HEADING, body, above=ABOVE)
+            page.write_text(text, encoding="utf-8")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
@@ -143,6 +147,8 @@ def lines_of(steps: dict[str, Tried], shapes: dict[str, list[str]], shared: bool
             notes.append(
                 f"- `{name}` begins from the released `{recipe.train.init_from}`; here from a new model of its shape."
             )
+    if missing := [f"`{name}`" for name in shapes if name not in steps]:
+        notes.append(f"- not measured yet: {', '.join(missing)}.")
     return [*lines, *(["", *notes] if notes else [])]
 
 
