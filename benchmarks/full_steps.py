@@ -7,7 +7,7 @@ What `collect-train params NAME --step` does for every recipe that has a shape, 
 in a process of its own, one at a time. A recipe that begins from another's release is measured on a new model of its
 shape, which takes as long. What a step took is kept in STORE/steps, so that a second call only writes the pages again;
 `--again` measures anew, `--pages` measures nothing and names what is missing, `--shared` says that other work ran
-beside it and times are upper bounds. The part of docs/systems/NAME.md below `## One step of the full shape` is replaced.
+beside it and times are upper bounds. What docs/systems/NAME.md has below `## One step of the full shape` is replaced.
 """
 
 from __future__ import annotations
