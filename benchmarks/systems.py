@@ -124,7 +124,21 @@ def write_page(page: Path, measured: list[dict[str, Any]]) -> None:
     text = page.read_text(encoding="utf-8")
     if MEASURED not in text:
         raise SystemExit(f"{page} has no heading {MEASURED.strip()!r} to write below")
-    page.write_text(text.partition(MEASURED)[0] + MEASURED + "\n".join(["", *lines_of(measured)]), encoding="utf-8")
+    page.write_text(replace_section(text, MEASURED, "\n".join(["", *lines_of(measured)])), encoding="utf-8")
+
+
+def replace_section(text: str, heading: str, body: str, above: str = "") -> str:
+    """A page with another body below a heading; a heading that it lacks is put above another one.
+
+    What follows from the next heading of the same rank on stays.
+    """
+    if heading not in text:
+        before, found, after = text.partition(above)
+        assert found, f"there is no heading {above.strip()!r} either"
+        return f"{before}{heading}{body}\n{found}{after}"
+    before, _, after = text.partition(heading)
+    following = after.find("\n## ")
+    return before + heading + body + (after[following:] if following >= 0 else "")
 
 
 def lines_of(measured: list[dict[str, Any]]) -> list[str]:

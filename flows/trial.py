@@ -52,6 +52,7 @@ def show_step(store: Store, name: str, overrides: Sequence[str], console: Consol
         "loss before it": f"{tried.loss:.3f} nats a token; ln V is {tried.uniform_loss:.3f}"
         + ("" if tried.admitted else "; the numbers were not finite, and no weight has changed"),
         "the whole run": projection(store, recipe, tried.seconds),
+        **({"at its document's text": told} if (told := document_projection(recipe, tried.seconds)) else {}),
     }.items():
         table.add_row(label, Text(fact))
     console.print(table)
@@ -118,6 +119,19 @@ def projection(store: Store, recipe: Recipe, step_seconds: float) -> str:
         epoch = max(1, -(-text // each))
     horizon = make_horizon(training, each, epoch or 1)
     return f"{horizon.describe()}: about {long_time(horizon.length(step_seconds))}; {million}"
+
+
+def document_projection(recipe: Recipe, step_seconds: float) -> str:
+    """How long the recipe's epochs take with as much text as its document trains on, in words; "" where none is told.
+
+    Whatever text there is here: it is the training that the document speaks of.
+    """
+    text, epochs = recipe.document_epoch, recipe.training.epochs
+    if text is None or epochs is None:
+        return ""
+    horizon = make_horizon(recipe.training, per_step(recipe), text.steps(recipe.training.batch, recipe.model.context))
+    took = f"{horizon.describe()}, about {long_time(horizon.length(step_seconds))}"
+    return f"{took}: {epochs:g} epochs of {text.describe()}"
 
 
 def per_step(recipe: Recipe) -> int:

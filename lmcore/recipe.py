@@ -32,6 +32,7 @@ from lmcore.curate.params import (
 )
 from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime
 from lmcore.evaluate.probes.settings import check_probes
+from lmcore.expect.amount import DocumentEpoch
 from lmcore.expect.rows import Expectation
 from lmcore.export.architectures import stock_architecture
 from lmcore.export.params import ExportParams, ExportRuntime
@@ -58,7 +59,8 @@ from storage.errors import UserError
 MAX_EXTENDS = 8
 # What is read, into which line of releases, as whom, who is told which token, and what is claimed of it.
 OWNED = (
-    *("name", "extends", "expect", "sources", "train.init_from", "runtime.collect.contact", "runtime.collect.tokens"),
+    *("name", "extends", "expect", "document_epoch", "sources", "train.init_from"),
+    *("runtime.collect.contact", "runtime.collect.tokens"),
     *(f"compare.classifier.{name}" for name in ("labelled", "digest", "text_field", "label_field")),
     "curate.decontaminate.evaluation_sets",
 )
@@ -118,6 +120,9 @@ class Recipe(Settings):
     release: ReleaseParams = Field(default_factory=ReleaseParams, description="When it becomes champion.")
     expect: tuple[Expectation, ...] = Field(
         default=(), description="What a document says that a run will show; told beside what is measured."
+    )
+    document_epoch: DocumentEpoch | None = Field(
+        default=None, description="How much text an epoch has in the document; `params --step` projects its time."
     )
     runtime: RuntimeSettings = Field(default_factory=RuntimeSettings, description="How the work is done.")
     resources: Resources = Field(default_factory=Resources, description="Where the work is done.")

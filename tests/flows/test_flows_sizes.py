@@ -12,8 +12,10 @@ from helpers_runs import keepers
 from test_flows_start import publish
 
 from flows.compare_params import training_tokens
-from lmcore.recipe import load_recipe
+from flows.trial import document_projection
+from lmcore.recipe import load_recipe, packaged_recipes
 from lmcore.tokens.meta import read_meta
+from storage.errors import UserError
 from storage.store import Store
 
 KEY = "a" * 24
@@ -63,6 +65,39 @@ def test_families_side_by_side_and_a_step_of_each(store, tmp_path):
     assert steps["parameters"] == rows["parameters"]
     assert [float(told.split()[0]) for told in steps["loss before it"]] == pytest.approx([8.318, 5.991], abs=0.3)
     assert steps["the whole run"][1].startswith("20 steps: about")
+
+
+TAKEN = {  # steps of the whole training by the document's own count, and their time when a step takes 2 seconds
+    "soma": "228,900 steps, about 5.3 days: 30 epochs of about 125,000,000 tokens (an estimate; line 184: 1M examples",
+    "lai": "7,820 steps, about 4 h 20 min: 10 epochs of 25,000 sequences (lines 41 and 114",
+    "cllm": "43,620 steps, about 24 h 14 min: 30 epochs of 5,952,986 tokens (the counts in its own vocab.txt",
+    "mu": "1,310 steps, about 43 min 40 s: 5 epochs of 8,366 sequences (line 61",
+    "amharic": "5,961 steps, about 3 h 18 min: 3 epochs of about 16,274,432 tokens (an estimate; line 5: 31,786",
+    "amharic-lora": "1,250 steps, about 41 min 40 s: 2 epochs of 1,280,000 tokens (its program: 5,000 texts",
+    "amharic-smart": "1,413 steps, about 47 min 06 s: 3 epochs of about 1,925,632 tokens (an estimate; line 79",
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_the_time_of_as_much_text_as_the_document_has(name):
+    assert document_projection(load_recipe(name), 2.0).startswith(TAKEN[name])
+
+
+def test_an_amount_of_the_document_is_told_of_epochs_alone():
+    assert document_projection(load_recipe("cllm", ["train.epochs=3"]), 2.0).startswith("4,362 steps, about 2 h 25 min")
+    assert document_projection(load_recipe("cllm", ["train.epochs=null", "train.steps=50"]), 2.0) == ""
+    assert document_projection(load_recipe("quickstart", ["train.steps=null", "train.epochs=3"]), 2.0) == ""
+    told = [name for name in packaged_recipes() if document_projection(load_recipe(name), 2.0)]
+    assert not [name for name in told if name.endswith("-small") or name in ("cllm-bpe", "soma-finetune")]
+
+
+def test_an_amount_is_of_tokens_or_of_sequences():
+    for amount in ("{tokens: 5, sequences: 5, source: line 1}", "{source: line 1, tokens: null}"):
+        with pytest.raises(UserError, match=r"document_epoch: .*tokens or in sequences: write one of the two"):
+            load_recipe("quickstart", [f"document_epoch={amount}"])
+    amount = "{sequences: 33, source: line 1}"
+    recipe = load_recipe("quickstart", ["train.epochs=1.5", "train.batch=8", f"document_epoch={amount}"])
+    assert document_projection(recipe, 1.0) == "8 steps, about 8.0 s: 1.5 epochs of 33 sequences (line 1)"
 
 
 def test_an_epoch_is_not_known_where_nothing_tells(store):

@@ -26,6 +26,7 @@ RECIPE = {
     "expect": [
         {"metric": "parameters", "range": [1.0, 2.0], "source": "line 1", "differences": [{"set": ["train.lr=0.1"]}]}
     ],
+    "document_epoch": {"tokens": 1000, "source": "line 2"},
 }
 SECTIONS = {  # section of the recipe: the stage whose key it enters
     "sources": "collect",
@@ -40,7 +41,7 @@ SECTIONS = {  # section of the recipe: the stage whose key it enters
     "export": "export",
     "release": "release",
 }
-NO_STAGE = {"name", "description", "timezone", "runtime", "resources", "target", "expect"}
+NO_STAGE = {"name", "description", "timezone", "runtime", "resources", "target", "expect", "document_epoch"}
 HOW_OFTEN = {"sources.0.target", "sources.1.target"}  # how many rounds of collecting there are, each with its own key
 NAMES_AN_INPUT = {"train.init_from"}  # moves; what it means when the flow resolves it is in the key by its digest
 ONE_VALUE = {  # fields that can have one value only today
@@ -66,6 +67,7 @@ TOGETHER = {  # what has to change with a field to keep the recipe valid
     "train.tokens": {"train.steps": None},
     "train.epochs": {"train.steps": None},
     "train.minutes": {"train.steps": None},
+    "document_epoch.sequences": {"document_epoch.tokens": None},
     "expect.0.compare": {"expect.0.reason": "another vocabulary"},
     "expect.0.reason": {"expect.0.compare": False},
     "compare.classifier.good": {"compare.classifier.bad": ["other"]},
@@ -232,8 +234,8 @@ def test_every_field_of_params_changes_the_key_of_its_stage_and_no_other(recipe,
 
 
 def test_claims_change_no_key(recipe, every_change):
-    claims = [place for place in every_change if place.startswith("expect.")]
-    assert len(claims) == 9
+    claims = [place for place in every_change if place.startswith(("expect.", "document_epoch."))]
+    assert len(claims) == 9 + 4
     for place in claims:
         assert keys(every_change[place]) == keys(recipe), place
 

@@ -6,9 +6,11 @@ import io
 import json
 import math
 import os
+import shutil
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 
 import cllm_ranks
 import pytest
@@ -36,7 +38,7 @@ from lmcore.train.params import Job
 from lmcore.train.schedule import lr_share
 from lmcore.train.team import Team
 from storage.digest import digest_file
-from storage.store import Store
+from storage.store import VARIABLE, Store
 
 RECIPE = "cllm-small"
 VARIANTS = ("cllm", "cllm-first-seen", "cllm-bpe")
@@ -221,6 +223,41 @@ def test_owner_06_eleven_workers_have_the_gradient_of_one(tmp_path):
         assert told[rank]["loss"] == pytest.approx(loss, rel=1e-6)
         assert apart(load_file(tmp_path / f"gradients-{rank}.safetensors"), expected) < 1e-5
         assert apart(load_file(tmp_path / f"weights-{rank}.safetensors"), trained) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_run_of_eleven_workers_leaves_the_model_of_one(small_run, tmp_path):
+    """A training that no run with one worker has made before, in a store of its own, from the tokens that there are."""
+    folder = tmp_path / "store"
+    shutil.copytree(small_run.store, folder)
+    eleven = replace(small_run, store=folder, env=small_run.env | {VARIABLE: str(folder)})
+    settings = ["train.seed=2", "train.steps=2", "train.precision=fp32", "train.micro_batch=1", "train.attention=sdpa"]
+    settings.append("train.stages=[{share: 0.5, context: 64}, {share: 0.5}]")  # a step of each
+    # Of matrices that begin at 0 two steps of AdamW are all there is: with an eps of 1e-8 it makes a whole step of
+    # gradients no larger than what the order of a sum changes, and the two are 2e-5 apart.
+    settings.append("train.eps=1.0e-6")
+    runtime = {"compile": "off", "sample_at": [], "validation_tokens": 1000}
+    given = [*settings, "runtime.train.processes=11", *(f"runtime.train.{k}={v}" for k, v in runtime.items())]
+    eleven.collect("run", RECIPE, "--until", "train", *(word for each in given for word in ("--set", each)))
+    store = Store(folder)
+    trained = store.resolve("train").local()
+    told = json.loads((trained / "provenance" / "plan.json").read_text())
+    assert told["processes"] == 11
+    assert last_step(trained) == 2
+
+    params = load_recipe(RECIPE, settings).training
+    values = {
+        "tokens": str(store.resolve("tokens").local()), "tokenizer": str(store.resolve("tokenizer").local()),
+        "work": str(tmp_path / "one"), "params": params.model_dump(mode="json"),
+        "runtime": runtime | {"device": "cpu", "threads": 1},
+    }  # fmt: skip
+    train(Job.model_validate(values))
+    one = load_file(tmp_path / "one" / "out" / "model.safetensors")
+    found = load_file(trained / "model.safetensors")
+    assert found.keys() == one.keys()
+    assert apart(found, one) < 1e-5
+    untrained = load_file(trained / "checkpoints" / "step_0" / "model.safetensors")
+    assert not any(torch.equal(untrained[name], found[name]) for name in found), "every tensor has moved"
 
 
 def apart(mine, other):
