@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import shlex
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 from helpers_flows import ROOT, Done, finish, start
 
@@ -48,6 +51,12 @@ def collect(*args: str, env: dict[str, str], code: int | None = 0, **options) ->
     done = finish(start(*args, env=env, stdin=subprocess.PIPE, **options), SAID, PATIENCE)
     assert code is None or done.code == code, f"{shlex.join(args)}: exit code {done.code}\n{done.out}\n{done.err}"
     return done
+
+
+def asked(run: SmallRun, query: str) -> list[SimpleNamespace]:
+    """Rows of `collect-train sql`."""
+    printed = run.collect("sql", query, "--csv").out
+    return [SimpleNamespace(**row) for row in csv.DictReader(io.StringIO(printed))]
 
 
 def small(command: str) -> str:

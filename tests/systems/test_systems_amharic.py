@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import lzma
 import math
 import re
-from types import SimpleNamespace
 
 import peft
 import pytest
@@ -16,7 +13,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from byte_engine import byte_engine
-from helpers_systems import DOCS, commands
+from helpers_systems import DOCS, asked, commands
 from model_checks import shaken
 
 from flows.plan import make_plan
@@ -234,15 +231,15 @@ def test_owner_01_lora_counts():
 def test_owner_01_lora_on_an_imported_gpt2_merges_and_leaves_the_base(gpt2_folder, tmp_path):
     shape = ["n_layers=2", "d_model=48", "n_heads=3", "d_ff=192", "context=64"]
     changes = [f"train.init_from={gpt2_folder}", "train.stages=[]", *(f"model.{setting}" for setting in shape)]
-    asked = load_recipe("amharic-lora", changes)
+    recipe = load_recipe("amharic-lora", changes)
     store = Store(tmp_path / "store")
     told: list[str] = []
-    start = warm_start(store, make_plan(store, asked, "one", "run-1"), asked, told.append)
+    start = warm_start(store, make_plan(store, recipe, "one", "run-1"), recipe, told.append)
     assert "the vocabulary is that of the folder gpt2" in told[0]
     plain, model = load_model(start.model.path).eval(), load_model(start.model.path).eval()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(gpt2_folder)
     text = ids(257)
-    add_adapters(model, asked.train.lora, seed=1)
+    add_adapters(model, recipe.train.lora, seed=1)
     model.eval()
     with torch.no_grad():
         assert (model(text) - theirs(text).logits).abs().max() < 1e-4, "adapters begin as nothing"
@@ -364,12 +361,6 @@ def test_owner_08_to_12_are_listed_as_not_done(later):
 
 
 # What a run leaves.
-
-
-def asked(run, query):
-    """Rows of `collect-train sql`."""
-    printed = run.collect("sql", query, "--csv").out
-    return [SimpleNamespace(**row) for row in csv.DictReader(io.StringIO(printed))]
 
 
 def variant(name):
