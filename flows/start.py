@@ -127,7 +127,10 @@ def started_from(store: Store, model: Artifact, tell: Callable[[str], None]) -> 
     """
     entry = next((entry for entry in model.manifest.provenance.inputs if entry.stage == "train"), None)
     if entry is None:
-        tell("evaluate.before: this model began with random weights, so there is none before it to measure")
+        tell(
+            "evaluate.before: this model began with random weights, so there is none before it to measure; "
+            "evaluate.untrained measures these"
+        )
         return []
     what = f"what train/{model.key[:12]} started from"
     try:

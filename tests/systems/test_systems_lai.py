@@ -23,7 +23,6 @@ from talker_made import TEXTS, talker_folder
 from lmcore.collect.hub_params import HubSource
 from lmcore.collect.synthetic.generate import generated
 from lmcore.curate.line_stats import MIN_UNIQUE, LineStats
-from lmcore.evaluate.probes.translation import chrf
 from lmcore.export.check import greedy_continuation
 from lmcore.export.lai import SIZES, write_lai
 from lmcore.export.lai_format import DType
@@ -369,9 +368,6 @@ def test_the_small_run_translates_held_out_pairs_both_ways(small_run):
         assert 0 <= one["chrf"] <= 100
         assert 0 < one["copied"] < 100, "help says OK and Ctrl in both languages"
         assert [row.keys() >= {"source", "reference", "answer"} for row in one["examples"]] == [True] * 5
-        alone = [(row["source"], row["reference"], row["answer"]) for row in one["examples"]]
-        assert all(source != reference for source, reference, _ in alone)
-        assert chrf([reference for _, reference, _ in alone], [reference for _, reference, _ in alone]) == 100
         (told,) = (line for line in small_run.done.out.splitlines() if direction in line and "│" in line)
         assert [cell.strip() for cell in told.strip("│ ").split("│")[1:4]] == [
             "25", f"{one['chrf']:.1f}", f"{one['copied']:.1f}",
