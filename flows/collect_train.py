@@ -154,7 +154,11 @@ def _evaluated(
     """What a model is worth on the held-out texts of a corpus, without those that it has learnt elsewhere."""
     store, learnt = built.store, learnt_before(built.store, model, corpus, say)
     params, runtime = recipe.evaluate, recipe.runtime.evaluate
-    before = started_from(store, model, say) if params.before and not label else []  # what it was told in its own run
+    before: list[Artifact] = []
+    if label:  # what was before it was told in its own run
+        params = params.model_copy(update={"untrained": False})
+    elif params.before:
+        before = started_from(store, model, (lambda _: None) if params.untrained else say)
     return evaluate(store, model, corpus, learnt, before, params=params, runtime=runtime, mode=mode, label=label)
 
 

@@ -127,7 +127,10 @@ def started_from(store: Store, model: Artifact, tell: Callable[[str], None]) -> 
     """
     entry = _made_of(model, "train")
     if entry is None:
-        tell("evaluate.before: this model began with random weights, so there is none before it to measure")
+        tell(
+            "evaluate.before: this model began with random weights, so there is none before it to measure; "
+            "evaluate.untrained measures these"
+        )
         return []
     what = f"evaluate.before: what train/{model.key[:12]} started from"
     mend = f"{_RESTORE} leave it out: --set evaluate.before=false"

@@ -44,6 +44,10 @@ class EvaluateParams(Params):
         description="Measure the model that training started from (train.init_from) on the same texts, too, and let it "
         "continue the same prompts.",
     )
+    untrained: bool = added_later(
+        False,
+        description="With `before`: where training began with random weights, measure the model that had them.",
+    )
     positions: tuple[int, ...] = added_later(
         (),
         description="Places in the context, rising, between which the loss is told apart: [512, 1024] for 0 to 512, "

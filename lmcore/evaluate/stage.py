@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from lmcore.evaluate.params import EvaluateParams, EvaluateRuntime, Split
 from lmcore.evaluate.probes.run import probe, terms_of
 from lmcore.generate.engine import generate
 from lmcore.generate.load import LanguageModel, load
+from lmcore.models import build
 from lmcore.models.network import Network
 from lmcore.progress import Report
 from lmcore.tokenizer import Tokenizer
@@ -78,7 +79,8 @@ def evaluate(
     `model` is a train artifact, `curated` the corpus it is judged on. `learnt` are other corpora that it, or a model
     it started from, was trained on: a held-out document whose text or page is in one of their training splits is left
     out and counted. `before`, when given, is the train artifact that the model started from: it is measured on the
-    headline's documents and the prompts as well. Raises RunError when a split holds no text to score, a file is
+    headline's documents and the prompts as well; without one, `params.untrained` asks for the model of random weights
+    that training began with. Raises RunError when a split holds no text to score, a file is
     damaged, or the model gives no finite likelihood.
     """
     if runtime.threads:
@@ -105,11 +107,10 @@ def evaluate(
         "lossy": trained.tokenizer.lossy,
         **({"probes": probes} if probes else {}),
     }
-    if before:
+    if before or (params.before and params.untrained):
         del trained  # two models at once may be more than the machine holds
-        evaluation["before"], earlier = _before(
-            work / "before", load(before, device=device), shown, terms, params, report
-        )
+        then = load(before, device=device) if before else _untrained(model, device)
+        evaluation["before"], earlier = _before(work / "before", then, shown, terms, params, report)
         samples = [sample | {"before": text} for sample, text in zip(samples, earlier, strict=True)]
 
     fault("evaluate.before-save")
@@ -135,6 +136,13 @@ def _before(
         "probes": probe(work / "probes", model, shown.table, terms, samples, params, report),
     }
     return found, [str(sample["text"]) for sample in samples]
+
+
+def _untrained(folder: Path, device: str) -> LanguageModel:
+    """The model of a train artifact as it was before its first step: its shape, the random weights of its seed."""
+    trained = load(folder)
+    seed = json.loads((folder / "provenance" / "training.json").read_text(encoding="utf-8"))["data"]["settings"]["seed"]
+    return replace(trained, model=build(trained.model.config, trained.model.vocab_size, seed).to(device).eval())
 
 
 def _device(wanted: str) -> str:

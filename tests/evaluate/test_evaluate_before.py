@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from lmcore.documents import CURATED, read_documents
 from lmcore.evaluate.likelihood import score_documents, summarise
 from lmcore.evaluate.stage import EvaluateParams, EvaluateRuntime, evaluate
 from lmcore.generate.load import load
+from lmcore.models import build
 from lmcore.models.config import DecoderConfig
 from lmcore.models.io import save_model
 from lmcore.progress import silent
 from lmcore.tokenizer import ByteBPE
+from storage.atomic import write_json
 
 ASKED = EvaluateParams(
     before=True,
@@ -81,6 +85,40 @@ def test_samples_stand_side_by_side(done, read_json, start):
     assert all(one["text"] != one["before"] for one in samples)
 
 
+@pytest.fixture
+def fresh(trained, tmp_path):
+    """The trained model with the note that its training left of its seed."""
+    folder = tmp_path / "fresh"
+    shutil.copytree(trained, folder)
+    write_json(folder / "provenance" / "training.json", {"data": {"settings": {"seed": 5}}})
+    return folder
+
+
+def test_the_random_weights_of_its_seed_where_it_began_with_these(fresh, curated, tmp_path, read_json):
+    runtime, asked = EvaluateRuntime(device="cpu"), ASKED.model_copy(update={"untrained": True})
+    evaluate(tmp_path / "one", fresh, curated, params=asked, runtime=runtime, report=silent)
+    found, samples = (read_json(tmp_path / "one" / "out" / name) for name in ("evaluation.json", "samples.json"))
+    ours = load(fresh)
+    texts = [
+        text
+        for path in sorted((curated / "test").glob("*.parquet"))
+        for text in read_documents(path, CURATED)["text"].to_pylist()
+    ]
+    random = build(ours.model.config, ours.model.vocab_size, 5).eval()
+    scores = score_documents(random, ours.tokenizer, texts, context=16)
+    assert found["before"]["bits_per_byte"] == pytest.approx(summarise(scores)["bits_per_byte"], rel=1e-6)
+    assert found["before"]["bits_per_byte"] != pytest.approx(found["headline"]["bits_per_byte"], rel=1e-3)
+    assert found["before"]["probes"].keys() == found["probes"].keys() == {"positions", "text_scores"}
+    assert all("before" in one for one in samples)
+
+
+def test_another_model_to_begin_from_stands_before_random_weights(fresh, start, done, curated, tmp_path, read_json):
+    runtime, asked = EvaluateRuntime(device="cpu"), ASKED.model_copy(update={"untrained": True})
+    evaluate(tmp_path / "two", fresh, curated, (), start[0], params=asked, runtime=runtime, report=silent)
+    before, same = (read_json(work / "out" / "evaluation.json")["before"] for work in (tmp_path / "two", done[0]))
+    assert before == same
+
+
 def test_nothing_new_without_it(trained, curated, tmp_path, read_json):
     plain = EvaluateParams(bootstrap_draws=100, baselines=(), prompts=("a",), sampling={"max_tokens": 2})
     evaluate(tmp_path, trained, curated, params=plain, runtime=EvaluateRuntime(device="cpu"), report=silent)
@@ -92,6 +130,16 @@ def test_nothing_new_without_it(trained, curated, tmp_path, read_json):
         "lossy",
     }
     assert read_json(tmp_path / "out" / "samples.json")[0].keys() == {"prompt", "text", "greedy"}
-    asked = {"before", "positions", "group_by", "genres", "terms", "dialogue", "translation", "text_scores"}
-    assert not asked & plain.key_values().keys()
+    asked = {
+        "before",
+        "untrained",
+        "positions",
+        "group_by",
+        "genres",
+        "terms",
+        "dialogue",
+        "translation",
+        "text_scores",
+    }
+    assert not (asked | {"text_scores"}) & plain.key_values().keys()
     assert "before" in ASKED.key_values()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lmcore.curate.licences import LicencesParams, allowed
 from lmcore.recipe import load_recipe
 from lmcore.samples import FOLDER, TABLE, VARIABLE, Listed, listed, readings, table
 from storage.errors import UserError
@@ -116,3 +117,29 @@ def test_other_sources_are_left_alone(load, tmp_path):
 
 def test_other_kinds_of_sources_read_none():
     assert list(readings(load_recipe("quickstart").sources)) == []
+
+
+def test_a_licence_that_asks_for_its_text_has_it_beside_the_samples():
+    """docs/samples.md: what BSD, MIT, MPL and PSF ask for, and what an allow-list without them leaves."""
+    rows, texts = listed(FOLDER), {path.name: path.read_text("utf-8") for path in (FOLDER / "licences").iterdir()}
+    page = (FOLDER / "README.md").read_text("utf-8")
+    says = {"BSD-3-Clause": "Redistribution", "MIT": "Permission", "MPL-2.0": "Mozilla Public", "PSF-2.0": "PYTHON"}
+    free = ("LicenseRef-Public-Domain", "CC-*", "PSF-*")
+    passed = allowed([row.licence for row in rows.values()], LicencesParams(allow=free))
+    kept = {name for name, passes in zip(rows, passed, strict=True) if passes}
+    assert len(rows) == 16
+    assert rows.keys() - kept == {
+        "browser-am", "chat-en", "help-hu", "office-am", "pairs-en-am", "pairs-en-hu",
+    }  # fmt: skip
+    for name in rows:
+        section = page.partition(f"## {name}\n")[2].partition("\n## ")[0]
+        assert rows[name].licence in section
+        if rows[name].licence in says:
+            (text,) = (text for file, text in texts.items() if file.startswith(rows[name].licence))
+            assert says[rows[name].licence] in text
+            assert "opyright" in section or "(c)" in section
+        if rows[name].licence == "MPL-2.0":
+            assert "the source form is" in section
+    amharic = [rows[name] for name in kept if "am" in rows[name].languages.split()]
+    assert sum(row.bytes for row in amharic) < 25_000
+    assert not [name for name in kept if "hu" in rows[name].languages.split() or rows[name].kind == "chat"]

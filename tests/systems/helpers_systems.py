@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import shlex
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 from helpers_flows import ROOT, Done, finish, start
 
@@ -37,10 +40,12 @@ class SmallRun:
         return self.collect("run", recipe, *SHORT, *args)
 
     def type(self, command: str) -> Done:
-        """What a command of a document gives, in the folder, on the small recipes."""
+        """What a command of a document gives, in the folder, on the small recipes; `check_answer` looks at it."""
         words = shlex.split(small(command))
         assert words[0] == "collect-train", command
-        return collect(*words[1:], env=self.env, cwd=self.folder)
+        done = collect(*words[1:], env=self.env, cwd=self.folder)
+        check_answer(words[1:], done, self.folder)
+        return done
 
 
 def collect(*args: str, env: dict[str, str], code: int | None = 0, **options) -> Done:
@@ -50,12 +55,82 @@ def collect(*args: str, env: dict[str, str], code: int | None = 0, **options) ->
     return done
 
 
+def asked(run: SmallRun, query: str) -> list[SimpleNamespace]:
+    """Rows of `collect-train sql`."""
+    printed = run.collect("sql", query, "--csv").out
+    return [SimpleNamespace(**row) for row in csv.DictReader(io.StringIO(printed))]
+
+
 def small(command: str) -> str:
     """A command as it is on small recipes: `run soma` becomes `run soma-small --set train.steps=20`."""
     names = packaged_recipes()
     words = re.split(r"(\s+|[@/:=])", command)
     told = "".join(f"{word}-small" if word in names and f"{word}-small" in names else word for word in words)
-    return f"{told} {shlex.join(SHORT)}" if told.split()[1:2] == ["run"] else told
+    added = {"run": SHORT, "generate": ("--seed", "0")}.get(told.split()[1], ())
+    return shlex.join([told, *added]).replace(shlex.quote(told), told, 1)
+
+
+def check_answer(words: list[str], done: Done, folder: Path) -> None:
+    """Fails unless a command (without `collect-train`) said or left what one types it for."""
+    where, out = f"{shlex.join(words)}:\n{done.out}\n{done.err}", done.out
+    assert "Traceback" not in out + done.err, where
+    assert out.strip(), where
+    if "--help" in words:
+        assert all(word in out for word in ("Usage: ", "--help", words[0])), where
+        return
+    if words[0] == "run":
+        last = _value(words, "--until") or "release"
+        assert re.search(rf"^[✓=] {last}\b", out, re.MULTILINE), where  # built, or used again
+    elif words[0] in ("export", "export-tokens"):
+        _check_files(words, out, folder, where)
+    elif words[0] == "generate":
+        prompt = _prompt(words)
+        assert out.startswith(prompt), where
+        assert out.removeprefix(prompt).strip(), where
+    elif words[0] == "sql":
+        assert re.search(r"^[1-9][\d,]* rows?$", out, re.MULTILINE), where
+    elif words[0] == "card" and _value(words, "--out"):
+        assert "<html" in (folder / _value(words, "--out")).read_text(encoding="utf-8"), where
+    assert re.search(SAYS.get(words[0], r"\w"), out), where
+
+
+SAYS = {  # a pattern that the output of a command has
+    "run": r"next:|reached|\d",
+    "params": r"\b\d{1,3}(,\d{3})+\b",  # parameters
+    "info": r"parameters[^\n]*\b\d{1,3}(,\d{3})+\b",
+    "chat": r"/quit",
+    "logs": r"attempt 1 at run",
+    "watch": r"attempt 1 at run",
+    "status": r"release|champion|run ",
+    "releases": r"@1\b",
+    "verify": r"\b0 damaged",
+    "autosize": r"d_model: \d+",
+    "stats": r"unique",
+    "card": r"collected → [\d,]+ unique",
+}
+
+
+def _value(words: list[str], option: str) -> str:
+    """The value of an option; empty where it is not given."""
+    return words[words.index(option) + 1] if option in words else ""
+
+
+def _prompt(words: list[str]) -> str:
+    """The text that `generate` was given to continue, which it prints first; none for a translation."""
+    if "--translate" in words:
+        return ""
+    texts = [word for at, word in enumerate(words[1:], 1) if word[:1] != "-" and words[at - 1][:2] != "--"]
+    return texts[-1]
+
+
+def _check_files(words: list[str], out: str, folder: Path, where: str) -> None:
+    """Fails unless each file that an export named is there, of the length that it said, in the folder it was told."""
+    told = re.findall(r"^(\S+): .*?([\d,]+)\s+bytes", out, re.MULTILINE | re.DOTALL)
+    named = [(folder / name, int(size.replace(",", ""))) for name, size in told]
+    assert named, where
+    assert all(path.stat().st_size == size for path, size in named), where
+    wanted = folder / (_value(words, "--output") or _value(words, "--out") or words[-1])
+    assert all(wanted == path or wanted in path.parents for path, _ in named), where
 
 
 def commands(system: str) -> list[str]:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers_systems import commands
+from helpers_systems import DOCS, asked, commands
 from lai_made import HELLO, lai_model, lai_tokenizer
 from lai_numpy import LAi, read_vocab
 from talker_made import TEXTS, talker_folder
@@ -31,13 +33,23 @@ from lmcore.models import build, estimate
 from lmcore.recipe import load_recipe, packaged_recipes
 from lmcore.tokenizer.char_bpe import CharBPE
 from lmcore.tokenizer.chat_tags import TAGS
+from lmcore.tokens import Loader
+from lmcore.tokens.meta import read_meta
 from lmcore.train import machine, plan
 from lmcore.train.horizon import make_horizon, warmup_share
 from lmcore.train.params import TrainParams
 from lmcore.train.schedule import lr_share
 from storage.errors import UserError
+from storage.store import Store
 
 RECIPE = "lai-small"
+MADE_AND_REAL = """WITH latest AS
+(SELECT max_by(model_key, number) AS model FROM releases WHERE recipe = 'lai-synthetic-small'),
+made AS (SELECT m.* FROM metrics m JOIN latest ON m.artifact = latest.model)
+SELECT 'made texts, learnt' AS texts, avg(loss) AS nats_a_token, avg(bits_per_byte) AS bits_per_byte FROM made
+WHERE step > (SELECT 0.9 * max(step) FROM made)
+UNION ALL SELECT name || ', held out', ln(perplexity), bits_per_byte FROM evaluation_groups JOIN latest USING (model)
+WHERE grouping = 'source' ORDER BY bits_per_byte"""
 FULL = ("lai", "lai-mini", "lai-768")
 ODD_TEXTS = (
     "árvíztűrő tükörfúrógép",
@@ -331,13 +343,90 @@ def test_the_small_run_exports_and_talks(small_run):
     assert np.abs(theirs.logits(ids) - wanted).max() < 1e-4
 
 
+def evaluation_of(run, recipe):
+    """What the newest release of a recipe was found to be worth."""
+    query = f"""SELECT e.artifact FROM releases r JOIN evaluations e ON e.model = r.model_key
+        WHERE e.headline AND r.recipe = '{recipe}' ORDER BY r.number DESC LIMIT 1"""
+    (row,) = asked(run, query)
+    return json.loads((run.store / "evaluate" / row.artifact / "evaluation.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_small_run_translates_held_out_pairs_both_ways(small_run):
+    """Line 55. That both figures stand there, each beside that of the text as it was; 20 steps translate nothing."""
+    found, settings = evaluation_of(small_run, RECIPE), load_recipe(RECIPE).evaluate
+    translation = found["probes"]["translation"]
+    assert (translation["form"], translation["metric"]) == ("tags", "chrF2, sacrebleu")
+    assert list(translation["directions"]) == ["Translate English to Hungarian.", "Translate Hungarian to English."]
+    held_out = asked(small_run, "SELECT record_id, turns FROM curated WHERE split = 'test' AND kind = 'pair'")
+    assert len(held_out) > 2 * settings.translation.pairs
+    made = "SELECT count(*) AS n FROM curated WHERE split <> 'train' AND source = 'templates'"
+    assert asked(small_run, made)[0].n == "0"
+    for direction, one in translation["directions"].items():
+        assert one["pairs"] == settings.translation.pairs == 25
+        assert 0 <= one["chrf"] <= 100
+        assert 0 < one["copied"] < 100, "help says OK and Ctrl in both languages"
+        assert [row.keys() >= {"source", "reference", "answer"} for row in one["examples"]] == [True] * 5
+        (told,) = (line for line in small_run.done.out.splitlines() if direction in line and "│" in line)
+        assert [cell.strip() for cell in told.strip("│ ").split("│")[1:4]] == [
+            "25", f"{one['chrf']:.1f}", f"{one['copied']:.1f}",
+        ]  # fmt: skip
+    assert [baseline["name"].split()[0] for baseline in found["baselines"]] == ["gzip", "xz", "n-gram"]
+    assert all(
+        isinstance(baseline["beaten"], bool) and baseline["bits_per_byte"] > 0 for baseline in found["baselines"]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_owner_2_the_25_000_come_through_to_782_batches(small_run):
+    """Made, measured, curated and cut by the recipe itself: no made text is lost on the way, each has a row."""
+    recipe = load_recipe("lai-synthetic")
+    told = small_run.collect("run", "lai-synthetic", "--until", "tokens").out
+    tokens = Store(small_run.store).resolve("tokens").local()
+    assert read_meta(tokens).splits["train"].documents == 25_000
+    loader = Loader(
+        tokens, "train", batch=recipe.train.batch, context=recipe.model.context, seed=recipe.train.seed,
+        tokenizer_bytes=None, settings=recipe.training,
+    )  # fmt: skip
+    assert (loader.n_rows, loader.steps_per_epoch) == (25_000, 782)
+    assert 781 * recipe.train.batch < 25_000 < 782 * recipe.train.batch
+    last = loader.batch(781)
+    assert last.ids.shape[0] == recipe.train.batch
+    assert "782" in told
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_owner_8_the_small_run_tells_held_out_text(small_run):
     assert "held-out test pages" in small_run.done.out
-    (evaluation,) = small_run.store.glob("evaluate/*/evaluation.json")
-    groups = json.loads(evaluation.read_text())["groups"]
-    assert set(groups["lang"]) >= {"hu", "en"}
+    assert set(evaluation_of(small_run, RECIPE)["groups"]["lang"]) >= {"hu", "en"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_owner_8_made_texts_that_are_learnt_beside_real_ones_that_are_not(small_run):
+    """In one table, and on one page: the loss of training is of made texts alone, all held-out text is real."""
+    out = small_run.run("lai-synthetic-small").out
+    table = {row.texts: float(row.bits_per_byte) for row in asked(small_run, MADE_AND_REAL)}
+    groups = evaluation_of(small_run, "lai-synthetic-small")["groups"]["source"]
+    assert table.keys() == {"made texts, learnt", "help-hu, held out", "novels-en, held out"}
+    for name, figures in groups.items():
+        assert table[f"{name}, held out"] == pytest.approx(figures["bits_per_byte"])
+    assert MADE_AND_REAL in (DOCS / "systems" / "lai.md").read_text(encoding="utf-8")
+    page = Path(re.search(r"report:\s+(\S+report\.html)", out)[1]).read_text(encoding="utf-8")
+    words = " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    assert re.search(r"train loss end at most 1\.0000 \d+\.\d+ ", words), "of made texts, nothing else is learnt"
+    for name, figures in groups.items():
+        assert f"source: {name} {figures['bits_per_byte']:.3f} " in words
+    (tokens,) = asked(
+        small_run,
+        "SELECT count(DISTINCT c.source) AS sources, any_value(c.source) AS source FROM curated c JOIN lineage l "
+        "ON l.input_key = c.artifact JOIN lineage t ON t.input_key = l.key JOIN releases r ON r.model_key = t.key "
+        "WHERE l.stage = 'tokens' AND t.stage = 'train' AND c.split = 'train' AND r.recipe = 'lai-synthetic-small'",
+    )
+    assert (tokens.sources, tokens.source) == ("1", "templates")
 
 
 @pytest.mark.slow

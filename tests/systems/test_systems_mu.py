@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 
-from helpers_systems import commands
+from helpers_systems import DOCS, asked, commands
 from helpers_texts import make_data
 from model_checks import moved, sees_a_later_token
 from mu_made import mu_stream
@@ -42,6 +42,14 @@ from lmcore.train.schedule import lr_share
 from storage.errors import UserError
 
 RECIPE = "mu-small"
+COMPARED = """WITH latest AS (SELECT recipe, max_by(model_key, number) AS model FROM releases
+    WHERE recipe IN ('mu-small', 'mu-baseline-small') GROUP BY recipe)
+SELECT recipe, t.metrics->>'parameters' AS parameters, t.metrics->>'steps' AS steps,
+    t.metrics->>'tokens' AS tokens_learnt, l.input_key AS learnt_from,
+    e.documents AS held_out, e.bytes, e.bits_per_byte, e.low, e.high
+FROM latest JOIN artifacts t ON t.stage = 'train' AND t.key = model
+JOIN lineage l ON l.stage = 'train' AND l.key = model AND l.input_stage = 'tokens'
+JOIN evaluations e USING (model) WHERE e.headline ORDER BY bits_per_byte"""
 PROMPTS = ("The quick brown", "Once upon a time", "In the beginning")
 STEPS = 1_310  # 5 epochs of 262
 LINES = [
@@ -360,10 +368,24 @@ def test_its_files_are_the_document_s(small_run):
 
 
 @pytest.mark.slow
-def test_the_baseline_runs_on_the_same_tokens(small_run):
-    done = small_run.run("mu-baseline-small", "--until", "train")
+def test_owner_12_one_table_of_both_on_the_same_text(small_run):
+    """Lines 176 to 179: the same tokens, as many steps and parameters, and what each needs a byte of the same text."""
+    done = small_run.run("mu-baseline-small")
     assert "1,004,240" in done.out
     assert done.out.count("Reused") >= 5, "collect to tokens"
+    assert COMPARED in (DOCS / "systems" / "mu.md").read_text(encoding="utf-8")
+    rows = {row.recipe: row for row in asked(small_run, COMPARED)}
+    assert {name: int(row.parameters) for name, row in rows.items()} == {
+        "mu-small": 1_004_288, "mu-baseline-small": 1_004_240,
+    }  # fmt: skip
+    ours, plain = rows["mu-small"], rows["mu-baseline-small"]
+    for same in ("steps", "tokens_learnt", "learnt_from", "held_out", "bytes"):
+        assert getattr(ours, same) == getattr(plain, same), same
+    assert int(ours.steps) == 20
+    assert int(ours.held_out) > 0
+    for row in rows.values():
+        assert 0 < float(row.low) <= float(row.bits_per_byte) <= float(row.high)
+    assert ours.bits_per_byte != plain.bits_per_byte
 
 
 @pytest.mark.slow
