@@ -1,4 +1,4 @@
-"""What the settings of curation call by name: every source, kind of text and language must be there."""
+"""What settings of curation and of shards call by name: every source, kind of text and language must be there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LANGUAGE_FIELDS = ("lang", "source_lang", "target_lang")  # of sources, some of
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UserError when a setting of curation names a source that the recipe does not have, no kind of text, or a
+    """Raise UserError when such a setting names a source that the recipe does not have, no kind of text, or a
     language that no text could be in."""
     known = [source.name for source in recipe.sources]
     mix, classifier = recipe.curate.mix, recipe.compare.classifier
@@ -27,6 +27,7 @@ def check_names(recipe: Recipe) -> None:
         "curate.split.sources": ([name for name, side in recipe.curate.split.sources.items() if side], known, "source"),
         "curate.mix.sources": (mix.sources, known, "source"),
         "curate.mix.kinds": (mix.kinds, KINDS, "kind of text"),
+        "tokens.only_roles_of": (recipe.tokens.only_roles_of, known, "source"),
         "compare.reference.sources": (recipe.compare.reference.sources, known, "source"),
         "compare.classifier.good": (classifier.good, known, "source"),
         "compare.classifier.bad": (classifier.bad, known, "source"),
