@@ -23,7 +23,7 @@ ASKED = {
     "positions": (4, 8),
     "genres": {"paper": ("files",)},
     "group_by": ("license", "synthetic"),
-    "terms": {"words": ("hero",), "mined": 3, "domain": ("web",), "min_count": 2},
+    "terms": {"words": ("hero",), "mined": 3, "domain": ("web",), "general": ("files",), "min_count": 2},
     "dialogue": {"texts": 3, "prompt_tokens": 4, "tokens": 8},
     "text_scores": ("amharic",),
 }
