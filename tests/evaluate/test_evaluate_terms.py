@@ -125,7 +125,7 @@ def test_terms_are_rare_in_general_text_and_dense_in_the_texts_about_them():
     assert terms_among(own, general, asked.model_copy(update={"ratio": 16.0})) == ["isekai"], "1 + 1 in 1,001 there"
     assert terms_among(own, general, asked.model_copy(update={"mined": 1})) == ["mangaka"]
     assert terms_among(own, general, asked, ["mangaka"]) == ["isekai"]
-    few = own.words | {"rare": 8}  # 9 of 1,000 in 3 texts
+    few = own.words | {"rare": 9}
     assert "rare" in terms_among(Counts(100, few, own.spread), general, asked)
     assert terms_among(own, counted({}, {}, 0), asked) == [], "without general text nothing is known to be rarer there"
 
