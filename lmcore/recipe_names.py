@@ -1,4 +1,4 @@
-"""What the settings of curation call by name: every source, kind of text and language must be there."""
+"""What settings of curation and of shards call by name: every source, kind of text and language must be there."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ _LANGUAGE_FIELDS = ("lang", "source_lang", "target_lang")  # of sources, some of
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UserError when a setting of curation or evaluation names a source that the recipe does not have, no kind of
-    text, or a language that no text could be in."""
+    """Raise UserError when a setting names a source that the recipe does not have, no kind of text, or a language that no
+    text could be in."""
     known = [source.name for source in recipe.sources]
-    mix, classifier = recipe.curate.mix, recipe.compare.classifier
+    mix, classifier, terms = recipe.curate.mix, recipe.compare.classifier, recipe.evaluate.terms
     places: dict[str, tuple[Iterable[str], Sequence[str], str]] = {
         "curate.duplicates.trusted": (recipe.curate.duplicates.trusted, known, "source"),
         "curate.split.sources": ([name for name, side in recipe.curate.split.sources.items() if side], known, "source"),
         "curate.mix.sources": (mix.sources, known, "source"),
         "curate.mix.kinds": (mix.kinds, KINDS, "kind of text"),
+        "tokens.only_roles_of": (recipe.tokens.only_roles_of, known, "source"),
         "compare.reference.sources": (recipe.compare.reference.sources, known, "source"),
         "compare.classifier.good": (classifier.good, known, "source"),
         "compare.classifier.bad": (classifier.bad, known, "source"),
-        "evaluate.terms.domain": (recipe.evaluate.terms.domain if recipe.evaluate.terms else (), known, "source"),
+        "evaluate.terms.domain": (terms.domain if terms else (), known, "source"),
+        "evaluate.terms.general": (terms.general if terms else (), known, "source"),
         **{f"evaluate.genres.{genre}": (names, known, "source") for genre, names in recipe.evaluate.genres.items()},
     }
     for place, (names, choice, what) in places.items():

@@ -143,8 +143,11 @@ class Finished:
         """A figure of the evaluation's headline."""
         return float(self._json("evaluate", "evaluation.json")["headline"][figure])
 
-    def probed(self, name: str, *way: str, before: bool = False) -> float:
-        """A figure of a further measurement of the evaluation, or of the same one of the model it started from."""
+    def probed(self, name: str, *way: str, place: int | None = None, before: bool = False) -> float:
+        """A figure of a further measurement of the evaluation, or of the same one of the model it started from.
+
+        `place`: which number of what is found, where that is an interval.
+        """
         found: Any = self._json("evaluate", "evaluation.json")
         if before:
             found = found.get("before")
@@ -156,7 +159,7 @@ class Finished:
             found = found.get(key)
             if found is None:
                 raise NotMeasured(f"evaluate.{name} left no figure for it")
-        return float(found)
+        return float(found if place is None else found[place])
 
     @cached_property
     def translations(self) -> list[dict[str, Any]]:

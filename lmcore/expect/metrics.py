@@ -247,6 +247,12 @@ def context_gain(run: Finished, _: Time) -> float:
     return run.probed("positions", "gain")
 
 
+@metric("bits")
+def context_gain_low(run: Finished, _: Time) -> float:
+    """Low end of the 95 % interval of `context_gain`: above a floor, so that the whole interval is."""
+    return run.probed("positions", "gain_interval", place=0)
+
+
 @metric("share")
 def term_recall(run: Finished, _: Time) -> float:
     """Share of the occurrences of terms in held-out text that the model guesses whole; with `evaluate.terms`."""

@@ -35,6 +35,22 @@ class TokensParams(Params):
         ("assistant",),
         description="Where a text has turns of one of these roles, only those turns are learnt; other texts are whole.",
     )
+    only_roles_of: tuple[str, ...] = added_later(
+        (),
+        description="Sources of which nothing but turns of learn_roles is learnt; texts without one are only read.",
+    )
+
+    @property
+    def asks_for_roles(self) -> bool:
+        """Whether it was said whose turns are learnt, so that there must be some: most corpora have no assistant."""
+        default = type(self).model_fields["learn_roles"].default
+        return bool(self.only_roles_of) or self.learn_roles not in ((), default)
+
+    @model_validator(mode="after")
+    def _someone_is_learnt(self) -> Self:
+        if self.only_roles_of and not self.learn_roles:
+            raise ValueError("only_roles_of without learn_roles: nothing of these sources would be learnt")
+        return self
 
 
 class TokensRuntime(Runtime):

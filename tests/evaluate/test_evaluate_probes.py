@@ -24,7 +24,7 @@ ASKED = {
     "positions": (4, 8),
     "genres": {"paper": ("files",)},
     "group_by": ("license", "synthetic"),
-    "terms": {"words": ("hero",), "mined": 3, "domain": ("web",), "min_count": 2},
+    "terms": {"words": ("hero",), "mined": 3, "domain": ("web",), "general": ("files",), "min_count": 2},
     "dialogue": {"texts": 3, "prompt_tokens": 4, "tokens": 8},
     "text_scores": ("amharic",),
 }
@@ -98,7 +98,8 @@ def test_sources_that_are_not_there_are_named():
     }
     for asked, place in (
         ({"genres": {"paper": ["film"]}}, "genres.paper"),
-        ({"terms": {"mined": 5, "domain": ["film"]}}, "terms.domain"),
+        ({"terms": {"mined": 5, "domain": ["film"], "general": ["web"]}}, "terms.domain"),
+        ({"terms": {"mined": 5, "domain": ["web"], "general": ["film"]}}, "terms.general"),
     ):
         with pytest.raises(UserError) as told:
             parse_recipe(recipe | {"evaluate": asked}, "mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,7 @@ from model_checks import learn_by_heart
 
 from lmcore.documents import CURATED, make_table
 from lmcore.evaluate.params import EvaluateParams
-from lmcore.evaluate.probes.mining import distinctive, mine
+from lmcore.evaluate.probes.mining import Counts, mine, terms_among
 from lmcore.evaluate.probes.settings import Terms, check_probes
 from lmcore.evaluate.probes.terms import find_terms, recall_terms
 from lmcore.models import build
@@ -92,22 +93,61 @@ def test_an_unknown_word_is_never_right():
     assert recall_terms(model, words, ["a manga"], ["manga"])["recall"] == 0
 
 
-def test_the_words_of_a_domain_come_first():
-    own = Counter({"mangaka": 30, "chapter": 40, "with": 300, "rare": 1})
-    others = Counter({"with": 3000, "chapter": 60, "parliament": 50})
-    assert distinctive(own, others, 10, 5)[:2] == ["mangaka", "chapter"]
-    assert "rare" not in distinctive(own, others, 10, 2)
-    assert "parliament" not in distinctive(own, others, 10, 0)
-    assert distinctive(own, others, 1, 5) == ["mangaka"]
-    assert "chapter" not in distinctive(own, others | Counter({"chapter": 120}), 10, 5), "not four times as frequent"
+def counted(words, spread, texts):
+    return Counts(texts, Counter(words), Counter(spread))
 
 
-def test_mining_reads_the_training_split(tmp_path, make_row):
-    rows = [make_row(f"the mangaka drew chapter {n}", "manga", "prose", "en") for n in range(9)]
-    rows += [make_row(f"the parliament read chapter {n}", "news", "prose", "en") for n in range(9)]
+def test_terms_are_rare_in_general_text_and_dense_in_the_texts_about_them():
+    """By value: of 100 texts with 1,000 words, and 1,000 words of general text."""
+    own = counted(
+        {"mangaka": 30, "isekai": 20, "haha": 60, "chapter": 40, "once": 50, "rare": 4, "other": 796},
+        {"mangaka": 5, "isekai": 4, "haha": 45, "chapter": 10, "once": 2, "rare": 3, "other": 100},
+        100,
+    )
+    general = counted({"chapter": 5, "mangaka": 1, "plain": 994}, {"chapter": 5, "mangaka": 1, "plain": 50}, 50)
+    asked = Terms(mined=10, domain=("a",), general=("b",), ratio=8.0)
+    assert terms_among(own, general, asked) == ["mangaka", "isekai"]
+    # haha: by chance in 45.1 texts of 100; once: in two texts only; rare: 4 times only
+    assert own.residual("haha") == pytest.approx(0.004, abs=1e-3)
+    assert own.residual("mangaka") == pytest.approx(math.log2(100 * (1 - math.exp(-0.3)) / 5))
+    assert terms_among(own, general, asked.model_copy(update={"ratio": 6.0})) == ["chapter", "mangaka", "isekai"]
+    assert terms_among(own, general, asked.model_copy(update={"ratio": 16.0})) == ["isekai"], "1 + 1 in 1,001 there"
+    assert terms_among(own, general, asked.model_copy(update={"mined": 1})) == ["mangaka"]
+    assert terms_among(own, general, asked, ["mangaka"]) == ["isekai"]
+    few = own.words | {"rare": 9}
+    assert "rare" in terms_among(Counts(100, few, own.spread), general, asked)
+    assert terms_among(own, counted({}, {}, 0), asked) == [], "without general text nothing is known to be rarer there"
+
+
+def test_kanji_and_katakana_are_words_by_their_own_share():
+    """A run of Latin words in general text says nothing of how rare a Japanese term is."""
+    own, general = Counts(), Counts()
+    for number in range(20):
+        own.read(f"転生したら{'必殺技とマンガ' * 3 if number < 4 else 'ねこ'} 今日は")
+    for _ in range(40):
+        general.read("今日は雨です。明日は雪です。多分")
+    asked = Terms(mined=9, domain=("a",), general=("b",), ratio=8.0)
+    assert own.words["必殺技"] == own.words["マンガ"] == 12
+    assert terms_among(own, general, asked) == ["マンガ", "必殺技"], "転生 is in all texts, 今日 in both sides"
+    general.read("plain words " * 5_000)
+    assert terms_among(own, general, asked) == ["マンガ", "必殺技"]
+
+
+def test_mining_reads_what_is_said_in_the_training_split(tmp_path, make_row):
+    def row(text, source, turns=None):
+        return make_row(text, source, "prose", "en") | {"turns": turns}
+
+    rows = [row(f"the mangaka drew, the mangaka slept, no mangaka {n}", "manga") for n in range(4)]
+    rows += [row(f"nothing happened {n}", "manga") for n in range(16)]
+    said = "calculus here, calculus there, and calculus"
+    turns = [{"role": "student", "text": said}]
+    rows += [row(f"Student: {said}\nTutor: {n}", "manga", turns) for n in range(4)]
+    rows += [row(f"the parliament read its chapter with care {n}", "news") for n in range(20)]
+    rows += [row(f"mangaka mangaka {n}", "unnamed") for n in range(20)]
     write_parquet(tmp_path / "00000.parquet", make_table(sorted(rows, key=lambda row: row["record_id"]), CURATED))
-    assert mine([tmp_path / "00000.parquet"], ["manga"], 5, 5) == ["drew", "mangaka"]
-    assert mine([tmp_path / "00000.parquet"], ["news"], 5, 5) == ["parliament", "read"]
+    asked = Terms(mined=5, domain=("manga",), general=("news",), ratio=4.0, min_count=5)
+    assert mine([tmp_path / "00000.parquet"], asked) == ["calculus", "mangaka"], "no labels"
+    assert "parliament" not in mine([tmp_path / "00000.parquet"], asked)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +155,8 @@ def test_mining_reads_the_training_split(tmp_path, make_row):
     [
         ({}, "has no terms"),
         ({"mined": 5}, "needs sources of the domain"),
-        ({"mined": 5, "domain": ("a", "b")}, "needs sources of the domain"),
+        ({"mined": 5, "domain": ("a",)}, "needs sources of the domain and of general text"),
+        ({"mined": 5, "domain": ("a", "b"), "general": ("b",)}, "names 'b' as domain and as general"),
     ],
 )
 def test_what_cannot_be_mined_is_refused(terms, told):
@@ -123,6 +164,13 @@ def test_what_cannot_be_mined_is_refused(terms, told):
         check_probes(EvaluateParams(terms=Terms(**terms)), ["a", "b"], 64)
 
 
+def test_another_way_of_mining_is_another_key():
+    """Words mined against all other sources, as before, were other words."""
+    before = Terms(mined=5, domain=("a",)).key_values()
+    assert before == {"words": [], "mined": 5, "domain": ["a"], "min_count": 5}
+    assert Terms(mined=5, domain=("a",), general=("b",)).key_values() != before
+
+
 def test_what_can_be_asked_for():
-    check_probes(EvaluateParams(terms=Terms(mined=5, domain=("a",))), ["a", "b"], 64)
+    check_probes(EvaluateParams(terms=Terms(mined=5, domain=("a",), general=("b",))), ["a", "b"], 64)
     check_probes(EvaluateParams(terms=Terms(words=("x",))), ["a"], 64)

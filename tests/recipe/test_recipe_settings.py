@@ -33,6 +33,7 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "compare.classifier.bad",
     "tokenizer.weights",
     "tokens.learn_roles",
+    "tokens.only_roles_of",  # names of sources
     "train.mixture",
     "train.stages.name",  # letters and digits, as a folder beside the model
     "train.stages.mixture",
@@ -43,6 +44,7 @@ HARMLESS = {  # texts that are no path, address, pattern of addresses, command, 
     "evaluate.genres",  # names of sources, and of groups of them
     "evaluate.terms.words",
     "evaluate.terms.domain",  # names of sources
+    "evaluate.terms.general",
     "export.name",
     "export.prompts",
     "resources.train.work_pool",

@@ -10,6 +10,7 @@ from report_example import make_view
 
 from flows.run import _probe
 from lmcore.expect.verdicts import judge
+from lmcore.recipe import load_recipe
 from lmcore.report.page import render
 from lmcore.report.probes import MAKERS, probe_tables
 
@@ -144,6 +145,7 @@ def test_the_terminal_has_them(view):
     [
         ("bits_per_byte_before", 2.5),
         ("context_gain", 0.2),
+        ("context_gain_low", 0.1),
         ("term_recall", 0.25),
         ("closed_quotes", 0.5),
         ("distinct_2", 0.8),
@@ -160,6 +162,22 @@ def test_claims_find_them(view, tmp_path, metric, value):
     (plain,) = judge(replace(make_view(tmp_path / "plain"), resolved={"expect": [row]}))
     assert plain.verdict == "not measured"
     assert "set evaluate." in plain.why
+
+
+@pytest.mark.parametrize(
+    ("low", "verdict"), [(0.0004, "not reached"), (-0.01, "not reached"), (0.002, "reached"), (0.02, "reached")]
+)
+def test_the_long_context_is_used_when_the_whole_interval_is_above_the_floor(tmp_path, low, verdict):
+    """SOMA's row: a gain of 0.0012 bits, 0.0004 to 0.0043, is as good as none."""
+    for name in ("soma", "soma-small"):
+        (row,) = [row for row in load_recipe(name).expect if row.metric.startswith("context_gain")]
+        view = make_view(tmp_path / name)
+        file = view.evaluate / "evaluation.json"
+        figures = json.loads(file.read_text(encoding="utf-8"))
+        figures["probes"] = {"positions": PROBES["positions"] | {"gain": 0.03, "gain_interval": [low, 0.05]}}
+        file.write_text(json.dumps(figures), encoding="utf-8")
+        (found,) = judge(replace(view, resolved={"expect": [row.model_dump(mode="json")]}))
+        assert (found.verdict, found.measured) == (verdict, pytest.approx(low))
 
 
 def test_a_figure_of_nothing_is_not_measured(view):

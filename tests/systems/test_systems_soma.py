@@ -6,7 +6,8 @@ import hashlib
 import json
 import sys
 import zipfile
-from itertools import product
+from dataclasses import replace
+from itertools import pairwise, product
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -26,6 +27,7 @@ from lmcore.models import build, estimate, load_model, save_model
 from lmcore.progress import silent
 from lmcore.recipe import load_recipe
 from lmcore.tokenizer import load_tokenizer
+from lmcore.tokens.stream import TokenStream
 from lmcore.train.horizon import make_horizon, warmup_share
 from lmcore.train.loop import Stopped, train
 from lmcore.train.params import Job
@@ -144,9 +146,10 @@ def test_the_fine_tune_starts_from_the_release_and_replays_a_quarter():
         assert recipe.train.init_from == start
         assert recipe.model == load_recipe(start).model
         mixture = recipe.train.mixture
-        assert (mixture["books"] + mixture["general"]) / sum(mixture.values()) == 0.25
+        replayed = mixture["books"] + mixture["chats"] + mixture["general"]
+        assert replayed / sum(mixture.values()) == pytest.approx(0.25)
         assert recipe.evaluate.before
-    assert load_recipe("soma-finetune").tokens.learn_roles == ("EMO",)
+        assert (recipe.tokens.learn_roles, recipe.tokens.only_roles_of) == (("HAMLET",), ("lines",))
 
 
 def test_what_looks_like_tokens_is_dropped():
@@ -438,6 +441,40 @@ def test_the_small_recipe_runs_to_its_release(small_run):
     assert {row["name"] for row in figures["baselines"]} == {"gzip -9", "xz -9e", "n-gram of 8 bytes"}
     assert set(figures["groups"]["source"]) >= {"books", "chats", "sentences"}
     assert set(figures["groups"]["lang"]) == {"en", "ja"}
+    assert set(figures["groups"]["genre"]) == {"novels", "dialogue", "other"}
+    asked, found = load_recipe(RECIPE).evaluate, figures["probes"]
+    edges = [0, *asked.positions, 512]
+    assert [(b["from"], b["to"]) for b in found["positions"]["buckets"]] == list(pairwise(edges))
+    assert found["positions"]["documents"] >= 10
+    low, high = found["positions"]["gain_interval"]
+    assert low <= found["positions"]["gain"] <= high
+
+
+@pytest.mark.slow
+def test_the_terms_are_the_domains_own(small_run):
+    """No labels, no words that are in every talk; and enough of them are in held-out text to judge by."""
+    found = evaluation(small_run.store)["probes"]["terms"]
+    listed = load_recipe(RECIPE).evaluate.terms.words
+    mined = set(found["terms"][len(listed) :])
+    assert len(mined) == 100
+    assert not mined & {"user", "assistant", "like", "just", "yeah", "haha", "really", "about", "would", "that"}
+    assert mined >= {"calculus", "movie", "biology"}
+    assert found["terms_found"] >= 30
+    assert found["occurrences"] >= 100
+    assert 0 <= found["recall"] <= 1
+    assert {row["term"] for row in found["frequent"]} <= mined | set(listed)
+
+
+@pytest.mark.slow
+def test_owner_08_held_out_dialogue_is_continued(small_run):
+    """By the released model, as it samples: as many texts as were asked for, and hardly a repeated 3-gram."""
+    asked, found = load_recipe(RECIPE).evaluate, evaluation(small_run.store)["probes"]["dialogue"]
+    assert found["texts"] == asked.dialogue.texts
+    assert found["sampling"]["no_repeat_ngram"] == 3
+    assert found["model"]["repeated_3"] < 0.1
+    assert 0 < found["model"]["distinct_2"] <= 1
+    assert 0 <= found["model"]["alternation"] <= 1
+    assert found["corpus"]["alternation"] > 0.9, "talks of two"
 
 
 @pytest.mark.slow
@@ -450,19 +487,74 @@ def test_owner_08_the_hero(small_run):
 
 
 @pytest.mark.slow
-def test_the_fine_tune_goes_on_from_the_release(small_run):
-    """Domain and general text are told apart; what the start had learnt is not scored."""
-    small_run.run("soma-finetune-small")
-    figures = evaluation(small_run.store)
-    assert set(figures["groups"]["source"]) == {"genre", "lines", "books", "general"}
+def test_the_fine_tune_goes_on_from_the_release(small_run, tuned):
+    """Domain and general text are told apart, before and after; what the start had learnt is not scored."""
+    figures = evaluation(tuned.store)
+    before, after = (side["groups"]["source"] for side in (figures["before"], figures))
+    assert set(before) == set(after) >= {"genre", "general", "chats"}
+    for source in ("genre", "general"):  # of the domain, and of what may be forgotten
+        assert 0 < after[source]["bits_per_byte"] != before[source]["bits_per_byte"] > 0
+        assert after[source]["documents"] == before[source]["documents"] > 0
+    assert set(figures["before"]["groups"]["genre"]) == set(figures["groups"]["genre"])
+    assert figures["before"]["probes"].keys() == figures["probes"].keys()
+    assert not set(figures["probes"]["terms"]["terms"]) & {"state", "century", "used", "during", "user"}
     (plan,) = [p for p in small_run.store.glob("runs/*/plan.json") if "soma-finetune-small" in p.read_text("utf-8")]
     assert "init_from" in plan.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
+def test_of_the_dialogue_only_one_speakers_tokens_are_learnt(tuned):
+    """By the masks of the run: of the play Hamlet's lines alone, and everything of the genre and the replay."""
+    meta_file = newest(tuned.store, "tokens/*/meta.json")
+    folder, sources = meta_file.parent, json.loads(meta_file.read_text(encoding="utf-8"))["sources"]
+    (corpus,) = (path for path in tuned.store.glob("curate/*") if sources == curated_sources(path))
+    spoken = [document for path in sorted((corpus / "train").glob("*.parquet")) for document in read_documents(path)]
+    stream, tokenizer = (
+        TokenStream(folder, "train"),
+        load_tokenizer(newest(tuned.store, "tokenizer/*/tokenizer.json").parent),
+    )
+    rows = pq.read_table(folder / "train" / "documents.parquet").to_pylist()
+    text_of = {document["record_id"]: document for document in spoken}
+    heard = said = 0
+    for number, row in enumerate(rows):
+        place = int(stream.starts[number]), int(stream.lengths[number])
+        learnt, source = stream.learnt(*place), sources[row["source"]]
+        if source != "lines":
+            assert learnt.all(), source
+            continue
+        his = [turn["text"] for turn in text_of[row["record_id"]]["turns"] if turn["role"] == "HAMLET"]
+        told = tokenizer.decode(stream.read(*place)[1:][learnt[1:]])
+        assert "".join(told.split()) == "".join("".join(his).split())
+        said, heard = said + int(learnt[1:].sum()), heard + int((~learnt).sum())
+    assert said > 5_000
+    assert heard > said, "the others say more"
+    assert f"role tokens train {said:,}" in tuned.done.out
+
+
+@pytest.fixture(scope="module")
+def tuned(small_run):
+    """The store after the small fine-tune, shortened, and what that told."""
+    return replace(small_run, done=small_run.run("soma-finetune-small"))
+
+
+def curated_sources(folder):
+    """The names of the sources of a corpus, sorted."""
+    return sorted(
+        {name for path in folder.glob("train/*.parquet") for name in pq.read_table(path)["source"].to_pylist()}
+    )
+
+
+def read_documents(path):
+    return pq.read_table(path, columns=["record_id", "turns"]).to_pylist()
+
+
+def newest(store, pattern):
+    return max(store.glob(pattern), key=lambda path: path.stat().st_mtime)
+
+
 def evaluation(store):
     """The newest evaluation.json of a store."""
-    newest = max(store.glob("evaluate/*/evaluation.json"), key=lambda path: path.stat().st_mtime)
-    return json.loads(newest.read_text(encoding="utf-8"))
+    return json.loads(newest(store, "evaluate/*/evaluation.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.slow

@@ -53,14 +53,19 @@ def folders(tmp_path_factory):
     return folder / "curated", folder
 
 
-def make(work, folders, workers=1, **params):
-    make_tokens(
+def made(work, folders, workers=1, **params):
+    """The totals that the stage tells."""
+    return make_tokens(
         work,
         *folders,
         params=TokensParams(shard_tokens=3_000, **params),
         runtime=TokensRuntime(workers=workers),
         report=silent,
     )
+
+
+def make(work, folders, workers=1, **params):
+    made(work, folders, workers, **params)
     return work / "out"
 
 
@@ -104,6 +109,55 @@ def test_what_counts_is_what_the_assistant_said(folders, tokens):
         for role, text in CHAT:
             assert (text in said) == (role == "assistant")
     assert seen == 3
+
+
+def test_of_a_source_that_is_one_speakers_nothing_else_is_learnt(folders, tmp_path, tokens):
+    """Its texts without that speaker are read, and only their begin marks learnt; other sources are learnt whole."""
+    curated, work = shutil.copytree(folders[0], tmp_path / "curated"), tmp_path / "work"
+    for path in curated.rglob("*.parquet"):
+        rows = pq.read_table(path).to_pylist()
+        rows = [row | {"source": "chat" if row["source"] == "a" else row["source"]} for row in rows]
+        pq.write_table(pa.Table.from_pylist(rows, schema=CURATED), path)
+    settings = {"learn_roles": ("assistant",), "only_roles_of": ("chat",)}
+    told = made(work, (curated, folders[1]), **settings)
+    stream, plain = TokenStream(work / "out", "train"), TokenStream(tokens, "train")
+    assert np.array_equal(stream.read(0, stream.n_tokens), plain.read(0, plain.n_tokens)), "only the masks are others"
+    sources = pq.read_table(tokens / "train" / "documents.parquet")["source"].to_pylist()
+    said = 0
+    for number, source in enumerate(sources):
+        place = int(stream.starts[number]), int(stream.lengths[number])
+        learnt = stream.learnt(*place)
+        assert learnt[0]
+        if source == 2:
+            assert learnt.tolist() == plain.learnt(*place).tolist()
+            said += int(learnt[1:].sum())
+        else:
+            assert (learnt[1:].any(), learnt.all()) == ((False, False) if source == 0 else (True, True))
+    assert told["role_tokens_train"] == said > 0
+    assert told["role_tokens_val"] == 0
+    before = tree(work / "out")
+    assert made(work, (curated, folders[1]), **settings) == told, "from what was finished"
+    for path in (work / "finished").rglob("*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text())["tokens"]))  # as an earlier version left it
+    assert made(work, (curated, folders[1]), **settings) == told
+    assert tree(work / "out") == before
+
+
+def test_a_role_that_nobody_has_stops_the_stage(folders, tmp_path):
+    """Else everybody would be learnt, and nothing would say so."""
+    with pytest.raises(UserError, match="asks for EMO, and no turn of the corpus has that role") as told:
+        made(tmp_path, folders, learn_roles=("EMO",))
+    assert told.value.mend == "the roles are user (6), assistant (6): name one of them"
+    with pytest.raises(UserError, match="asks for assistant, and no turn of source a has that role") as told:
+        made(tmp_path, folders, only_roles_of=("a",))
+    assert "none of its texts has turns" in told.value.mend
+    assert not list(tmp_path.rglob("*.bin"))
+    assert "role_tokens_train" in made(tmp_path / "two", folders, learn_roles=("EMO", "user"))
+    plain = tmp_path / "plain"
+    write_curated(plain / "curated", {"train": ["abc"], "val": ["d"], "test": []})
+    assert "role_tokens_train" not in made(tmp_path / "none", (plain / "curated", folders[1])), "nobody was asked for"
+    with pytest.raises(ValueError, match="only_roles_of without learn_roles"):
+        TokensParams(learn_roles=(), only_roles_of=("a",))
 
 
 def test_batches_carry_the_mask(tokens):

@@ -1,7 +1,8 @@
-"""Sets of stories and talk: novels, subtitles, conversations, sentences with their translations."""
+"""Sets of stories and talk: novels, plays, subtitles, conversations, sentences with their translations."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,9 @@ from storage.digest import digest_json
 
 Members = Sequence[Sequence[Member]]  # of each package of a set
 PAGE_CHARS = 1_500
+_SPEECH = re.compile(r"\*\*(.+?)\*\* *\n")
+_DIRECTION = re.compile(r"[_*]*\\?\[[^\]]*\][_*]*|_[^_]*_|(?<!\*)\*[^*]+\*(?!\*)")  # what nobody says
+_ESCAPE = re.compile(r"\\(\W)")
 _TELLS_WHO = re.compile(
     r"\b(?:my (?:full |last )?name(?:'s| is)|call me|i am called|my (?:e-?mail|phone|number|address|insta\w*|snap\w*|"
     r"facebook|twitter|discord)|@[a-z0-9_]{3,}|\.com\b)",
@@ -38,6 +42,41 @@ def subtitles(members: Members) -> Iterator[Row]:
     """The captions of the film Elephants Dream, as they are."""
     ((captions,),) = members
     yield {"name": "Elephants Dream.vtt", "text": captions.path.read_text(encoding="utf-8-sig")}
+
+
+def plays(members: Members) -> Iterator[Row]:
+    """Shakespeare's plays, a file a scene, as captions that name who speaks.
+
+    WebVTT is the form of ours that has names; a caption's times say no more than its place among the others.
+    """
+    (texts,) = members
+    for member in texts:
+        stem = member.inside.rpartition("/")[2].removesuffix(".md")
+        play, act, scene = stem.replace("-", " ").title(), 0, 0  # one has no heading
+        speeches: list[tuple[str, str]] = []
+        for block in re.split(r"\n{2,}", member.path.read_text(encoding="utf-8-sig") + "\n\n#"):
+            named = _SPEECH.match(block)
+            if named or not block.startswith("#"):
+                said = " ".join(_ESCAPE.sub(r"\1", _DIRECTION.sub(" ", block[named.end() if named else 0 :])).split())
+                if said and (named or speeches):  # without a name it goes on, behind a direction
+                    speeches.append((" ".join(named[1].replace(":", "").split()) if named else speeches[-1][0], said))
+            else:
+                if speeches:
+                    yield {"name": f"{play} {act}.{scene}.vtt", "text": _captions(speeches)}
+                speeches = []
+                if block.startswith("# ") and not act:
+                    play = block[2:].strip()
+                else:
+                    act, scene = (act + 1, 0) if block.startswith("## ") else (act, scene + 1)
+
+
+def _captions(speeches: Sequence[tuple[str, str]]) -> str:
+    """WebVTT of (name, speech), two seconds each."""
+    cues = ["WEBVTT"]
+    for number, (name, said) in enumerate(speeches):
+        start, end = (f"{at // 3600:02}:{at // 60 % 60:02}:{at % 60:02}.000" for at in (2 * number, 2 * number + 2))
+        cues.append(f"{start} --> {end}\n<v {html.escape(name, quote=False)}>{html.escape(said, quote=False)}")
+    return "\n\n".join(cues) + "\n"
 
 
 def chats(members: Members) -> Iterator[Row]:

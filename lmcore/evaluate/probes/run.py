@@ -31,7 +31,7 @@ def terms_of(work: Path, train_files: Sequence[Path], params: EvaluateParams) ->
     asked = params.terms
     mined = _kept(
         work / "mined.json",
-        lambda: {"words": mine(train_files, asked.domain, asked.mined, asked.min_count) if asked.mined else []},
+        lambda: {"words": mine(train_files, asked) if asked.mined else []},
     )
     return list(dict.fromkeys([*asked.words, *mined["words"]]))
 

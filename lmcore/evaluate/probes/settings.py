@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, field_validator
 
-from lmcore.config import Params
+from lmcore.config import Params, added_later
 from lmcore.documents import KINDS
 from storage.errors import UserError
 
@@ -24,8 +24,15 @@ class Terms(Params):
 
     words: tuple[str, ...] = Field((), description="Terms, each a word or several as they stand in text.")
     mined: int = Field(0, ge=0, le=10_000, description="How many more to take from training text; 0: none.")
-    domain: tuple[str, ...] = Field(
-        (), description="Sources whose words are mined, against those of all other sources; needed where mined is set."
+    domain: tuple[str, ...] = Field((), description="Sources whose terms are mined; needed where mined is set.")
+    general: tuple[str, ...] = added_later(
+        (), description="Sources of general text, in which a term is much rarer; needed where mined is set."
+    )
+    ratio: float = added_later(
+        8.0,
+        ge=1,
+        le=1e6,
+        description="A term has at least so many times the share of words that it has in general text.",
     )
     min_count: int = Field(5, ge=1, description="A word that is rarer in the domain's training text is not mined.")
 
@@ -73,10 +80,14 @@ def check_probes(params: EvaluateParams, sources: Sequence[str], context: int) -
         raise UserError(f"evaluate.genres has {twice[0]!r} in two genres", "name a source in one genre only")
     if params.terms and not params.terms.words and not params.terms.mined:
         raise UserError("evaluate.terms has no terms", "list them under words, or set mined and domain")
-    if params.terms and params.terms.mined and not 0 < len(set(params.terms.domain)) < len(sources):
+    if params.terms and params.terms.mined and not (params.terms.domain and params.terms.general):
         raise UserError(
-            "evaluate.terms.mined needs sources of the domain and others to hold them against",
-            f"name some of {', '.join(sources)} under domain, but not all, or list the terms under words",
+            "evaluate.terms.mined needs sources of the domain and of general text to hold them against",
+            f"name some of {', '.join(sources)} under domain and others under general, or list the terms under words",
+        )
+    if params.terms and (both := set(params.terms.domain) & set(params.terms.general)):
+        raise UserError(
+            f"evaluate.terms names {min(both)!r} as domain and as general", "name a source on one side only"
         )
 
 
