@@ -142,7 +142,7 @@ def test_a_source_may_have_a_language_of_its_own():
         ("min_gain", "it belongs at release.min_gain"),
         (
             "zzz",
-            "valid here: compare, curate, description, document_epoch, evaluate, expect, export, extends, measure, model",
+            "valid here: compare, curate, description, document_epoch, evaluate, expect, export, extends, measure",
         ),
         ("train.seeds", "did you mean seed?"),
         ("train.batch_size", "did you mean batch?"),
