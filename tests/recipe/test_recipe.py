@@ -140,7 +140,10 @@ def test_a_source_may_have_a_language_of_its_own():
         ("lr", "it belongs at train.lr"),
         ("batch", "it belongs at train.batch"),
         ("min_gain", "it belongs at release.min_gain"),
-        ("zzz", "valid here: compare, curate, description, evaluate, expect, export, extends, measure, model"),
+        (
+            "zzz",
+            "valid here: compare, curate, description, document_epoch, evaluate, expect, export, extends, measure",
+        ),
         ("train.seeds", "did you mean seed?"),
         ("train.batch_size", "did you mean batch?"),
         ("train.context", "it belongs at model.context"),
