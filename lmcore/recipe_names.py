@@ -18,8 +18,8 @@ _LANGUAGE_FIELDS = ("lang", "source_lang", "target_lang")  # of sources, some of
 
 
 def check_names(recipe: Recipe) -> None:
-    """Raise UserError when a setting names a source that the recipe does not have, no kind of text, or a language that no
-    text could be in."""
+    """Raise UserError when a setting names a source that the recipe does not have, no kind of text, or a language that
+    no text could be in."""
     known = [source.name for source in recipe.sources]
     mix, classifier, terms = recipe.curate.mix, recipe.compare.classifier, recipe.evaluate.terms
     places: dict[str, tuple[Iterable[str], Sequence[str], str]] = {
