@@ -30,7 +30,7 @@ from lmcore.curate.split import TRAIN
 from lmcore.curate.substrings import Repeats
 from lmcore.curate.words import run_starts, split
 from lmcore.documents import DOCUMENT
-from storage.parquet import read_parquet
+from storage.parquet import read_rows
 
 CONTAMINATED, REPEATED, BOILERPLATE = "contaminated", "long_repeat", "boilerplate"
 HITS = "contamination.parquet"
@@ -72,12 +72,12 @@ class Cleaner:
 
         Those of them that are `steady` (N,) are compared with `fresh` alone.
         """
-        table = read_parquet(path, ["record_id", "text", "turns", "kind"]).take(pa.array(records.row[mine]))
-        cuts = np.flatnonzero(run_starts(np.cumsum(records.n_bytes[mine]) // _TOGETHER))[1:]
-        parts = [
-            self._run(table.take(pa.array(some)), records, decided, mine[some], steady)
-            for some in np.split(np.arange(len(mine)), cuts)
-        ]
+        mine = mine[np.argsort(records.row[mine])]
+        parts, done = [], 0
+        for table in read_rows(path, records.row[mine], ["record_id", "text", "turns", "kind"], _TOGETHER):
+            some = mine[done : done + table.num_rows]
+            parts.append(self._run(table, records, decided, some, steady))
+            done += len(some)
         changed, hits, hanging = (pa.concat_tables(column) for column in zip(*parts, strict=True))
         return changed, hits, hanging
 

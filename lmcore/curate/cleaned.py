@@ -60,18 +60,11 @@ class Layers:
             found.append(table.select(columns).filter(pa.array(place >= 0)))
         return np.concatenate(at), pa.concat_tables(found)
 
-    def apply(self, number: int, table: pa.Table, mine: Integers, rows: NDArray[np.int32]) -> pa.Table:
-        """`table`, the records `mine` in `rows` of a measured file, with what they have become in their place."""
+    def become(self, number: int, mine: Integers, rows: NDArray[np.int32]) -> Become:
+        """What the records `mine`, in `rows` of a measured file, have become."""
         at, changed = self.changed(number, mine, rows, ["text", "turns", "text_id", "n_bytes"])
-        if not len(at):
-            return table
-        take = np.arange(len(mine))
-        take[at] = len(mine) + np.arange(len(at))
-        for name in changed.column_names:
-            place, field = table.schema.get_field_index(name), table.schema.field(name)
-            both = pa.concat_arrays([*table[name].chunks, *changed[name].cast(field.type).chunks])
-            table = table.set_column(place, field, both.take(pa.array(take)))
-        return table
+        order = np.argsort(at)
+        return Become(at[order], changed.take(pa.array(order)))
 
     def hits(self, wanted: NDArray[np.bool_], records: Records) -> pa.Table:
         """CONTAMINATION rows of the records that are wanted (N,)."""
@@ -105,6 +98,28 @@ class Layers:
         for layer in range(int(self.layer.max(initial=NEVER)) + 1):
             for path in sorted((self.folder / f"{layer:03d}").glob(f"[0-9]*-{what}.parquet")):
                 yield layer, int(path.name.split("-")[0]), path
+
+
+@dataclass(frozen=True)
+class Become:
+    """What some of N records have become."""
+
+    at: Integers  # which of them, ascending
+    rows: pa.Table
+
+    def put(self, table: pa.Table, first: int) -> pa.Table:
+        """`table`, the records from `first` on, with what they have become in their place."""
+        low, high = np.searchsorted(self.at, (first, first + table.num_rows)).tolist()
+        if low == high:
+            return table
+        take = np.arange(table.num_rows)
+        take[self.at[low:high] - first] = table.num_rows + np.arange(high - low)
+        for name in self.rows.column_names:
+            place, field = table.schema.get_field_index(name), table.schema.field(name)
+            changed = self.rows[name].slice(low, high - low).cast(field.type)
+            both = pa.concat_arrays([*table[name].chunks, *changed.chunks])
+            table = table.set_column(place, field, both.take(pa.array(take)))
+        return table
 
 
 @dataclass(frozen=True)

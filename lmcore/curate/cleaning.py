@@ -38,7 +38,7 @@ from lmcore.documents import SPLITS
 from lmcore.freed import give_back
 from lmcore.progress import Report
 from storage.atomic import fault
-from storage.parquet import read_parquet
+from storage.parquet import read_parquet, take_rows
 
 FOLDER = "rounds"
 
@@ -192,7 +192,7 @@ class Cleaning:
         def items() -> Iterator[Item]:
             for path, mine in zip(self._files, in_files, strict=True):
                 if len(mine):
-                    table = read_parquet(path, ["record_id", "text"]).take(pa.array(records.row[mine]))
+                    table = take_rows(path, records.row[mine], ["record_id", "text"])
                     sides = decided.split[mine].tolist()
                     columns = (table["record_id"].to_pylist(), table["text"].to_pylist(), sides)
                     for record, text, side in zip(*columns, strict=True):

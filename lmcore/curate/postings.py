@@ -24,11 +24,12 @@ from storage.atomic import disk_errors
 Hashes = NDArray[np.uint64]
 Integers = NDArray[np.int64]
 
-_RUN_BYTES = 24 << 20  # a run is not larger, however much may be held: sorting more at once is no faster
+_RUN_BYTES = 12 << 20  # a run is not larger, however much may be held: sorting more at once is no faster
 _BYTES_A_ROW = 48  # while rows are sorted: both columns, their order, both columns in order
 _RANGES = 4096  # of hashes, by their first bits
 _MOST_MAPS = 64  # pieces of the file that are looked at one after the other
-_PIECE = 1 << 20  # rows read at once
+_PIECE = 1 << 18  # rows read at once
+_FEW = 1 << 16  # so many rows are looked at in one
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Postings:
 
     def rows(self, wanted: Hashes) -> Iterator[tuple[Integers, Integers]]:
         """The items of distinct ascending hashes: (place in `wanted`, item), in order, all of one hash in one piece."""
-        maps = _MOST_MAPS if len(self) > _PIECE // 16 else 1
+        maps = _MOST_MAPS if len(self) > _FEW else 1
         bounds = self.bounds[:: _RANGES // maps].tolist()
         cuts = [*np.searchsorted(wanted, _range_starts(maps)).tolist(), len(wanted)]
         for (low, high), (first, last) in zip(itertools.pairwise(cuts), itertools.pairwise(bounds), strict=True):
