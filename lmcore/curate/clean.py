@@ -22,6 +22,7 @@ from lmcore.curate.decide import Decided
 from lmcore.curate.decontaminate import CONTAMINATION, Windows, scan
 from lmcore.curate.exact import words_hashes
 from lmcore.curate.held_out import HeldOut
+from lmcore.curate.measured import bounds
 from lmcore.curate.normalise import text_id
 from lmcore.curate.overlap import batched
 from lmcore.curate.params import CurateParams
@@ -76,7 +77,9 @@ class Cleaner:
         parts, done = [], 0
         for table in read_rows(path, records.row[mine], ["record_id", "text", "turns", "kind"], _TOGETHER):
             some = mine[done : done + table.num_rows]
-            parts.append(self._run(table, records, decided, some, steady))
+            for first, rows in bounds(records.n_bytes[some], _TOGETHER):
+                few = some[first : first + rows]
+                parts.append(self._run(table.slice(first, rows), records, decided, few, steady))
             done += len(some)
         changed, hits, hanging = (pa.concat_tables(column) for column in zip(*parts, strict=True))
         return changed, hits, hanging

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lmcore.curate.clean import BOILERPLATE, CHANGED, CONTAMINATED, REPEATED
 from lmcore.curate.decide import Decided
 from lmcore.curate.decontaminate import CONTAMINATION
-from lmcore.curate.ids import ids, places
+from lmcore.curate.ids import Ids, heads, ids, places
 from lmcore.curate.overlap import Hashes, Integers
 from lmcore.curate.params import CurateParams
 from lmcore.curate.records import Records
@@ -127,9 +127,21 @@ class Measured:
     """What records said before they were told what their texts have become."""
 
     place: Integers
-    text_id: NDArray[np.bytes_]
+    text_id: NDArray[np.uint64]
     words: NDArray[np.bytes_]
-    n_bytes: Integers
+    n_bytes: NDArray[np.int32]
+
+    @classmethod
+    def nothing(cls) -> Measured:
+        """No record was told anything."""
+        none = np.zeros(0, np.int64)
+        return cls(none, np.zeros(0, np.uint64), np.zeros(0, "S16"), np.zeros(0, np.int32))
+
+    def words_of(self, records: Records) -> Ids:
+        """What the records said of their words."""
+        words = records.words.copy()
+        words[self.place] = self.words
+        return words
 
     def restore(self, records: Records) -> None:
         """Let them say it again."""
@@ -158,7 +170,7 @@ def tell(layers: Layers, files: int, records: Records, decided: Decided, params:
             continue
         place = mine[at]
         before.append(Measured(place, records.text_id[place], records.words[place], records.n_bytes[place]))
-        records.text_id[place], records.words[place] = ids(table["text_id"]), ids(table["words_hash"])
+        records.text_id[place], records.words[place] = heads(table["text_id"]), ids(table["words_hash"])
         records.n_bytes[place] = table["n_bytes"].to_numpy()
         left, rules = table["n_words"].to_numpy(), np.array(table["rule"].to_pylist(), object)
         for rule, limit in limits.items():
@@ -168,8 +180,7 @@ def tell(layers: Layers, files: int, records: Records, decided: Decided, params:
     changed = np.sort(np.concatenate(every))
     if len(changed):
         _drop_copies(changed, records, decided)
-    nothing = np.zeros(0, np.int64)
-    before.append(Measured(nothing, records.text_id[nothing], records.words[nothing], nothing))
+    before.append(Measured.nothing())
     names = ("place", "text_id", "words", "n_bytes")
     return Measured(*(np.concatenate([getattr(part, name) for part in before]) for name in names))
 

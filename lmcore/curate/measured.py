@@ -84,7 +84,7 @@ def measure(documents: pa.Table, params: MeasureParams) -> pa.Table:
     return pa.table({name: columns[name] for name in MEASURED.names}, schema=MEASURED)
 
 
-def bounds(sizes: NDArray[np.int64], limit: int, most_rows: int = _MAX_ROWS) -> Iterator[tuple[int, int]]:
+def bounds(sizes: NDArray[np.integer[Any]], limit: int, most_rows: int = _MAX_ROWS) -> Iterator[tuple[int, int]]:
     """Cut N rows of `sizes` bytes into (start, rows) of at most `limit` bytes (one row at least) and so many rows."""
     start = 0
     total = 0

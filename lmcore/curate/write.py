@@ -113,7 +113,8 @@ def write_splits(
             }
             for some, table in _curated(path, number, records, decided, cleaned, often, mine):
                 for index, writer in writers.items():
-                    writer.write_table(table.filter(pa.array(decided.split[some] == index)).combine_chunks())
+                    if (of_split := decided.split[some] == index).any():
+                        writer.write_table(table.filter(pa.array(of_split)).combine_chunks())
         with disk_errors(done):
             done.touch()
         give_back()
@@ -154,12 +155,13 @@ def _regrouped(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.Tab
     held = schema.empty_table()
     for table in tables:
         held = pa.concat_tables([held, table])
-        *whole, (first, _) = [(0, 0), *bounds(held["n_bytes"].to_numpy(), GROUP_BYTES, ROWS_PER_GROUP)]
-        for start, rows in whole[1:]:
-            yield held.slice(start, rows).combine_chunks()
-        held = held.slice(first).combine_chunks()
+        groups = list(bounds(held["n_bytes"].to_numpy(), GROUP_BYTES, ROWS_PER_GROUP))
+        for first, rows in groups[:-1]:
+            yield held.slice(first, rows).combine_chunks()
+        if groups:
+            held = held.slice(groups[-1][0]).combine_chunks()
     if held.num_rows:
-        yield held.combine_chunks()
+        yield held
 
 
 def _buckets(records: Records, decided: Decided, plan: Plan, split: int) -> int:
@@ -218,7 +220,7 @@ def _curated(
             "quality": pa.array(records.quality[some]),
             "complexity": pa.array(records.complexity[some]),
             "cluster_id": rows["record_id"],
-            "cluster_size": pa.array(decided.cluster_size[some]),
+            "cluster_size": pa.array(decided.cluster_size[some], pa.int64()),
             "repeats": pa.array(times, mask=times == 1),
         }
         yield some, pa.table({name: columns[name] for name in CURATED.names}, schema=CURATED)
