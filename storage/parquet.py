@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from storage.atomic import disk_errors, fault, fsync_path
 from storage.errors import RunError
@@ -47,8 +49,8 @@ def replace_parquet(path: Path, table: pa.Table, rows_per_group: int = ROWS_PER_
 def write_groups(path: Path, schema: pa.Schema, groups: Iterable[pa.Table]) -> None:
     """The same bytes as `write_parquet` of all `groups` in one, holding one of them at a time.
 
-    All but the last have a multiple of ROWS_PER_GROUP rows. A group may consist of chunks, of which all but its
-    last have a multiple of PIECE_ROWS rows: so pages end where they would.
+    All but the last have a multiple of ROWS_PER_GROUP rows; one that has less becomes a row group by itself. A group
+    may consist of chunks, of which all but its last have a multiple of PIECE_ROWS rows: so pages end where they would.
     """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -112,6 +114,50 @@ def batches(path: Path, columns: list[str] | None = None, rows: int = 1000) -> I
                 yield batch
     except DAMAGE as error:
         raise _unreadable(path, error) from error
+
+
+def read_rows(path: Path, rows: NDArray[np.integer[Any]], columns: list[str], most: int) -> Iterator[pa.Table]:
+    """Some rows of a file, which ascend, in tables: as many row groups in one as have `most` bytes, one at least.
+
+    Groups without such a row are passed over. Raises RunError like `read_parquet`.
+    """
+    held: list[pa.Table] = []
+    size = first = 0
+    try:
+        with pq.ParquetFile(path, memory_map=True) as file:
+            if missing := set(columns) - set(file.schema_arrow.names):
+                raise pa.ArrowInvalid(f"there is no column {min(missing)}")
+            for group in range(file.num_row_groups):
+                last = first + file.metadata.row_group(group).num_rows
+                low, high = np.searchsorted(rows, (first, last))
+                if low < high:
+                    table = file.read_row_group(group, columns=columns)
+                    table.validate(full=True)
+                    if high - low < table.num_rows:
+                        table = table.take(pa.array(rows[low:high] - first))
+                    if held and size + table.nbytes > most:
+                        yield pa.concat_tables(held)
+                        held, size = [], 0
+                    held.append(table)
+                    size += table.nbytes
+                    del table
+                first = last
+            if held:
+                yield pa.concat_tables(held)
+    except DAMAGE as error:
+        raise _unreadable(path, error) from error
+
+
+def take_rows(path: Path, rows: NDArray[np.integer[Any]], columns: list[str]) -> pa.Table:
+    """Some rows of a file, in the order of `rows`, none twice; holds no others but those of one row group.
+
+    Raises RunError like `read_parquet`.
+    """
+    order = np.argsort(rows)
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    held = pa.concat_tables(read_rows(path, rows[order], columns, 0)).combine_chunks()
+    return held.take(pa.array(place))
 
 
 def parquet_facts(path: Path) -> pq.FileMetaData:

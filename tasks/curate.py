@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from lmcore.collect.editions import own_records, referred_records
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
 from lmcore.curate.records import Part
@@ -18,7 +20,7 @@ from tasks.step import step
 from tasks.ui_pages import show_corpus
 
 
-@step("curate", version=3, pages=show_corpus)
+@step("curate", version=4, pages=show_corpus)
 def curate(
     work: Path,
     collected: Sequence[Artifact],
@@ -57,17 +59,17 @@ def parts_of(collected: Sequence[Artifact], measures: Sequence[Artifact]) -> lis
     Raises RunError when an edition consists of records that are not measured.
     """
     of_key = {entry.key: artifact for artifact in measures for entry in artifact.manifest.provenance.inputs}
-    wanted: dict[str, list[str]] = {}
+    wanted: dict[str, list[pa.ChunkedArray]] = {}
     for edition in collected:
-        wanted.setdefault(edition.key, []).extend(own_records(edition.local()))
+        wanted.setdefault(edition.key, []).append(own_records(edition.local()))
         for digest, records in referred_records(edition.local()).items():
-            wanted.setdefault(edition.store.by_digest(digest, "collect").key, []).extend(records)
-    if missing := sorted(key for key, records in wanted.items() if records and key not in of_key):
+            wanted.setdefault(edition.store.by_digest(digest, "collect").key, []).append(records)
+    if missing := sorted(key for key, records in wanted.items() if any(map(len, records)) and key not in of_key):
         raise RunError(
             f"collect/{missing[0][:12]} is not measured",
             "run the recipe from its stage measure: `collect-train run RECIPE --from measure`",
         )
-    return [Part.of(of_key[key].local(), records) for key, records in wanted.items() if key in of_key]
+    return [Part.of(of_key[key].local(), *records) for key, records in wanted.items() if key in of_key]
 
 
 def _settings(measure: Artifact) -> str:

@@ -130,7 +130,7 @@ def make_corpus(store: Store, given: dict[str, str], *, name: str = "texts", wit
     def judge(work):
         curate(
             work,
-            [Part.of(measured.path, list(own_records(collected.path)))],
+            [Part.of(measured.path, own_records(collected.path))],
             [compared.path],
             None,
             about={"measures": [measured.key], "compares": [compared.key], "compared": "", "measured": []},

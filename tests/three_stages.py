@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from lmcore.collect.editions import own_records, referred_records
 from lmcore.curate.compare import compare_measured
 from lmcore.curate.measure import measure_collected
@@ -54,11 +56,11 @@ def curate_folders(
     forgotten=None,
 ) -> Curated:
     """Curate collected folders under `work`, on top of the corpus `before`; what is there already is done again."""
-    wanted: dict[Path, list[str]] = {}
+    wanted: dict[Path, list[pa.ChunkedArray]] = {}
     for folder in folders:
-        wanted.setdefault(folder, []).extend(own_records(folder))
+        wanted.setdefault(folder, []).append(own_records(folder))
         for digest, records in referred_records(folder).items():
-            wanted.setdefault(locate(digest), []).extend(records)
+            wanted.setdefault(locate(digest), []).append(records)
     measures = dict(before.measures) if before else {}
     new = []
     for number, folder in enumerate(wanted):
@@ -74,7 +76,7 @@ def curate_folders(
         at = work / "compare"
         compare_measured(at, new, known, compares, params=compare, runtime=CompareRuntime(), report=report)
         compares.append(at / "out")
-    parts = [Part.of(measures[str(folder)], records) for folder, records in wanted.items()]
+    parts = [Part.of(measures[str(folder)], *records) for folder, records in wanted.items()]
     metrics = curate(
         work / "curate",
         parts,

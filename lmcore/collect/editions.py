@@ -69,22 +69,17 @@ def places(folder: Path, digest: str) -> dict[str, Place]:
     return found
 
 
-def own_records(folder: Path) -> list[str]:
+def own_records(folder: Path) -> pa.ChunkedArray:
     """The record ids of the documents that an edition holds itself."""
-    return [
-        record
-        for path in document_files(folder)
-        for record in read_parquet(path, ["record_id"])["record_id"].to_pylist()
-    ]
+    columns = (read_parquet(path, ["record_id"])["record_id"] for path in document_files(folder))
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string())
 
 
-def referred_records(folder: Path) -> dict[str, list[str]]:
+def referred_records(folder: Path) -> dict[str, pa.ChunkedArray]:
     """The record ids that an edition refers to, by the content digest of the artifact that holds them."""
     table = read_parquet(folder / REFERENCES, ["record_id", "artifact_digest"])
-    found: defaultdict[str, list[str]] = defaultdict(list)
-    for record, digest in zip(table["record_id"].to_pylist(), table["artifact_digest"].to_pylist(), strict=True):
-        found[digest].append(record)
-    return dict(sorted(found.items()))
+    digests = sorted(pc.unique(table["artifact_digest"]).to_pylist())
+    return {digest: table["record_id"].filter(pc.equal(table["artifact_digest"], digest)) for digest in digests}
 
 
 def write_references(path: Path, references: dict[str, Place]) -> None:

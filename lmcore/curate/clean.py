@@ -22,6 +22,7 @@ from lmcore.curate.decide import Decided
 from lmcore.curate.decontaminate import CONTAMINATION, Windows, scan
 from lmcore.curate.exact import words_hashes
 from lmcore.curate.held_out import HeldOut
+from lmcore.curate.measured import bounds
 from lmcore.curate.normalise import text_id
 from lmcore.curate.overlap import batched
 from lmcore.curate.params import CurateParams
@@ -30,7 +31,7 @@ from lmcore.curate.split import TRAIN
 from lmcore.curate.substrings import Repeats
 from lmcore.curate.words import run_starts, split
 from lmcore.documents import DOCUMENT
-from storage.parquet import read_parquet
+from storage.parquet import read_rows
 
 CONTAMINATED, REPEATED, BOILERPLATE = "contaminated", "long_repeat", "boilerplate"
 HITS = "contamination.parquet"
@@ -72,12 +73,14 @@ class Cleaner:
 
         Those of them that are `steady` (N,) are compared with `fresh` alone.
         """
-        table = read_parquet(path, ["record_id", "text", "turns", "kind"]).take(pa.array(records.row[mine]))
-        cuts = np.flatnonzero(run_starts(np.cumsum(records.n_bytes[mine]) // _TOGETHER))[1:]
-        parts = [
-            self._run(table.take(pa.array(some)), records, decided, mine[some], steady)
-            for some in np.split(np.arange(len(mine)), cuts)
-        ]
+        mine = mine[np.argsort(records.row[mine])]
+        parts, done = [], 0
+        for table in read_rows(path, records.row[mine], ["record_id", "text", "turns", "kind"], _TOGETHER):
+            some = mine[done : done + table.num_rows]
+            for first, rows in bounds(records.n_bytes[some], _TOGETHER):
+                few = some[first : first + rows]
+                parts.append(self._run(table.slice(first, rows), records, decided, few, steady))
+            done += len(some)
         changed, hits, hanging = (pa.concat_tables(column) for column in zip(*parts, strict=True))
         return changed, hits, hanging
 

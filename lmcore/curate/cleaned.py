@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lmcore.curate.clean import BOILERPLATE, CHANGED, CONTAMINATED, REPEATED
 from lmcore.curate.decide import Decided
 from lmcore.curate.decontaminate import CONTAMINATION
-from lmcore.curate.ids import ids, places
+from lmcore.curate.ids import Ids, heads, ids, places
 from lmcore.curate.overlap import Hashes, Integers
 from lmcore.curate.params import CurateParams
 from lmcore.curate.records import Records
@@ -60,18 +60,11 @@ class Layers:
             found.append(table.select(columns).filter(pa.array(place >= 0)))
         return np.concatenate(at), pa.concat_tables(found)
 
-    def apply(self, number: int, table: pa.Table, mine: Integers, rows: NDArray[np.int32]) -> pa.Table:
-        """`table`, the records `mine` in `rows` of a measured file, with what they have become in their place."""
+    def become(self, number: int, mine: Integers, rows: NDArray[np.int32]) -> Become:
+        """What the records `mine`, in `rows` of a measured file, have become."""
         at, changed = self.changed(number, mine, rows, ["text", "turns", "text_id", "n_bytes"])
-        if not len(at):
-            return table
-        take = np.arange(len(mine))
-        take[at] = len(mine) + np.arange(len(at))
-        for name in changed.column_names:
-            place, field = table.schema.get_field_index(name), table.schema.field(name)
-            both = pa.concat_arrays([*table[name].chunks, *changed[name].cast(field.type).chunks])
-            table = table.set_column(place, field, both.take(pa.array(take)))
-        return table
+        order = np.argsort(at)
+        return Become(at[order], changed.take(pa.array(order)))
 
     def hits(self, wanted: NDArray[np.bool_], records: Records) -> pa.Table:
         """CONTAMINATION rows of the records that are wanted (N,)."""
@@ -108,13 +101,47 @@ class Layers:
 
 
 @dataclass(frozen=True)
+class Become:
+    """What some of N records have become."""
+
+    at: Integers  # which of them, ascending
+    rows: pa.Table
+
+    def put(self, table: pa.Table, first: int) -> pa.Table:
+        """`table`, the records from `first` on, with what they have become in their place."""
+        low, high = np.searchsorted(self.at, (first, first + table.num_rows)).tolist()
+        if low == high:
+            return table
+        take = np.arange(table.num_rows)
+        take[self.at[low:high] - first] = table.num_rows + np.arange(high - low)
+        for name in self.rows.column_names:
+            place, field = table.schema.get_field_index(name), table.schema.field(name)
+            changed = self.rows[name].slice(low, high - low).cast(field.type)
+            both = pa.concat_arrays([*table[name].chunks, *changed.chunks])
+            table = table.set_column(place, field, both.take(pa.array(take)))
+        return table
+
+
+@dataclass(frozen=True)
 class Measured:
     """What records said before they were told what their texts have become."""
 
     place: Integers
-    text_id: NDArray[np.bytes_]
+    text_id: NDArray[np.uint64]
     words: NDArray[np.bytes_]
-    n_bytes: Integers
+    n_bytes: NDArray[np.int32]
+
+    @classmethod
+    def nothing(cls) -> Measured:
+        """No record was told anything."""
+        none = np.zeros(0, np.int64)
+        return cls(none, np.zeros(0, np.uint64), np.zeros(0, "S16"), np.zeros(0, np.int32))
+
+    def words_of(self, records: Records) -> Ids:
+        """What the records said of their words."""
+        words = records.words.copy()
+        words[self.place] = self.words
+        return words
 
     def restore(self, records: Records) -> None:
         """Let them say it again."""
@@ -143,7 +170,7 @@ def tell(layers: Layers, files: int, records: Records, decided: Decided, params:
             continue
         place = mine[at]
         before.append(Measured(place, records.text_id[place], records.words[place], records.n_bytes[place]))
-        records.text_id[place], records.words[place] = ids(table["text_id"]), ids(table["words_hash"])
+        records.text_id[place], records.words[place] = heads(table["text_id"]), ids(table["words_hash"])
         records.n_bytes[place] = table["n_bytes"].to_numpy()
         left, rules = table["n_words"].to_numpy(), np.array(table["rule"].to_pylist(), object)
         for rule, limit in limits.items():
@@ -153,8 +180,7 @@ def tell(layers: Layers, files: int, records: Records, decided: Decided, params:
     changed = np.sort(np.concatenate(every))
     if len(changed):
         _drop_copies(changed, records, decided)
-    nothing = np.zeros(0, np.int64)
-    before.append(Measured(nothing, records.text_id[nothing], records.words[nothing], nothing))
+    before.append(Measured.nothing())
     names = ("place", "text_id", "words", "n_bytes")
     return Measured(*(np.concatenate([getattr(part, name) for part in before]) for name in names))
 

@@ -38,7 +38,7 @@ from lmcore.documents import SPLITS
 from lmcore.freed import give_back
 from lmcore.progress import Report
 from storage.atomic import fault
-from storage.parquet import read_parquet
+from storage.parquet import read_parquet, take_rows
 
 FOLDER = "rounds"
 
@@ -71,7 +71,7 @@ class Cleaning:
         self._may_be = np.zeros(0, np.int64)  # records that may be held out, as the index has them
         self._steady = np.zeros(len(records), bool)
         self._not_compared = np.zeros(len(records), bool)  # steady ones, while nothing was held out since
-        self._measured: Measured | None = None
+        self.measured = Measured.nothing()  # what the records said before
         self.layers = Layers(self._folder, np.full(len(records), NEVER, np.int16))
 
     def again(self, decided: Decided) -> None:
@@ -103,12 +103,11 @@ class Cleaning:
         self._not_compared[todo] = self._steady[todo] & (self._fresh is None)
         self._round += 1
         give_back()
-        self._measured = tell(self.layers, len(self._files), self._records, decided, self._params)
+        self.measured = tell(self.layers, len(self._files), self._records, decided, self._params)
 
     def forget(self) -> None:
         """Let the records be again as they were measured."""
-        if self._measured:
-            self._measured.restore(self._records)
+        self.measured.restore(self._records)
 
     def hits(self, which: Integers | None = None) -> pa.Table:
         """CONTAMINATION rows of these records, or of all that were kept before they were cleaned in the last round."""
@@ -192,7 +191,7 @@ class Cleaning:
         def items() -> Iterator[Item]:
             for path, mine in zip(self._files, in_files, strict=True):
                 if len(mine):
-                    table = read_parquet(path, ["record_id", "text"]).take(pa.array(records.row[mine]))
+                    table = take_rows(path, records.row[mine], ["record_id", "text"])
                     sides = decided.split[mine].tolist()
                     columns = (table["record_id"].to_pylist(), table["text"].to_pylist(), sides)
                     for record, text, side in zip(*columns, strict=True):

@@ -45,12 +45,12 @@ class Decided:
     """The verdict on each of N records, in their order. Later steps of curation drop more by `drop`."""
 
     rules: list[str]  # every rule that was applied, in order
-    rule: NDArray[np.int32]  # (N,) index into rules, KEPT for what is kept
+    rule: NDArray[np.int16]  # (N,) index into rules, KEPT for what is kept
     value: NDArray[np.float64]  # (N,) what was measured; NaN where kept
     threshold: NDArray[np.float64]  # (N,)
-    other: NDArray[np.int64]  # (N,) the record that it is alike; NOBODY where it is like none
+    other: NDArray[np.int32]  # (N,) the record that it is alike; NOBODY where it is like none
     split: NDArray[np.int8]  # (N,) index into SPLITS: the side of its page
-    cluster_size: NDArray[np.int64]  # (N,) texts alike, itself included; 0 where a rule dropped it before
+    cluster_size: NDArray[np.int32]  # (N,) texts alike, itself included; 0 where a rule dropped it before
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -93,8 +93,11 @@ def decide(
     is learnt from more often (`weights`, (N,); none of 0 stays in training), one of a source that comes first in
     `trusted`, the one with the highest quality, the longest, the lowest record id. A text that was held out, or is like
     one that was, and comes on another side stands behind all these, and is dropped where it is like none that stays.
-    `files` are the measured files that `records` tells of, `gone` is what an earlier round found out.
+    `files` are the measured files that `records` tells of, `gone` is what an earlier round found out. The verdict takes
+    the values and thresholds of `records` for its own: the one of an earlier round counts no more.
     """
+    for said in (records.value, records.threshold):  # by an earlier round, of a record that no rule of these dropped
+        said[records.rule == KEPT] = np.nan
     known = places(records.ids, parent.ids) >= 0 if parent else np.zeros(len(records), bool)
     side = _sides(records, splitting, parent)
     bound, held = np.full(len(records), split.TRAIN, np.int8), np.zeros(len(records), bool)
@@ -104,11 +107,11 @@ def decide(
     decided = Decided(
         rules=[*rules, split.RULE, EXACT, NEAR, HELD_OUT, BEFORE],
         rule=records.rule.copy(),
-        value=records.value.copy(),
-        threshold=records.threshold.copy(),
-        other=np.full(len(records), NOBODY),
+        value=records.value,
+        threshold=records.threshold,
+        other=np.full(len(records), NOBODY, np.int32),
         split=side,
-        cluster_size=np.zeros(len(records), np.int64),
+        cluster_size=np.zeros(len(records), np.int32),
     )
     # Held-out text must be written by people; put into training, it would tell of its held-out page. What tells of no
     # page at all is for training.

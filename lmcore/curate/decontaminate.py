@@ -8,7 +8,8 @@ is looked for as a whole when it has 5 words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -77,7 +78,7 @@ Windows = tuple[Integers, NDArray[np.uint64]]
 """Places of texts and hashes of windows that were looked for in them, in no order, some of them more than once."""
 
 _NONE: Windows = (np.zeros(0, np.int64), np.zeros(0, np.uint64))
-_ASKED = 1 << 16  # windows looked up together: the index is on disk, and every look has its price
+_ASKED = 1 << 16  # windows looked up or counted together: the index is on disk, and every look has its price
 
 
 @dataclass
@@ -119,7 +120,7 @@ def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, par
     """
     found = _overlaps(texts, held_out)
     spans = found.spans()
-    counted, hangs = [_counted(found)], [found.hangs]
+    counted, hangs = list(_counted(found)), [found.hangs]
     scanned = Scanned(list(texts), {}, {text: tuple(parts) for text, parts in spans.items()}, set())
     while params.remove and spans:
         places = sorted(spans)
@@ -129,7 +130,7 @@ def scan(texts: Sequence[str], record_ids: Sequence[str], held_out: HeldOut, par
         found = _overlaps([scanned.texts[place] for place in places], held_out)
         back = np.array(places, np.int64)
         found = replace(found, text=back[found.text], hangs=(back[found.hangs[0]], found.hangs[1]))
-        counted.append(_counted(found))
+        counted.extend(_counted(found))
         hangs.append(found.hangs)
         spans = found.spans()
         for place, parts in spans.items():
@@ -174,10 +175,17 @@ def _joined(windows: Sequence[Windows]) -> Windows:
     return np.concatenate(text), np.concatenate(hashes)
 
 
-def _counted(found: _Overlaps) -> pa.Table:
-    """Number of windows, and of code points in them, for each text and item."""
-    order = np.lexsort((found.end, found.start, found.item, found.text))
-    text, item, start, end = found.text[order], found.item[order], found.start[order], found.end[order]
+def _counted(found: _Overlaps) -> Iterator[pa.Table]:
+    """Number of windows, and of code points in them, for each text and item; some texts in a table, which ascend."""
+    starts = np.flatnonzero(run_starts(found.text))
+    cuts = [0, *starts[run_starts(starts // _ASKED)].tolist()[1:], len(found.text)]
+    for some in itertools.starmap(slice, itertools.pairwise(cuts)):
+        yield _counted_of(found.text[some], found.item[some], found.start[some], found.end[some])
+
+
+def _counted_of(text: Integers, item: Integers, start: Integers, end: Integers) -> pa.Table:
+    order = np.lexsort((end, start, item, text))
+    text, item, start, end = text[order], item[order], start[order], end[order]
     pairs = run_starts(text) | run_starts(item)
     # windows ascend, so each adds what lies behind the end of all before it; a shift keeps pairs apart
     shift = np.cumsum(pairs) * (int(end.max(initial=0)) + 1)

@@ -102,7 +102,7 @@ def statistics(records: Records, decided: Decided, gates: Sequence[Gate], forgot
     return {
         "input": {
             "records": len(records) + forgotten.num_rows,
-            "bytes": int(records.raw_bytes.sum()) + int(forgotten["bytes"].to_numpy().sum()),
+            "bytes": records.raw_bytes + int(forgotten["bytes"].to_numpy().sum()),
         },
         "kept": {"records": int(kept.sum()), "bytes": int(records.n_bytes[kept].sum())},
         "splits": {
@@ -123,7 +123,7 @@ def statistics(records: Records, decided: Decided, gates: Sequence[Gate], forgot
 
 
 def _groups(
-    names: Sequence[str], codes: NDArray[np.int32], kept: NDArray[np.bool_], n_bytes: NDArray[np.int64]
+    names: Sequence[str], codes: NDArray[np.integer[Any]], kept: NDArray[np.bool_], n_bytes: NDArray[np.int32]
 ) -> dict[str, dict[str, int]]:
     """Records in, records kept and their bytes, for each label."""
     count = len(names)

@@ -9,33 +9,36 @@ from numpy.typing import NDArray
 
 from lmcore.curate.words import run_starts
 
-_BITS_A_HASH = 16
-_BIT = (1 << np.arange(8)).astype(np.uint8)
-_PIECE = 1 << 20
+_BITS_A_HASH = 8
+_PIECE = 1 << 16
 
 Hashes = NDArray[np.uint64]
 
 
-def make_filter(runs: Iterable[Hashes], count: int, memory: int) -> NDArray[np.uint8]:
-    """One bit for every hash, at the place that its first bits say: a Bloom filter (1970) with one hash function.
+def make_filter(runs: Iterable[Hashes], count: int, memory: int) -> Hashes:
+    """Two bits for every hash, in the word that its upper half says: a Bloom filter (1970) in blocks of 64 bits.
 
-    `runs` are ascending and have about `count` hashes together; with 16 bits for each, one in 16 of other hashes
+    `runs` are ascending and have about `count` hashes together; with 8 bits for each, one in 18 of other hashes
     passes. The table takes at most `memory` bytes, with more false answers when that is less.
     """
-    bits = max(10, min((count * _BITS_A_HASH).bit_length(), memory.bit_length() + 2))
-    table = np.zeros(1 << (bits - 3), np.uint8)
+    table = np.zeros(max(1, min(-(-count * _BITS_A_HASH // 64), memory // 8)), np.uint64)
     for run in runs:
         for at in range(0, len(run), _PIECE):
-            place = run[at : at + _PIECE] >> np.uint64(64 - bits)
-            byte = (place >> np.uint64(3)).astype(np.int64)
-            first = np.flatnonzero(run_starts(byte))
-            table[byte[first]] |= np.bitwise_or.reduceat(_BIT[(place & np.uint64(7)).astype(np.int64)], first)
+            word, bits = _places(run[at : at + _PIECE], len(table))
+            first = np.flatnonzero(run_starts(word))
+            table[word[first]] |= np.bitwise_or.reduceat(bits, first)
     return table
 
 
-def passing(table: NDArray[np.uint8], hashes: Hashes) -> NDArray[np.bool_]:
+def passing(table: Hashes, hashes: Hashes) -> NDArray[np.bool_]:
     """Which of `hashes` may be in the filter; of those that are, none is missing."""
-    place = hashes >> np.uint64(64 - 3 - (len(table).bit_length() - 1))
-    byte = np.take(table, (place >> np.uint64(3)).astype(np.int64))
-    found: NDArray[np.bool_] = (byte & np.take(_BIT, (place & np.uint64(7)).astype(np.int64))) != 0
+    word, bits = _places(hashes, len(table))
+    found: NDArray[np.bool_] = (np.take(table, word) & bits) == bits
     return found
+
+
+def _places(hashes: Hashes, words: int) -> tuple[NDArray[np.int64], Hashes]:
+    """The word of each hash, in the order of the hashes, and its two bits in it."""
+    word = ((hashes >> np.uint64(32)) * np.uint64(words)) >> np.uint64(32)
+    one, six, last = np.uint64(1), np.uint64(6), np.uint64(63)
+    return word.astype(np.int64), (one << (hashes & last)) | (one << ((hashes >> six) & last))

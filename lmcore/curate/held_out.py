@@ -1,7 +1,7 @@
 """The index of texts that must not be trained on: which windows of words they have, and which items have them.
 
 It is a folder. `grams` (uint64, ascending) and `items` (uint32) are rows of (hash of a window, number of an item; see
-`postings`), `filter.npy` has one bit for every window, `short-*.npy` what is known of items shorter than a window and
+`postings`), `filter.npy` has two bits for every window, `short-*.npy` what is known of items shorter than a window and
 `items.parquet` the items' names. Building it takes a few MiB, plus the filter and the names; so does reading: the
 filter is held, the rows lie on disk and are looked up only for windows that pass the filter. Of items that stay, a
 window has at most twice MOST_ITEMS rows, of items that may come or go one for each.
@@ -28,7 +28,7 @@ from storage.atomic import disk_errors, write_json
 from storage.errors import RunError
 from storage.parquet import read_parquet, write_parquet
 
-VERSION = 2
+VERSION = 3
 SHORT_WORDS = 5
 """A text shorter than a window is looked for as a whole when it has that many words."""
 MOST_ITEMS = 64
@@ -59,11 +59,11 @@ class HeldOut:
     folder: Path
     size: Size
     items: pa.Table  # ITEM
-    _filter: NDArray[np.uint8]
+    _filter: Hashes
     _postings: Postings
     _anchors: Hashes  # (S,) ascending: what items shorter than a window begin with
     _lengths: Integers  # (S,) how many tokens they have
-    _anchor_filter: NDArray[np.uint8]
+    _anchor_filter: Hashes
     _counts: NDArray[np.bool_]  # (I,) which items are held out now; the others are as if they were not there
     _may_change: NDArray[np.bool_]  # (I,) those of which that may be another time
 

@@ -84,12 +84,12 @@ def measure(documents: pa.Table, params: MeasureParams) -> pa.Table:
     return pa.table({name: columns[name] for name in MEASURED.names}, schema=MEASURED)
 
 
-def bounds(sizes: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
-    """Cut N rows of `sizes` bytes into (start, rows) of at most `limit` bytes (one row at least) and 5,000 rows."""
+def bounds(sizes: NDArray[np.integer[Any]], limit: int, most_rows: int = _MAX_ROWS) -> Iterator[tuple[int, int]]:
+    """Cut N rows of `sizes` bytes into (start, rows) of at most `limit` bytes (one row at least) and so many rows."""
     start = 0
     total = 0
     for row, size in enumerate(sizes.tolist()):
-        if row > start and (total + size > limit or row - start == _MAX_ROWS):
+        if row > start and (total + size > limit or row - start == most_rows):
             yield start, row - start
             start, total = row, 0
         total += size

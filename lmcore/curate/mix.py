@@ -6,7 +6,8 @@ of .3 keeps three texts in ten. So the choice hangs neither on order nor on what
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class MixParams(Params):
         return not self.rehydrate and all(weight == 1 for weight in (*self.sources.values(), *self.kinds.values()))
 
 
-def rehydration(cluster_size: NDArray[np.int64]) -> NDArray[np.float64]:
+def rehydration(cluster_size: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """The weight of texts of which there are so many copies, each itself included."""
     steps = np.array([size for size, _ in _REHYDRATION])
     weights = np.array([weight for _, weight in _REHYDRATION])
@@ -49,21 +50,28 @@ def rehydration(cluster_size: NDArray[np.int64]) -> NDArray[np.float64]:
     return found
 
 
-def weights(params: MixParams, sources: NDArray[np.object_], kinds: NDArray[np.object_]) -> NDArray[np.float64]:
-    """The weight of each of N texts by its source and kind."""
-    by_source = np.array([params.sources.get(name, 1.0) for name in sources], np.float64)
-    return by_source * np.array([params.kinds.get(name, 1.0) for name in kinds], np.float64)
+def weights(
+    params: MixParams,
+    names: Mapping[str, Sequence[str]],
+    source: NDArray[np.integer[Any]],
+    kind: NDArray[np.integer[Any]],
+) -> NDArray[np.float64]:
+    """The weight of each of N texts, `source` and `kind` (N,) of which are places in the `names` of these two."""
+    by_source = np.array([params.sources.get(name, 1.0) for name in names["source"]], np.float64)
+    by_kind = np.array([params.kinds.get(name, 1.0) for name in names["kind"]], np.float64)
+    if (by_source == 1).all() and (by_kind == 1).all():
+        return np.broadcast_to(np.float64(1), len(source))  # one number, however many texts there are
+    found: NDArray[np.float64] = by_source[source] * by_kind[kind]
+    return found
 
 
 def repeats(
     params: MixParams,
     ids: Ids,
-    sources: NDArray[np.object_],
-    kinds: NDArray[np.object_],
-    cluster_size: NDArray[np.int64],
+    weight: NDArray[np.float64],
+    cluster_size: NDArray[np.integer[Any]],
 ) -> NDArray[np.int64]:
-    """How often each of N training texts is learnt from; 0 for one that is left out."""
-    weight = weights(params, sources, kinds)
+    """How often each of N training texts of these `weights` is learnt from; 0 for one that is left out."""
     if params.rehydrate:
         weight = weight * rehydration(cluster_size)
     weight = np.minimum(weight, params.max_repeats)

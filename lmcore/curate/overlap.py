@@ -103,7 +103,7 @@ class Grams:
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        up, self._down = _powers(_room(len(tokens.hash)))
+        up, self._down = _powers(len(tokens.hash))
         self._sums = np.zeros(len(tokens.hash) + 1, np.uint64)
         np.cumsum(tokens.hash * up[: len(tokens.hash)], out=self._sums[1:])
 
@@ -151,7 +151,7 @@ def tokenise(texts: Sequence[str]) -> Tokens:
     if long.any() or apart.any():
         start, end, alone = _with_characters(solid, apart)
 
-    up, down = _powers(_room(len(points)))
+    up, down = _powers(len(points))
     sums = np.zeros(len(points) + 1, np.uint64)
     np.cumsum(np.multiply(folded, up[: len(points)], dtype=np.uint64), out=sums[1:])
     hashes = mixed((sums[end] - sums[start]) * down[start])
@@ -249,18 +249,18 @@ def _between(text: str, near: int) -> int:
     return low + int(free[np.argmin(np.abs(free - _NEAR))]) if len(free) else near
 
 
-def _room(count: int) -> int:
-    return max(16, (count - 1).bit_length())
+def _powers(count: int) -> tuple[Hashes, Hashes]:
+    """The powers of _BASE and of _INVERSE up to `count` and more: of one size, since shorter tables begin like it."""
+    if len(_tables[0]) <= count:
+        bits = max(16, (count - 1).bit_length())
+        _tables[:] = [np.full((1 << bits) + 1, factor, np.uint64) for factor in (_BASE, _INVERSE)]
+        for table in _tables:
+            table[0] = 1
+            np.multiply.accumulate(table, out=table)
+    return _tables[0], _tables[1]
 
 
-@functools.lru_cache(maxsize=4)
-def _powers(bits: int) -> tuple[Hashes, Hashes]:
-    tables = []
-    for factor in (_BASE, _INVERSE):
-        table = np.full((1 << bits) + 1, factor, np.uint64)
-        table[0] = 1
-        tables.append(np.multiply.accumulate(table))
-    return tables[0], tables[1]
+_tables: list[Hashes] = [np.ones(1, np.uint64)]
 
 
 @functools.cache

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmcore.curate.facts import FACTS, facts
-from lmcore.curate.ids import Ids, ids
+from lmcore.curate.ids import Ids, heads, ids
 from lmcore.curate.sides import Sides
 from lmcore.documents import SPLITS
 from storage.atomic import disk_errors, fsync_path
@@ -111,4 +111,4 @@ def link(old: Path, new: Path) -> None:
 
 def _array(table: pa.Table, name: str) -> NDArray[Any]:
     column = table[name]
-    return ids(column) if pa.types.is_string(column.type) else column.to_numpy()
+    return heads(column) if name == "text_id" else column.to_numpy()

@@ -10,10 +10,11 @@ of them may be the only one that counts another time.
 from __future__ import annotations
 
 import itertools
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,14 @@ from storage.atomic import disk_errors
 
 Hashes = NDArray[np.uint64]
 Integers = NDArray[np.int64]
+_Value = TypeVar("_Value", bound=np.generic)
 
-_RUN_BYTES = 24 << 20  # a run is not larger, however much may be held: sorting more at once is no faster
+_RUN_BYTES = 12 << 20  # a run is not larger, however much may be held: sorting more at once is no faster
 _BYTES_A_ROW = 48  # while rows are sorted: both columns, their order, both columns in order
 _RANGES = 4096  # of hashes, by their first bits
 _MOST_MAPS = 64  # pieces of the file that are looked at one after the other
-_PIECE = 1 << 20  # rows read at once
+_PIECE = 1 << 18  # rows read at once
+_FEW = 1 << 16  # so many rows are looked at in one
 
 
 @dataclass(frozen=True)
@@ -58,24 +61,25 @@ class Postings:
 
     def rows(self, wanted: Hashes) -> Iterator[tuple[Integers, Integers]]:
         """The items of distinct ascending hashes: (place in `wanted`, item), in order, all of one hash in one piece."""
-        maps = _MOST_MAPS if len(self) > _PIECE // 16 else 1
+        maps = _MOST_MAPS if len(self) > _FEW else 1
         bounds = self.bounds[:: _RANGES // maps].tolist()
         cuts = [*np.searchsorted(wanted, _range_starts(maps)).tolist(), len(wanted)]
-        for (low, high), (first, last) in zip(itertools.pairwise(cuts), itertools.pairwise(bounds), strict=True):
-            if low == high or first == last:
-                continue
-            grams = np.memmap(self.folder / "grams", np.uint64, "r", 8 * first, (last - first,))
-            at = np.searchsorted(grams, wanted[low:high])
-            hit = np.flatnonzero(grams[np.minimum(at, len(grams) - 1)] == wanted[low:high])
-            if not len(hit):
-                continue
-            at = at[hit]
-            count = np.searchsorted(grams, wanted[low:high][hit], side="right") - at
-            items = np.memmap(self.folder / "items", np.uint32, "r", 4 * first, (last - first,))
-            for some in _together(count):
-                within = np.arange(count[some].sum()) - np.repeat(np.cumsum(count[some]) - count[some], count[some])
-                number = items[np.repeat(at[some], count[some]) + within].astype(np.int64)
-                yield np.repeat(low + hit[some], count[some]), number
+        with open(self.folder / "grams", "rb") as grams_file, open(self.folder / "items", "rb") as items_file:
+            for (low, high), (first, last) in zip(itertools.pairwise(cuts), itertools.pairwise(bounds), strict=True):
+                if low == high or first == last:
+                    continue
+                grams = _mapped(grams_file, np.uint64, first, last)
+                at = np.searchsorted(grams, wanted[low:high])
+                hit = np.flatnonzero(grams[np.minimum(at, len(grams) - 1)] == wanted[low:high])
+                if not len(hit):
+                    continue
+                at = at[hit]
+                count = np.searchsorted(grams, wanted[low:high][hit], side="right") - at
+                items = _mapped(items_file, np.uint32, first, last)
+                for some in _together(count):
+                    within = np.arange(count[some].sum()) - np.repeat(np.cumsum(count[some]) - count[some], count[some])
+                    number = items[np.repeat(at[some], count[some]) + within].astype(np.int64)
+                    yield np.repeat(low + hit[some], count[some]), number
 
     def hashes_of(self, items: NDArray[np.bool_]) -> Hashes:
         """The different hashes of those items, ascending."""
@@ -194,6 +198,15 @@ def ahead(groups: NDArray[Any], counts: NDArray[np.bool_]) -> Integers:
     before: Integers = np.cumsum(counts) - counts
     first = np.flatnonzero(run_starts(groups))
     return before - np.repeat(before[first], np.diff(np.append(first, len(groups))))
+
+
+def _mapped(file: BinaryIO, dtype: type[_Value], first: int, last: int) -> NDArray[_Value]:
+    """Values `first` to `last` of a file, at least one; np.memmap looks for links in its path each time, slowly."""
+    width = np.dtype(dtype).itemsize
+    before = width * first % mmap.ALLOCATIONGRANULARITY
+    size = before + width * (last - first)
+    found = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ, offset=width * first - before)
+    return np.frombuffer(found, dtype, last - first, before)
 
 
 def _together(count: Integers) -> Iterator[slice]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lmcore.curate.beside import Beside
 from lmcore.curate.facts import FACTS, facts
-from lmcore.curate.ids import Ids, ids, places
+from lmcore.curate.ids import Ids, heads, ids, places
 from lmcore.curate.judge import Judge
 from lmcore.curate.split import page_hashes
 from lmcore.documents import MADE
@@ -25,19 +25,20 @@ from lmcore.freed import give_back
 from storage.errors import RunError
 from storage.parquet import read_parquet
 
-Integers = NDArray[np.int64]
+Codes = NDArray[np.int16] | NDArray[np.int32]
 Floats = NDArray[np.float64]
 
 _CODED = ("source", "kind", "lang", "license")
 _NEEDED = ("record_id", *_CODED, *FACTS, "words_hash", "text_id", "raw_bytes", "n_bytes")
 
 _TYPES: dict[str, Any] = {  # of columns without rows, where it is not int64
-    **dict.fromkeys(("ids", "words", "text_id"), "S16"),
-    **dict.fromkeys(("page", "facts"), np.uint64),
+    **dict.fromkeys(("ids", "words"), "S16"),
+    **dict.fromkeys(("page", "facts", "text_id"), np.uint64),
+    **dict.fromkeys(("file", "row", "n_bytes", "n_chars", "n_sentences"), np.int32),
+    **dict.fromkeys((*_CODED, "rule"), np.int16),
     **dict.fromkeys(("synthetic", "made"), bool),
     **dict.fromkeys(("quality", "complexity", "value", "threshold"), np.float64),
     "unique_word_ratio": np.float32,
-    "n_sentences": np.int32,
 }
 
 
@@ -49,9 +50,9 @@ class Part:
     wanted: Ids
 
     @classmethod
-    def of(cls, folder: Path, records: Sequence[str]) -> Part:
+    def of(cls, folder: Path, *records: pa.ChunkedArray | Sequence[str]) -> Part:
         """A part of which these record ids are wanted."""
-        return cls(folder, np.unique(ids(records)))
+        return cls(folder, np.unique(np.concatenate([np.zeros(0, "S16"), *map(ids, records)])))
 
 
 @dataclass(frozen=True)
@@ -61,27 +62,27 @@ class Records:
     ids: Ids  # (N,)
     file: NDArray[np.int32]  # (N,) which of the measured files
     row: NDArray[np.int32]  # (N,) and which of its rows
-    source: NDArray[np.int32]  # (N,) index into names["source"]
-    kind: NDArray[np.int32]
-    lang: NDArray[np.int32]
-    license: NDArray[np.int32]
+    source: Codes  # (N,) index into names["source"]
+    kind: Codes
+    lang: Codes
+    license: Codes
     synthetic: NDArray[np.bool_]
     made: NDArray[np.bool_]  # of no page: made of nothing that was collected
     page: NDArray[np.uint64]  # (N,) see `page_hashes`
     facts: NDArray[np.uint64]  # (N,) see `facts`
     words: Ids  # (N,) hash of the words
-    text_id: Ids  # (N,)
-    raw_bytes: Integers
-    n_bytes: Integers
-    n_chars: Integers
+    text_id: NDArray[np.uint64]  # (N,) see `heads`
+    n_bytes: NDArray[np.int32]  # (N,) Arrow has no longer strings
+    n_chars: NDArray[np.int32]
     unique_word_ratio: NDArray[np.float32]
     n_sentences: NDArray[np.int32]  # as measured, before anything was cut
     quality: Floats
     complexity: Floats
-    rule: NDArray[np.int32]  # (N,) index into the rules, KEPT where none failed
+    rule: NDArray[np.int16]  # (N,) index into the rules, KEPT where none failed
     value: Floats  # (N,) what the rule measured; NaN where none failed
     threshold: Floats
     names: dict[str, list[str]]  # what the codes mean, sorted
+    raw_bytes: int  # of all of them, as they were collected
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -95,6 +96,7 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
     columns = sorted({*_NEEDED, "n_chars", "unique_word_ratio", "n_sentences", *judge.measured})
     parts: list[dict[str, NDArray[np.generic]]] = []
     codes: dict[str, dict[str, int]] = {name: {} for name in _CODED}
+    raw_bytes = 0
     for number, (path, wanted) in enumerate(files):
         table = read_parquet(path, columns)
         keys = ids(table["record_id"])
@@ -115,15 +117,16 @@ def read_records(files: Sequence[tuple[Path, Ids]], beside: Beside, judge: Judge
                 "page": page_hashes(pages, judge.salt),
                 "facts": facts(table),
                 "words": ids(table["words_hash"]),
-                "text_id": ids(table["text_id"]),
-                **{name: table[name].to_numpy().astype(np.int64) for name in ("raw_bytes", "n_bytes", "n_chars")},
+                "text_id": heads(table["text_id"]),
+                **{name: table[name].to_numpy().astype(np.int32) for name in ("n_bytes", "n_chars")},
                 "unique_word_ratio": table["unique_word_ratio"].to_numpy().astype(np.float32),
                 "n_sentences": table["n_sentences"].to_numpy().astype(np.int32),
                 **{field.name: getattr(judged, field.name) for field in fields(judged)},
             }
         )
+        raw_bytes += pc.sum(table["raw_bytes"]).as_py() or 0
         give_back()
-    return _sorted(parts, codes)
+    return _sorted(parts, codes, raw_bytes)
 
 
 def _coded(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int32]:
@@ -134,9 +137,11 @@ def _coded(column: pa.ChunkedArray, codes: dict[str, int]) -> NDArray[np.int32]:
     return found
 
 
-def _sorted(parts: Sequence[dict[str, NDArray[np.generic]]], codes: Mapping[str, Mapping[str, int]]) -> Records:
+def _sorted(
+    parts: Sequence[dict[str, NDArray[np.generic]]], codes: Mapping[str, Mapping[str, int]], raw_bytes: int
+) -> Records:
     """All records in order; `parts` are emptied."""
-    names_of_columns = [field.name for field in fields(Records) if field.name != "names"]
+    names_of_columns = [field.name for field in fields(Records) if field.name not in ("names", "raw_bytes")]
     joined: dict[str, NDArray[Any]] = {}
     if parts:
         order = np.argsort(np.concatenate([part["ids"] for part in parts]), kind="stable")
@@ -148,7 +153,8 @@ def _sorted(parts: Sequence[dict[str, NDArray[np.generic]]], codes: Mapping[str,
     for name in _CODED:  # in an order that does not hang on which file came first
         names[name] = sorted(codes[name])
         where = {label: number for number, label in enumerate(names[name])}
-        renumbered = np.array([where[label] for label in codes[name]], np.int32)
+        narrow = np.int16 if len(where) <= np.iinfo(np.int16).max else np.int32
+        renumbered = np.array([where[label] for label in codes[name]], narrow)
         joined[name] = renumbered[joined[name].astype(np.int64)] if len(renumbered) else joined[name]
     found = joined["ids"]
     twice = np.flatnonzero(found[1:] == found[:-1])
@@ -159,4 +165,4 @@ def _sorted(parts: Sequence[dict[str, NDArray[np.generic]]], codes: Mapping[str,
             f"record {again} was collected twice, by source {source}",
             "list every source once in the recipe, and give each a name of its own",
         )
-    return Records(**joined, names=names)
+    return Records(**joined, names=names, raw_bytes=raw_bytes)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lmcore.curate.carried import still_lost
 from lmcore.curate.choose import Pairs
 from lmcore.curate.clean import BOILERPLATE, CONTAMINATED, HITS, REPEATED
-from lmcore.curate.cleaned import Layers
+from lmcore.curate.cleaned import Layers, Measured
 from lmcore.curate.cleaning import Cleaning
 from lmcore.curate.compare import read_pairs
 from lmcore.curate.decide import NOBODY, Decided, Drop, decide
@@ -40,15 +40,14 @@ def decide_and_clean(
     known: Parent | None,
     reusable: Parent | None,
     report: Report,
-) -> tuple[Decided, Layers, Pairs]:
-    """The verdict on every record, what became of the texts, and which of them are alike.
+) -> tuple[Decided, Layers, Pairs, Measured]:
+    """The verdict on every record, what became of the texts, which of them are alike, and what `records` said before.
 
     `records` is told the texts' new sizes and digests. `known` is the corpus before, `reusable` the same where it was
     made with the same settings. Leaves `out/contamination.parquet` and `out/evaluation_sets.parquet`.
     """
     pairs = Pairs.of(*(read_pairs(folder) for folder in compared))
-    names = (np.array(records.names[name], object)[getattr(records, name)] for name in ("source", "kind"))
-    weight = weights(params.mix, *names)
+    weight = weights(params.mix, records.names, records.source, records.kind)
     cleaning = Cleaning(work, files, compared, records, params, reusable, runtime.memory_mib, report)
     gone: list[Drop] = []
     hits: list[pa.Table] = []
@@ -82,7 +81,7 @@ def decide_and_clean(
     keys = [("set", "ascending"), ("item", "ascending"), ("record_id", "ascending")]
     write_parquet(work / "out" / HITS, pa.concat_tables(hits).sort_by(keys))
     write_parquet(work / "out" / SETS, cleaning.item_counts())
-    return decided, cleaning.layers, pairs
+    return decided, cleaning.layers, pairs, cleaning.measured
 
 
 def _lost(decided: Decided) -> list[Drop]:

@@ -7,7 +7,7 @@ have a side as a whole (`curate.split.sources`), for data sets that come divided
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -55,7 +55,7 @@ def positions(hashes: NDArray[np.uint64]) -> NDArray[np.float64]:
 
 
 def of_sources(
-    params: SplitParams, names: list[str], source: NDArray[np.int32], pages: NDArray[np.uint64]
+    params: SplitParams, names: list[str], source: NDArray[np.integer[Any]], pages: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
     """The side that sources give to each of N records, an index into SPLITS; -1 where none does.
 

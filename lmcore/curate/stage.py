@@ -25,7 +25,7 @@ from lmcore.curate.ids import ids
 from lmcore.curate.judge import LICENCE, Judge
 from lmcore.curate.measure import FORGOTTEN_ROW, measured_files
 from lmcore.curate.mix import RULE as MIX
-from lmcore.curate.mix import repeats
+from lmcore.curate.mix import repeats, weights
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime
 from lmcore.curate.parent import ABOUT, MAX_BATCHES, read_about, read_parent
 from lmcore.curate.privacy import blank
@@ -35,7 +35,7 @@ from lmcore.curate.sides import Sides
 from lmcore.curate.split import RULE as SYNTHETIC
 from lmcore.curate.split import TRAIN
 from lmcore.curate.write import plan_files, write_splits
-from lmcore.freed import give_back
+from lmcore.freed import give_back, large_apart
 from lmcore.progress import Report
 from storage.atomic import disk_errors, fault, write_json
 from storage.digest import digest_json
@@ -45,6 +45,7 @@ from storage.store import Store
 from storage.text import number
 
 
+@large_apart()
 def curate(
     work: Path,
     parts: Sequence[Part],
@@ -82,8 +83,7 @@ def curate(
     whole = None if before is None else read_parent(before)
     reusable = whole is not None and whole.about["settings"] == settings and whole.about["batch"] + 1 < MAX_BATCHES
     base = whole if reusable else None
-    measured_words = records.words.copy()
-    decided, cleaned, pairs = decide_and_clean(
+    decided, cleaned, pairs, measured = decide_and_clean(
         work,
         paths,
         compared,
@@ -115,10 +115,12 @@ def curate(
     give_back()
 
     kept = decided.kept
+    measured_words = measured.words_of(records)
     sides = whole.sides if whole else Sides.nobody()
     sides = sides.with_kept(records.page[kept], measured_words[kept], decided.split[kept])
     copies = np.flatnonzero((decided.other != NOBODY) & (records.words == measured_words))  # as they are, not when cut
     sides.with_copies(measured_words[copies], decided.split[decided.other[copies]], pairs).write(out)
+    del sides, copies, measured_words, pairs, measured
     plan = plan_files(records, decided, base)
     write_splits(work, paths, records, decided, plan, cleaned, often)
     report(4, 4, f"{int(plan.new.sum()):,} texts written")
@@ -180,11 +182,9 @@ def _mixed(records: Records, decided: Decided, params: CurateParams) -> NDArray[
     if params.mix.is_plain:
         return None
     train = np.flatnonzero(decided.kept & (decided.split == TRAIN))
-    sources, kinds = (
-        np.array(records.names[name], object)[getattr(records, name)[train]] for name in ("source", "kind")
-    )
+    weight = weights(params.mix, records.names, records.source[train], records.kind[train])
     often = np.ones(len(records), np.int64)
-    often[train] = repeats(params.mix, records.ids[train], sources, kinds, decided.cluster_size[train])
+    often[train] = repeats(params.mix, records.ids[train], weight, decided.cluster_size[train])
     decided.drop(MIX, train[often[train] == 0], 0.0, 1.0)
     return often
 

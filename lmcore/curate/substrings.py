@@ -92,7 +92,7 @@ def long_repeats(
             prints = found.fingerprints()
             fingerprints.add(prints, _high(prints))
             texts = found.last_text + 1
-        repeated = make_filter(map(_repeated, fingerprints.read()), fingerprints.total // 2, memory)
+        repeated = make_filter(map(_repeated, fingerprints.read()), fingerprints.total, memory)
 
         places = _Parts(folder / "places", _PLACE, memory)
         for found in _windows(batches(), size):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,24 +24,25 @@ from numpy.typing import NDArray
 from lmcore.curate.cleaned import Layers
 from lmcore.curate.decide import Decided
 from lmcore.curate.ids import Ids, hexes, places
+from lmcore.curate.measured import bounds
 from lmcore.curate.parent import SAME, Parent, link
 from lmcore.curate.records import Records
 from lmcore.documents import CURATED, SPLITS, validate
 from lmcore.freed import give_back
 from storage.atomic import disk_errors, fault
 from storage.parquet import (
-    PIECE_ROWS,
     ROWS_PER_GROUP,
     batches,
     parquet_facts,
-    read_parquet,
-    regrouped,
     replace_groups,
+    take_rows,
     write_parquet,
 )
 
 FILE_BYTES = 64 << 20  # of text in one file, about
-_PIECE_ROWS = 2 * PIECE_ROWS  # put in order at once
+GROUP_BYTES = 8 << 20
+"""Of text in one row group, about: a text that has more is one by itself. Row groups are held whole."""
+_ROWS_TOGETHER = 256  # put in place at once
 _TAKEN = [
     *("record_id", "text_id", "text", "n_bytes", "source", "url", "title", "kind", "lang", "license", "synthetic"),
     *("page_of_origin", "turns"),
@@ -103,13 +105,17 @@ def write_splits(
         done = sorted_ / f"{number:05d}.done"
         if done.exists() or not len(mine):
             continue
-        table = _curated(path, number, records, decided, cleaned, often, mine)
-        for index in range(len(SPLITS)):
-            rows = np.flatnonzero(decided.split[mine] == index)
-            if len(rows):
-                _write_ipc(sorted_ / f"{number:05d}-{index}.arrow", table.take(rows))
-        with disk_errors(done):
+        with disk_errors(done), ExitStack() as files_open:
             done.parent.mkdir(parents=True, exist_ok=True)
+            writers = {
+                index: files_open.enter_context(pa.ipc.new_file(str(sorted_ / f"{number:05d}-{index}.arrow"), CURATED))
+                for index in np.unique(decided.split[mine]).tolist()
+            }
+            for some, table in _curated(path, number, records, decided, cleaned, often, mine):
+                for index, writer in writers.items():
+                    if (of_split := decided.split[some] == index).any():
+                        writer.write_table(table.filter(pa.array(of_split)).combine_chunks())
+        with disk_errors(done):
             done.touch()
         give_back()
         fault("curate.sorted")
@@ -141,7 +147,21 @@ def _take_over(old: Path, new: Path, stays: NDArray[np.bytes_]) -> None:
         wanted, schema = hexes(stays), facts.schema.to_arrow_schema()
         tables = (pa.Table.from_batches([batch]) for batch in batches(old))
         left = (table.filter(pc.is_in(table["record_id"], wanted)) for table in tables)
-        replace_groups(new, schema, regrouped(schema, left))
+        replace_groups(new, schema, _regrouped(schema, left))
+
+
+def _regrouped(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of CURATED `tables`, cut into row groups as `_groups` cuts them."""
+    held = schema.empty_table()
+    for table in tables:
+        held = pa.concat_tables([held, table])
+        groups = list(bounds(held["n_bytes"].to_numpy(), GROUP_BYTES, ROWS_PER_GROUP))
+        for first, rows in groups[:-1]:
+            yield held.slice(first, rows).combine_chunks()
+        if groups:
+            held = held.slice(groups[-1][0]).combine_chunks()
+    if held.num_rows:
+        yield held
 
 
 def _buckets(records: Records, decided: Decided, plan: Plan, split: int) -> int:
@@ -158,31 +178,26 @@ def _bounds(count: int) -> Ids:
 def _groups(
     folder: Path, split: int, records: Records, members: NDArray[np.int64], low: int, high: int
 ) -> Iterator[pa.Table]:
-    """Members `low` to `high` of a split, sorted by record id, a row group at a time.
+    """Members `low` to `high` of a split, sorted by record id, a row group of at most GROUP_BYTES at a time.
 
     `members` are all records that are written to that split, in order. The files in `folder` have theirs in order, too,
-    so what is wanted of one of them is always what follows; only the texts of some pieces are in memory.
+    so what is wanted of one of them is always what follows; only the texts of one row group are in memory.
     """
     done = np.bincount(records.file[members[:low]], minlength=int(records.file.max()) + 1)
-    for start in range(low, high, ROWS_PER_GROUP):
-        stop = min(start + ROWS_PER_GROUP, high)
-        pieces = []
-        for first in range(start, stop, _PIECE_ROWS):
-            files = records.file[members[first : min(first + _PIECE_ROWS, stop)]]
-            tables = []
-            for number, count in zip(*(array.tolist() for array in np.unique(files, return_counts=True)), strict=True):
-                with pa.memory_map(str(folder / f"{number:05d}-{split}.arrow")) as source:
-                    rows = pa.array(np.arange(done[number], done[number] + count))
-                    tables.append(pa.ipc.open_file(source).read_all().take(rows))  # a copy: the map can go
-                done[number] += count
-            place = np.empty(len(files), np.int64)  # of each row in what the files gave one after the other
-            place[np.argsort(files, kind="stable")] = np.arange(len(files))
-            pieces.append(pa.concat_tables(tables).take(pa.array(place)).combine_chunks())
-            del tables
-        give_back()
-        yield pa.concat_tables(pieces)
-        pieces.clear()
-        give_back()
+    for first, count in bounds(records.n_bytes[members[low:high]], GROUP_BYTES, ROWS_PER_GROUP):
+        files = records.file[members[low + first : low + first + count]]
+        tables = []
+        for number, rows in zip(*(array.tolist() for array in np.unique(files, return_counts=True)), strict=True):
+            with pa.memory_map(str(folder / f"{number:05d}-{split}.arrow")) as source:
+                some = pa.array(np.arange(done[number], done[number] + rows))
+                tables.append(pa.ipc.open_file(source).read_all().take(some))  # a copy: the map can go
+            done[number] += rows
+        place = np.empty(len(files), np.int64)  # of each row in what the files gave one after the other
+        place[np.argsort(files, kind="stable")] = np.arange(len(files))
+        whole = pa.concat_tables(tables).combine_chunks()
+        tables.clear()
+        yield whole.take(pa.array(place)).combine_chunks()
+        del whole
 
 
 def _curated(
@@ -193,26 +208,19 @@ def _curated(
     cleaned: Layers,
     often: NDArray[np.int64] | None,
     mine: NDArray[np.int64],
-) -> pa.Table:
-    """CURATED rows of one measured file."""
-    order = np.argsort(records.row[mine])
-    rows = read_parquet(path, _TAKEN).take(records.row[mine][order])
-    back = np.empty(len(order), np.int64)
-    back[order] = np.arange(len(order))
-    rows = cleaned.apply(number, rows.take(back), mine, records.row[mine])  # by record id, as `records` is
-    times = np.ones(len(mine), np.int64) if often is None else often[mine]
-    columns = {name: rows[name] for name in _TAKEN} | {
-        "quality": pa.array(records.quality[mine]),
-        "complexity": pa.array(records.complexity[mine]),
-        "cluster_id": rows["record_id"],
-        "cluster_size": pa.array(decided.cluster_size[mine]),
-        "repeats": pa.array(times, mask=times == 1),
-    }
-    return pa.table({name: columns[name] for name in CURATED.names}, schema=CURATED)
-
-
-def _write_ipc(path: Path, table: pa.Table) -> None:
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pa.ipc.new_file(str(path), table.schema) as writer:
-            writer.write_table(table)
+) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
+    """The records `mine` of one measured file by and by, and CURATED rows of them."""
+    become = cleaned.become(number, mine, records.row[mine])
+    taken = take_rows(path, records.row[mine], _TAKEN)  # by record id, as `records` is
+    for first in range(0, len(mine), _ROWS_TOGETHER):
+        some = mine[first : first + _ROWS_TOGETHER]
+        rows = become.put(taken.slice(first, len(some)), first)
+        times = np.ones(len(some), np.int64) if often is None else often[some]
+        columns = {name: rows[name] for name in _TAKEN} | {
+            "quality": pa.array(records.quality[some]),
+            "complexity": pa.array(records.complexity[some]),
+            "cluster_id": rows["record_id"],
+            "cluster_size": pa.array(decided.cluster_size[some], pa.int64()),
+            "repeats": pa.array(times, mask=times == 1),
+        }
+        yield some, pa.table({name: columns[name] for name in CURATED.names}, schema=CURATED)

@@ -1,14 +1,17 @@
 """The whole stage on real text: what it leaves, that order and shards do not matter, kills, and bad input."""
 
 import hashlib
+import itertools
 import json
 import random
 import re
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
+from lmcore.curate import write
 from lmcore.curate.measured import MEASURED
 from lmcore.curate.normalise import normalise, text_id
 from lmcore.curate.params import CompareParams, CurateParams, CurateRuntime, MeasureParams, MeasureRuntime
@@ -284,3 +287,19 @@ def test_no_runtime_field_is_a_param():
         assert not set(runtime.model_fields) & set(params.model_fields)
     assert "memory" not in json.dumps(CompareParams().key_values())
     assert DOCUMENT.names[0] == CURATED.names[0] == DECISION.names[0] == MEASURED.names[0] == "record_id"
+
+
+def test_row_groups_end_at_so_many_bytes_and_hold_the_same_texts(tmp_path, pages, collected, run_curate, monkeypatch):
+    folder = collected(tmp_path / "in", pages, files=3)
+    whole, _ = run_curate([folder])
+    most = 20_000
+    monkeypatch.setattr(write, "GROUP_BYTES", most)
+    cut, _ = run_curate([folder])
+    assert kept_rows(cut) == kept_rows(whole)
+    assert decisions(cut) == decisions(whole)
+    for path in (cut / "train").glob("*.parquet"):
+        with pq.ParquetFile(path) as file:
+            groups = [file.read_row_group(n, ["n_bytes"])["n_bytes"].to_pylist() for n in range(file.num_row_groups)]
+        assert len(groups) > 1
+        assert all(sum(group) <= most or len(group) == 1 for group in groups)
+        assert all(sum(group) + after[0] > most for group, after in itertools.pairwise(groups))

@@ -3,6 +3,7 @@ import itertools
 import random
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 from lmcore.documents import CURATED, DOCUMENT
 from storage.digest import canonical_json, digest_file, digest_json
 from storage.errors import RunError, StorageError
-from storage.parquet import ROWS_PER_GROUP, batches, read_between, read_parquet, stream_parquet, write_parquet
+from storage.parquet import (
+    ROWS_PER_GROUP,
+    batches,
+    read_between,
+    read_parquet,
+    read_rows,
+    stream_parquet,
+    take_rows,
+    write_parquet,
+)
 
 SCHEMA = pa.schema(
     [
@@ -182,3 +192,16 @@ def test_canonical_json_has_one_spelling_of_a_value():
     for wrong in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="JSON"):
             digest_json([wrong])
+
+
+def test_some_rows_are_read_group_by_group_and_in_any_order(tmp_path):
+    table = pa.table({"a": list(range(1000)), "b": [str(n) for n in range(1000)]})
+    write_parquet(tmp_path / "f.parquet", table, 100)
+    rows = np.array([999, 3, 205, 207, 4, 650])
+    assert take_rows(tmp_path / "f.parquet", rows, ["b"])["b"].to_pylist() == ["999", "3", "205", "207", "4", "650"]
+    found = [part["a"].to_pylist() for part in read_rows(tmp_path / "f.parquet", np.sort(rows), ["a"], 0)]
+    assert found == [[3, 4], [205, 207], [650], [999]]
+    together = [part["a"].to_pylist() for part in read_rows(tmp_path / "f.parquet", np.sort(rows), ["a"], 1 << 20)]
+    assert together == [[3, 4, 205, 207, 650, 999]]
+    with pytest.raises(RunError, match="there is no column c"):
+        list(read_rows(tmp_path / "f.parquet", rows[:0], ["c"], 0))

@@ -43,7 +43,7 @@ TEXTS = (
 GOLDEN = {
     ("measure", 2): "34f93ef8d3463d7616d319245e99db3cc51ccc5a6c5269b17c96edf7d59239f2",
     ("compare", 1): "96a0c284f19e17c9eaf83efbdf75262d917a6e1a18fdb14eebb4514cd2dcefc7",
-    ("curate", 3): "98195a9fd149536de38202e6d93b9d3bf7d2ba2f2c5adee0e6792688df9dabc6",
+    ("curate", 4): "98195a9fd149536de38202e6d93b9d3bf7d2ba2f2c5adee0e6792688df9dabc6",
     ("tokenizer", 2): "43756fab17345bc62c05cf33fc1ac5366d750b1c30974254ab9f00adf190590d",
     ("tokens", 2): "09403dcbc091c64d3e6de0d0a740a6b65d7c762218decc52365cc97da118e0c9",
 }
