@@ -19,6 +19,7 @@ from lmcore.export.hf_reader import gpt_state, llama_state
 from lmcore.models.config import DecoderConfig
 from lmcore.models.decoder import Decoder
 from lmcore.tokenizer import Tokenizer
+from lmcore.tokenizer.engines import read_engine
 from lmcore.tokenizer.imported import Adopted, adopt
 from storage.errors import RunError, UserError
 
@@ -103,8 +104,8 @@ def _fill_biases(tensors: dict[str, Tensor], config: DecoderConfig) -> None:
 def _adopted(folder: Folder) -> Adopted:
     path = folder.path / TOKENIZER
     try:
-        engine = Engine.from_str(folder.tokenizer.decode())
-    except Exception as error:  # the library raises bare Exception for whatever is wrong with the text
+        engine = read_engine(folder.tokenizer)
+    except ValueError as error:
         raise RunError(f"the tokenizer {path} is damaged: {line(error)}", AGAIN) from error
     try:
         return adopt(engine, _beginning(folder, engine))

@@ -17,6 +17,18 @@ from lmcore.tokenizer.cutting import groups, pieces
 CALL = 500_000  # characters in one call of the engine, some 60 MB of its memory
 
 
+def read_engine(content: bytes) -> Engine:
+    """The engine that a `tokenizer.json` describes. Raises ValueError, in the library's words, for what is none."""
+    try:
+        return Engine.from_str(content.decode())
+    except Exception as error:  # the library raises bare Exception for whatever is wrong with the text
+        raise ValueError(str(error)) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # what its Rust raises where it should refuse; no Exception
+            raise
+        raise ValueError(str(error)) from None
+
+
 class EngineVocabulary(Vocabulary):
     """A vocabulary that an engine encodes and decodes with."""
 

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer as Engine
 
 from lmcore.tokenizer.byte_bpe import ByteBPE
 from lmcore.tokenizer.char_bpe import CharBPE
+from lmcore.tokenizer.engines import read_engine
 from lmcore.tokenizer.imported import ImportedBPE, is_imported
 from lmcore.tokenizer.interface import VOCABULARY_FILES, Tokenizer
 from lmcore.tokenizer.params import Kind, TokenizerParams
@@ -58,14 +59,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         return _whole("char_bpe", path, lambda: CharBPE.from_file(*read_vocab_bin(_read(path))))
     if path.name == "vocab.txt":
         return _whole("words", path, lambda: Words.from_file(*read_vocab_txt(_read(path))))
+    content = _read(path)
     try:
-        text = _read(path).decode()
-        engine = Engine.from_str(text)
-    except RunError:
-        raise
-    except Exception as error:  # the library raises bare Exception for whatever is wrong with the text
+        engine = read_engine(content)
+    except ValueError as error:
         raise RunError(f"the tokenizer {path} is damaged: {error}", _MEND) from error
-    made = json.loads(text)
+    made = json.loads(content)
     if is_imported(made):
         return _whole("byte_bpe", path, lambda: ImportedBPE(engine))
     match kind := kind_of(made):

@@ -234,6 +234,15 @@ def test_a_damaged_file_is_named(made, name, tmp_path):
         load_tokenizer(tmp_path)
 
 
+def test_what_the_library_breaks_off_at_is_a_damaged_file(made, tmp_path):
+    """Its Rust panics where merges do not fit the prefix, with an exception that is no Exception."""
+    content = json.loads(made["byte_bpe"].files()["tokenizer.json"])
+    content["model"]["continuing_subword_prefix"] = "longer than any token"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(RunError, match=rf"the tokenizer {tmp_path}/tokenizer\.json is damaged: .*out of range"):
+        load_tokenizer(tmp_path)
+
+
 # Other ids for the same text and vocabulary: raise the version of the stages that follow.
 SHORT = "The cat's árvíz.\nሰላም 😀 <pad>"
 GOLDEN = {
