@@ -161,6 +161,10 @@ def test_diagnose_finds_the_training_of_a_run_that_goes_on(store):
             skipped = {"event": "skipped", "text": "", "step": 41, "loss": None, "grad_norm": None}
             file.write(json.dumps(skipped) + "\n")
         done = collect("diagnose", "run-1", store=store.root)
+        keep("run-2").attempt()
+        later = collect("diagnose", store=store.root).out
+        assert "run-2 has not come to training" in collect("diagnose", "run-2", store=store.root, code=2).err
+    assert later == "of run run-1: no newer one has come to training\n" + done.out
     assert "flat loss: 8.000 nats a token at the beginning, 8.000 after 40 steps" in done.out
     assert "NaN: 1 of 40 steps were skipped for numbers that are not finite, the first at step 41" in done.out
     assert "  change: train.lr" in done.out
