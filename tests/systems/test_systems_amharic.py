@@ -436,10 +436,8 @@ def test_each_variant_has_its_text_score_before_and_after(small_run, request, va
     if variant:
         request.getfixturevalue(variant)
     recipe = f"amharic-{FIXTURES[variant]}small"
-    query = f"""SELECT e.artifact FROM releases r JOIN evaluations e ON e.model = r.model_key
-        WHERE e.headline AND r.recipe = '{recipe}' ORDER BY r.number DESC LIMIT 1"""
-    (row,) = asked(small_run, query)
-    found = json.loads((small_run.store / "evaluate" / row.artifact / "evaluation.json").read_text(encoding="utf-8"))
+    file = small_run.store / "evaluate" / evaluation_of(small_run, recipe) / "evaluation.json"
+    found = json.loads(file.read_text(encoding="utf-8"))
     for probes in (found["probes"], found["before"]["probes"]):
         assert probes["text_scores"].keys() == {"amharic", "amharic_original"}
         for by_how in probes["text_scores"].values():
@@ -457,7 +455,7 @@ def test_each_variant_has_its_text_score_before_and_after(small_run, request, va
 
 @pytest.mark.slow
 def test_the_prompts_of_the_sheet_are_continued(small_run):
-    (file,) = small_run.store.glob("evaluate/*/samples.json")
+    file = small_run.store / "evaluate" / evaluation_of(small_run, "amharic-small") / "samples.json"
     assert {row["prompt"] for row in json.loads(file.read_text(encoding="utf-8"))} == set(PROMPTS)
 
 
@@ -495,14 +493,22 @@ def test_owner_06_five_stages_run_and_their_levels_add_up(staged):
 
 
 @pytest.mark.slow
-def test_owner_13_one_table_of_the_variants_on_the_same_texts(adapted, upgraded, staged):
+def test_owner_13_one_table_of_the_variants_on_the_same_texts(adapted, upgraded, staged, smart):
     table = asked(staged, COMPARED)
     assert {row.recipe for row in table} == {
         "amharic-small", "amharic-lora-small", "amharic-upgrade-small", "amharic-curriculum-small",
+        "amharic-smart-small",
     }  # fmt: skip
     assert len({row.texts for row in table}) == 1
     assert int(table[0].texts) >= 20
     assert COMPARED in (DOCS / "systems" / "amharic.md").read_text(encoding="utf-8")
+
+
+def evaluation_of(run, recipe):
+    """The key of a recipe's newest evaluation."""
+    query = f"""SELECT e.artifact FROM releases r JOIN evaluations e ON e.model = r.model_key
+        WHERE e.headline AND r.recipe = '{recipe}' ORDER BY r.number DESC LIMIT 1"""
+    return asked(run, query)[0].artifact
 
 
 def model_of(run, recipe):
