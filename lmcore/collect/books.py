@@ -8,8 +8,6 @@ from typing import Literal
 from pydantic import Field
 
 from lmcore.collect.book import Book
-from lmcore.collect.book_epub import read_epub
-from lmcore.collect.book_text import read_text
 from lmcore.collect.charset import clean
 from lmcore.collect.items import Item, Read
 from lmcore.collect.params import PathsSource, TextKind
@@ -39,10 +37,14 @@ def items(book: Book) -> Iterator[Item]:
 
 
 def _read_epub(member: Member, params: BooksSource) -> Iterator[Item]:
+    from lmcore.collect.book_epub import read_epub  # with the libraries of books, which a recipe does without
+
     yield from items(read_epub(member, params.max_bytes, keep_ruby=params.ruby == "both"))
 
 
 def _read_text(member: Member, params: BooksSource) -> Iterator[Item]:
+    from lmcore.collect.book_text import read_text
+
     yield from items(read_text(member, params.lang, keep_ruby=params.ruby == "both"))
 
 

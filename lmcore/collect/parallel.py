@@ -13,8 +13,6 @@ from lmcore.collect.csv_rows import csv_rows
 from lmcore.collect.items import Item, Read, read_bytes
 from lmcore.collect.json_rows import JsonRow, json_lines
 from lmcore.collect.pairs import Pair, ParallelSource, is_language, records
-from lmcore.collect.parallel_gettext import read_mo, read_po
-from lmcore.collect.parallel_tmx import read_tmx
 from lmcore.collect.unpack import PIECE, Member, Unreadable, plain_name
 
 
@@ -117,6 +115,9 @@ def row_pairs(rows: Iterator[JsonRow], params: ParallelSource) -> Iterator[Pair]
 
 def formats(params: ParallelSource) -> Mapping[str, Read]:
     """The readers, by suffix; those of Moses' files are the languages."""
+    from lmcore.collect.parallel_gettext import read_mo, read_po  # with their libraries, which a recipe does without
+    from lmcore.collect.parallel_tmx import read_tmx
+
     return {
         f".{params.source_lang.lower()}": _read_moses,
         f".{params.target_lang.lower()}": _read_other_side,
