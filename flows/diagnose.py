@@ -18,10 +18,10 @@ def show_diagnosis(store: Store, run: str, console: Console) -> list[Finding]:
 
     Raises UserError when the run, or every run, has not come to training.
     """
-    state, newest = trained_run(store, run)
-    if not newest:
+    state, stage = training_of(store, run)
+    if not run and state.run != run_folders(store)[0].name:
         console.print(Text(f"of run {state.run}: no newer one has come to training", style="dim"))
-    findings = diagnose(evidence_of(store, state))
+    findings = diagnose(evidence_of(store, stage))
     for finding in findings:
         for number, line in enumerate(finding.lines()):
             console.print(Text(printable(line), style="yellow" if not number else ""), soft_wrap=True)
@@ -30,28 +30,19 @@ def show_diagnosis(store: Store, run: str, console: Console) -> list[Finding]:
     return findings
 
 
-def trained_run(store: Store, prefix: str = "") -> tuple[RunState, bool]:
-    """The run that is named, or the newest that has come to training; and whether it is that or the newest of all."""
-    first = find_run(store, prefix)
-    if not prefix:
-        for folder in run_folders(store):
-            state = RunState(folder)
-            state.update()
-            if _training(state):
-                return state, folder == first
-    state = RunState(first)
-    state.update()
-    return state, True
+def training_of(store: Store, prefix: str = "") -> tuple[RunState, StageState]:
+    """The run whose id begins so, without a prefix the newest that has come to training, and that stage of it."""
+    named = find_run(store, prefix)
+    for folder in [named] if prefix else run_folders(store):
+        state = RunState(folder)
+        state.update()
+        stage = next((stage for stage in reversed(state.stages.values()) if stage.stage == "train"), None)
+        if stage is not None:
+            return state, stage
+    raise UserError(f"run {named.name} has not come to training", "name another (`collect-train status` lists them)")
 
 
-def _training(run: RunState) -> StageState | None:
-    return next((stage for stage in reversed(run.stages.values()) if stage.stage == "train"), None)
-
-
-def evidence_of(store: Store, run: RunState) -> Evidence:
-    """What the training of a run left. Raises UserError when there is none."""
-    stage = _training(run)
-    if stage is None:
-        raise UserError(f"run {run.run} has not come to training", "name another (`collect-train status` lists them)")
+def evidence_of(store: Store, stage: StageState) -> Evidence:
+    """What a training left, or has left so far."""
     artifact = store.find("train", stage.key)
     return of_artifact(artifact.path) if artifact else of_work(work_folder(store, stage))
