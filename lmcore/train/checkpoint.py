@@ -25,6 +25,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lmcore.models.io import WEIGHTS_FILE
 from storage.atomic import disk_errors, publish_folder, write_json
 from storage.digest import digest_file
 from storage.errors import RunError
@@ -32,7 +33,6 @@ from storage.parquet import read_parquet, write_parquet
 
 FORMAT = 1
 STATE = "state.json"
-MODEL = "model.safetensors"
 BEST = "provenance/best"  # in what a run leaves, where runtime.train.keep_best asks for it
 DAMAGED = "damaged-"
 
@@ -134,10 +134,10 @@ def load_weights(folder: Path) -> Weights:
     """The model's part of one checkpoint, wherever it lies. RunError when it is damaged, or gone meanwhile."""
     try:
         files, step, inner = _told(folder)
-        if not isinstance(files.get(MODEL), dict):
-            raise _DamagedError(f"{STATE} does not name {MODEL}")
-        _check(folder / MODEL, files[MODEL])
-        tensors = safetensors.torch.load_file(folder / MODEL)
+        if not isinstance(files.get(WEIGHTS_FILE), dict):
+            raise _DamagedError(f"{STATE} does not name {WEIGHTS_FILE}")
+        _check(folder / WEIGHTS_FILE, files[WEIGHTS_FILE])
+        tensors = safetensors.torch.load_file(folder / WEIGHTS_FILE)
         return Weights(step, {name: tensor.clone() for name, tensor in tensors.items()}, inner)
     except (_DamagedError, SafetensorError, OSError, KeyError) as error:
         raise RunError(
@@ -190,7 +190,7 @@ def _read(folder: Path) -> Snapshot:
         _check(folder / name, expected)
     return Snapshot(
         step=step,
-        model=safetensors.torch.load_file(folder / MODEL),
+        model=safetensors.torch.load_file(folder / WEIGHTS_FILE),
         optimizer=safetensors.torch.load_file(folder / "optimizer.safetensors"),
         tables={path.stem: read_parquet(path) for path in folder.glob("*.parquet")},
         state=inner,

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from lmcore.generate.model_files import ModelFile
-from lmcore.models.io import CONFIG_FILE, load_config, model_of
+from lmcore.models.io import CONFIG_FILE, WEIGHTS_FILE, load_config, model_of
 from lmcore.models.lora import merged
 from lmcore.models.network import Network
 from lmcore.tokenizer import load_tokenizer
-from lmcore.train.checkpoint import MODEL, Weights, load_weights
+from lmcore.train.checkpoint import Weights, load_weights
 from lmcore.train.optim import trainable
 from lmcore.train.params import Job
 from lmcore.train.start import first_weights
@@ -48,7 +48,7 @@ def read_checkpoint(folder: Path) -> ModelFile:
             raise UserError(f"{folder} holds adapters alone", f"name {artifact}: there they are merged into the model")
         config, rows, chat = load_config(artifact)
         tokenizer = load_tokenizer(artifact)
-        model = model_of(folder / MODEL, config, rows, tensors, f"{CONFIG_FILE} of {artifact}")
+        model = model_of(folder / WEIGHTS_FILE, config, rows, tensors, f"{CONFIG_FILE} of {artifact}")
     else:
         raise UserError(
             f"nothing says which model {folder} is of: it has no {CONFIG_FILE}, and there is no {JOB_FILE} two folders "
@@ -106,11 +106,13 @@ def _of_job(folder: Path, job: Job, read: Weights, tensors: dict[str, Tensor], v
             "name a checkpoint of that job",
         )
     if not params.lora:
-        return model_of(folder / MODEL, params.model, vocab_size, tensors, f"the {JOB_FILE} two folders up")
+        return model_of(folder / WEIGHTS_FILE, params.model, vocab_size, tensors, f"the {JOB_FILE} two folders up")
     model = first_weights(job, vocab_size)  # frozen, with adapters beside
     adapters = trainable(model)
     if {name: p.shape for name, p in adapters.items()} != {name: t.shape for name, t in tensors.items()}:
-        raise RunError(f"{folder / MODEL} holds other adapters than its job has", "name a checkpoint of that job")
+        raise RunError(
+            f"{folder / WEIGHTS_FILE} holds other adapters than its job has", "name a checkpoint of that job"
+        )
     with torch.no_grad():
         for name, parameter in adapters.items():
             parameter.copy_(tensors[name])
@@ -125,7 +127,7 @@ def _facts(folder: Path, read: Weights, *, of_adapters: bool) -> dict[str, Any]:
         "tokens": at.get("tokens"),
         "progress": f"{at['progress']:.1%}" if isinstance(at.get("progress"), float) else None,
         "dtype": ", ".join(sorted({_SAFETENSORS.get(t.dtype, str(t.dtype)) for t in read.tensors.values()})),
-        "bytes": (folder / MODEL).stat().st_size,
+        "bytes": (folder / WEIGHTS_FILE).stat().st_size,
         "adapters": "merged into what they were trained on" if of_adapters else None,
         "optimizer_inside": (folder / "optimizer.safetensors").is_file(),
     }
